@@ -1,0 +1,36 @@
+# One door for people and for CI. Everything lives in .venv; `make clean` forgets it.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help install demo test check bench clean
+help:
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+install: $(STAMP) ## create .venv and install everything that is pinned
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[compiler,fleet,dev]'
+	sh .ci/install-mosquitto.sh
+	touch $@
+
+demo: $(STAMP) ## the main job on this machine: compile, roll out, drift, bad build, rollback (DEMO_ARGS=--keep leaves it running)
+	$(BIN)/python -m examples.demo $(DEMO_ARGS)
+
+test: $(STAMP) ## the whole suite
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## ruff, mypy --strict, layering
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layering.py
+
+bench: $(STAMP) ## every benchmark; figures go to bench/results
+	@for b in bench/[a-z]*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""The compiler: a trained model in, one bundle per target and one report out."""

@@ -1,0 +1,1 @@
+"""The bundle: the one format that compiler, device and fleet share (docs/formats/bundle.md)."""

@@ -1,0 +1,151 @@
+"""The manifest: what a bundle says about itself.
+
+It is pure data with a strict reader. Nothing here touches a file, and nothing imports numpy, so that the agent can
+read a manifest in a few megabytes. The byte-level description is docs/formats/bundle.md.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+FORMAT_VERSION = 1
+"""The version this code writes. Versions down to `OLDEST_READABLE_VERSION` are read."""
+
+OLDEST_READABLE_VERSION = 1
+
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES", "BF16"
+]
+"""Tensor datatypes, spelled as in the V2 (Open Inference) protocol."""
+
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
+
+
+class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
+    """Immutable, keyword-only, and unknown keys are refused."""
+
+
+class TensorSpec(_Strict):
+    """One input or output of the model as a client sees it."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    """Dimensions; -1 is free. The first is the batch."""
+    layout: str | None = None
+    """For pictures and the like: `NCHW`, `NHWC`; None where it means nothing."""
+
+
+class TargetRequirement(_Strict):
+    """What a device must be to run this bundle."""
+
+    name: str
+    digest: str
+    """`sha256:…` of the canonical board data (edgewright.targets.board.Board.digest)."""
+    arch: str
+    """`x86_64`, `aarch64`, `armv7l`, `cortex-m`: as `platform.machine()` prints it where there is an OS."""
+    isa: tuple[str, ...]
+    """Instruction-set features that the device must have, spelled as in /proc/cpuinfo."""
+
+
+class EngineRequirement(_Strict):
+    """Which engine loads `model/`, and how it is set up."""
+
+    name: str
+    version: str
+    """Version range as in PEP 440, for example `>=1.31,<2`."""
+    options: dict[str, str | int | bool] = {}
+    """Engine options, for example `{"intra_op_threads": 1, "allow_spinning": false}`."""
+
+
+class MemoryNeed(_Strict):
+    """Predicted memory of the loaded model, in bytes, without the engine itself."""
+
+    model_bytes: int
+    peak_bytes: int
+
+
+class Interval(_Strict):
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
+class Latency(_Strict):
+    """How long one inference of batch 1 takes on the target, in milliseconds."""
+
+    p50_ms: float
+    interval: Interval
+    kind: Literal["measured", "estimated"]
+    method: str
+    """How it was found, in one sentence that a person can check."""
+
+
+class Accuracy(_Strict):
+    """What the shipped model scores on the *test* part of the data, beside the float model on the same samples."""
+
+    metric: str
+    value: float
+    interval: Interval
+    float_value: float
+    drop: float
+    """In the metric's own budget unit (points for top1 and auc, relative for errors, dB for snr); positive is worse."""
+    drop_interval: Interval
+    samples: int
+    snr_db: float | None = None
+    argmax_agreement: float | None = None
+
+
+class PassRecord(_Strict):
+    """One compiler pass that made this model: its name, its options, what it reports to have done."""
+
+    name: str
+    options: dict[str, str | int | float | bool | None] = {}
+    evidence: dict[str, str | int | float | bool | None] = {}
+
+
+class Lineage(_Strict):
+    """Where the model came from: enough to make it again, byte for byte."""
+
+    source_digest: str
+    data_digest: str | None
+    measurements_digest: str | None
+    passes: tuple[PassRecord, ...]
+    tools: dict[str, str]
+
+
+class Entry(_Strict):
+    """One file of the bundle other than the manifest."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class Manifest(_Strict):
+    """manifest.json. Deterministic: no build time, no host name, no absolute path."""
+
+    format_version: int
+    model: str
+    version: str
+    security_epoch: int
+    """The floor below which no rollback goes; raised by the release owner only, not by every release."""
+    precision: Precision
+    target: TargetRequirement
+    engine: EngineRequirement
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    preprocess: tuple[PassRecord, ...] = ()
+    postprocess: tuple[PassRecord, ...] = ()
+    memory: MemoryNeed
+    latency: Latency
+    accuracy: Accuracy | None
+    """None where the model was compiled without labels and without a float model to compare with."""
+    flags: tuple[str, ...] = ()
+    """Warnings that travel with the bundle, for example `budget-missed`."""
+    lineage: Lineage
+    entries: tuple[Entry, ...]
+    """Every other file, sorted by path."""

@@ -1,0 +1,68 @@
+"""The command `edgewright`: finds the sub-commands of the installed parts and imports only the one that is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+
+import click
+
+from edgewright.targets.faults import Fault
+
+ENTRY_POINT_GROUP = "edgewright.commands"
+
+SUMMARIES = {
+    "compile": "Compile a trained model into one bundle per target board.",
+    "targets": "List, show, validate and compare target boards.",
+    "bundle": "Inspect, verify and unpack bundles.",
+    "run": "Run a bundle over a file of inputs on this machine.",
+    "device": "Run and look after the device daemon.",
+    "fleet": "Serve the fleet, manage devices, releases and rollouts.",
+}
+"""Shown by `edgewright --help`, which therefore imports no part; a test holds them against the commands' own help."""
+
+
+class PartsGroup(click.Group):
+    """A click group whose commands are entry points."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        found = {point.name for point in metadata.entry_points(group=ENTRY_POINT_GROUP)}
+        known = [name for name in SUMMARIES if name in found]
+        return known + sorted(found - set(known))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        for point in metadata.entry_points(group=ENTRY_POINT_GROUP, name=cmd_name):
+            command = point.load()
+            if not isinstance(command, click.Command):
+                raise TypeError(f"entry point {point.name} = {point.value} is not a click command")
+            return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, SUMMARIES.get(name, "")) for name in self.list_commands(ctx)])
+
+
+@click.group(
+    cls=PartsGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Shell completion: eval \"$(_EDGEWRIGHT_COMPLETE=bash_source edgewright)\" (or zsh_source, fish_source).",
+)
+@click.version_option(package_name="edgewright", prog_name="edgewright")
+def edgewright() -> None:
+    """Compile trained models for every board of a mixed fleet, serve them on the device, roll them out safely."""
+
+
+def main() -> None:
+    """Run the command; expected failures end in one message on stderr and an exit code, never in a traceback."""
+    try:
+        edgewright.main(prog_name="edgewright", standalone_mode=True)
+    except Fault as fault:
+        click.echo(f"edgewright: {fault}", err=True)
+        sys.exit(fault.exit_code)
+
+
+if __name__ == "__main__":
+    main()

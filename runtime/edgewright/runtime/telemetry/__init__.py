@@ -1,0 +1,1 @@
+"""What leaves the device and how: wire envelope, records, counters, spool. Imports neither numpy nor an engine."""

@@ -1,0 +1,1 @@
+"""What a target is: boards as validated data, and estimates made from that data."""
