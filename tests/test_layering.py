@@ -22,7 +22,11 @@ def test_no_import_cycles() -> None:
 
 
 def test_no_namespace_init_hides_a_part() -> None:
-    assert [path for root in ("targets", "runtime", "compiler", "fleet") for path in (ROOT / root).glob("edgewright/__init__.py")] == []
+    assert [
+        path
+        for root in ("targets", "runtime", "compiler", "fleet")
+        for path in (ROOT / root).glob("edgewright/__init__.py")
+    ] == []
 
 
 def test_every_part_is_typed() -> None:

@@ -48,7 +48,7 @@ class PartsGroup(click.Group):
 @click.group(
     cls=PartsGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Shell completion: eval \"$(_EDGEWRIGHT_COMPLETE=bash_source edgewright)\" (or zsh_source, fish_source).",
+    epilog='Shell completion: eval "$(_EDGEWRIGHT_COMPLETE=bash_source edgewright)" (or zsh_source, fish_source).',
 )
 @click.version_option(package_name="edgewright", prog_name="edgewright")
 def edgewright() -> None:

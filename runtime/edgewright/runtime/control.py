@@ -1,7 +1,7 @@
 """What the agent and its server say to each other, one JSON object a line, over a socket pair.
 
-The agent asks and the server answers with the same `id`; the server also speaks unasked (`Ready`). Neither side trusts the
-other to be alive: the agent gives each request a deadline, and end of file means that the other side is gone.
+The agent asks and the server answers with the same `id`; the server also speaks unasked (`Ready`). Neither side trusts
+the other to be alive: the agent gives each request a deadline, and end of file means that the other side is gone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Telemetry records: what a device tells the fleet about what it did.
 
-A `WindowRecord` is *cumulative* for its key (device, model, version, bundle, window, boot, incarnation): a later record of
-the same key replaces an earlier one, and `seq` says which is later. Duplicates, reordering and weeks of delay therefore
-cannot change a sum. Histograms use the bin edges that came with the bundle, so merging is adding.
+A `WindowRecord` is *cumulative* for its key (device, model, version, bundle, window, boot, incarnation): a later record
+of the same key replaces an earlier one, and `seq` says which is later. Duplicates, reordering and weeks of delay
+therefore cannot change a sum. Histograms use the bin edges that came with the bundle, so merging is adding.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The message envelope between device and fleet (docs/formats/wire.md).
 
-The protocol needs MQTT 3.1.1 and no more: everything is in the payload. The broker is not trusted: each message carries a
-MAC made with the secret that the device was given when it enrolled. A message is the CBOR array `[envelope, mac]`, where
-`envelope` is a byte string holding the CBOR map of `Envelope` and `mac` is HMAC-SHA256(secret, direction || topic-tenant ||
+The protocol needs MQTT 3.1.1 and no more: everything is in the payload. The broker is not trusted: each message carries
+a MAC made with the secret that the device was given when it enrolled. A message is the CBOR array `[envelope, mac]`:
+`envelope` is a byte string holding the CBOR map of `Envelope`, `mac` is HMAC-SHA256(secret, "direction/tenant/" ||
 envelope).
 """
 
@@ -159,14 +159,15 @@ def parse_topic(name: str) -> tuple[str, str, Direction, str]:
     raise WireError(f"topic {name!r}: direction is {direction!r}, expected 'up' or 'down'")
 
 
-def _mac(secret: bytes, direction: Direction, tenant: str, envelope: bytes) -> bytes:
+def mac(secret: bytes, direction: Direction, tenant: str, envelope: bytes) -> bytes:
+    """Return the 32 bytes that prove who made an envelope, for which tenant, and in which direction it goes."""
     return hmac.new(secret, f"{direction}/{tenant}/".encode() + envelope, hashlib.sha256).digest()
 
 
 def seal(envelope: Envelope, *, secret: bytes, tenant: str, direction: Direction) -> bytes:
     """Return the message bytes: the envelope in CBOR with its MAC."""
     packed = cbor2.dumps(msgspec.to_builtins(envelope))
-    return cbor2.dumps([packed, _mac(secret, direction, tenant, packed)])
+    return cbor2.dumps([packed, mac(secret, direction, tenant, packed)])
 
 
 def unseal(message: bytes, *, secret: bytes, tenant: str, direction: Direction) -> Envelope:
@@ -177,8 +178,8 @@ def unseal(message: bytes, *, secret: bytes, tenant: str, direction: Direction) 
     """
     if len(message) > MAX_MESSAGE_BYTES:
         raise WireError(f"message of {len(message)} bytes; the limit is {MAX_MESSAGE_BYTES}")
-    packed, mac = _split(message)
-    if not hmac.compare_digest(mac, _mac(secret, direction, tenant, packed)):
+    packed, mac_found = _split(message)
+    if not hmac.compare_digest(mac_found, mac(secret, direction, tenant, packed)):
         raise WireError("wrong MAC: the sender does not hold this device's secret, or the message was changed")
     try:
         envelope = msgspec.convert(cbor2.loads(packed), Envelope)

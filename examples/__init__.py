@@ -1,0 +1,1 @@
+"""Examples that run: each drives the public commands only, as a user would."""
