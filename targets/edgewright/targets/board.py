@@ -1,0 +1,173 @@
+"""What a target is: validated data about one kind of hardware, never about one unit.
+
+A `Board` says what a compiled bundle may rely on: instruction set, memory, engines, and how int8 dot products
+accumulate. It is read from TOML by `catalog.py`, or detected by `host.py`. The format is docs/formats/target.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from .faults import UserFault
+
+Family = Literal["cpu", "arm", "cuda", "npu"]
+Arch = Literal["x86_64", "aarch64", "armv7l", "cortex-m"]
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
+Accumulation = Literal["exact", "saturating16"]
+"""`saturating16`: sums of two products pass through 16 bits (x86 `vpmaddubsw`), so large weights lose their value."""
+
+CPU = "cpu"
+"""Name of the processor that every board has; no accelerator may take it."""
+
+OperandTypes = Literal["u8s8", "s8s8", "u8u8"]
+
+Text = Annotated[str, Meta(max_length=400)]
+Label = Annotated[str, Meta(min_length=1, max_length=80)]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$", description="small letters, digits, dots, dashes")]
+Feature = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.]{0,31}$", description="a flag as in /proc/cpuinfo")]
+CoreCount = Annotated[int, Meta(ge=1, le=4096)]
+Hertz = Annotated[int, Meta(ge=1_000_000, le=100_000_000_000)]
+Bytes = Annotated[int, Meta(ge=1_024, le=2**50)]
+BytesPerSecond = Annotated[int, Meta(ge=1_000_000, le=10**14)]
+Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
+Factor = Annotated[float, Meta(ge=1, le=100)]
+
+HARDWARE_FIELDS = ("name", "family", "arch", "daemon", "cpu", "memory", "accelerators")
+"""What the digest covers."""
+
+
+class BoardError(UserFault):
+    """A board file, or the name of a board, is wrong."""
+
+
+class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Immutable, keyword-only, and unknown keys are refused."""
+
+
+class Int8Accumulation(_Strict, frozen=True, kw_only=True):
+    """How an int8 dot product accumulates in this board's CPU engine, per operand types (activation, weight)."""
+
+    u8s8: Accumulation
+    s8s8: Accumulation
+    u8u8: Accumulation
+
+
+class Cpu(_Strict, frozen=True, kw_only=True):
+    """The cores that run the model, or that feed the accelerator."""
+
+    model: Label
+    """`Cortex-A76`, or an instruction-set level where the board is a class of machines."""
+    cores: CoreCount
+    clock_hz: Hertz
+    isa: Annotated[tuple[Feature, ...], Meta(max_length=64)]
+    """Features that matter to inference, spelled as `flags` (x86) or `Features` (ARM) of /proc/cpuinfo."""
+    int8: Int8Accumulation
+
+
+class Memory(_Strict, frozen=True, kw_only=True):
+    """Memory as installed; the operating system takes its part of it."""
+
+    ram_bytes: Bytes
+    bandwidth_bytes_per_s: BytesPerSecond
+    flash_bytes: Bytes | None = None
+    """Storage that is part of the board; None where it is a card or a disk of the user's choice."""
+
+
+class Accelerator(_Strict, frozen=True, kw_only=True):
+    """A GPU or NPU beside the cores."""
+
+    name: Name
+    kind: Literal["gpu", "npu"]
+    clock_hz: Hertz
+    precisions: Annotated[tuple[Precision, ...], Meta(min_length=1, max_length=4)]
+    macs_per_cycle: Annotated[int, Meta(ge=1, le=1_000_000)]
+    """Peak, in the narrowest of `precisions`."""
+    sram_bytes: Bytes | None = None
+
+
+class EngineSupport(_Strict, frozen=True, kw_only=True):
+    """An inference engine that runs on the board."""
+
+    name: Name
+    precisions: Annotated[tuple[Precision, ...], Meta(min_length=1, max_length=4)]
+    version: Label
+    """Version range as in PEP 440."""
+    accelerator: Name | None = None
+    """The accelerator it drives; None for the CPU."""
+
+
+class MacRates(_Strict, frozen=True, kw_only=True):
+    """Multiply-accumulates per clock cycle of one core (or of the accelerator) that real operators reach."""
+
+    conv: Rate
+    depthwise: Rate
+    matmul: Rate
+
+
+class LatencyModel(_Strict, frozen=True, kw_only=True):
+    """Constants of `cost.estimate_latency` for one precision on one processor, fitted on measured latencies."""
+
+    precision: Precision
+    processor: Name = CPU
+    """`cpu`, or the name of an accelerator."""
+    macs_per_cycle: MacRates
+    bandwidth_bytes_per_s: BytesPerSecond
+    """What one core (or the accelerator) reaches when it streams activations and weights."""
+    operator_overhead_us: Annotated[float, Meta(ge=0, le=1_000_000)]
+    parallel_fraction: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """Part of the work that further threads share (Amdahl); 0 where threads do not help."""
+    low_factor: Factor
+    """95 % of the held-out measurements were above estimate / low_factor ..."""
+    high_factor: Factor
+    """... and 95 % below estimate * high_factor."""
+    source: Text
+    """What it was fitted on, in one sentence that a person can check."""
+
+
+class Board(_Strict, frozen=True, kw_only=True):
+    """One kind of hardware."""
+
+    name: Name
+    vendor: Label
+    description: Text
+    family: Family
+    arch: Arch
+    daemon: bool
+    """Whether the device daemon runs here; a microcontroller is compiled for only."""
+    cpu: Cpu
+    memory: Memory
+    engines: Annotated[tuple[EngineSupport, ...], Meta(min_length=1, max_length=16)]
+    accelerators: Annotated[tuple[Accelerator, ...], Meta(max_length=8)] = ()
+    latency: Annotated[tuple[LatencyModel, ...], Meta(max_length=16)] = ()
+    """The first that fits a question answers it."""
+    sources: Annotated[dict[Label, Text], Meta(max_length=64)] = {}
+    """Where figures come from: dotted key (`cpu.clock_hz`, or a prefix such as `cpu`) to document."""
+
+    def digest(self) -> str:
+        """`sha256:…` of the hardware facts.
+
+        Prose, engines and latency constants do not count: they change with this package, and a bundle that was
+        compiled for this hardware still fits it then. Neither does the order of keys and flags.
+        """
+        facts = {name: msgspec.to_builtins(getattr(self, name)) for name in HARDWARE_FIELDS}
+        facts["cpu"]["isa"] = sorted(facts["cpu"]["isa"])
+        canonical = msgspec.json.encode(facts, order="sorted")
+        return f"sha256:{hashlib.sha256(canonical).hexdigest()}"
+
+    def supports(self, engine: str, precision: Precision) -> bool:
+        """Whether the engine of that name runs that precision here."""
+        return any(support.name == engine and precision in support.precisions for support in self.engines)
+
+
+def board_from_data(data: Mapping[str, Any], *, where: str) -> Board:
+    """Checks plain data (no `inherits` left in it) and makes the board; `where` names the file in errors."""
+    try:
+        board = msgspec.convert(dict(data), Board, strict=True)
+    except msgspec.ValidationError as error:
+        raise BoardError(f"{where}: {error}") from error
+    return board

@@ -1,0 +1,107 @@
+"""How long a model takes on a board that is not here: a roofline with an overhead per operator, and an error band.
+
+    t(op)  = overhead + max(macs / (macs_per_cycle[kind] * clock_hz * speed_up(threads)), bytes / bandwidth)
+    t(net) = sum over operators;   band = [t / low_factor, t * high_factor]
+
+The constants come from the board (`[[latency]]` in its file). They are fitted on measured latencies by bench/cost.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .board import CPU, Board, BoardError, LatencyModel, Precision
+
+OperatorKind = Literal["conv", "depthwise", "matmul", "other"]
+"""`depthwise`: grouped convolution with few channels per group; `other`: no multiply-accumulates worth counting."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorCost:
+    """The work of one operator at batch 1, in the precision that is asked about."""
+
+    kind: OperatorKind
+    macs: int
+    weight_bytes: int
+    activation_bytes: int
+    """Input plus output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """The work of one inference."""
+
+    operators: tuple[OperatorCost, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyEstimate:
+    """Median latency of one inference, with the interval that holds nine in ten of the held-out measurements."""
+
+    p50_ms: float
+    low_ms: float
+    high_ms: float
+    method: str
+
+
+def estimate_latency(
+    board: Board, workload: Workload, precision: Precision, threads: int = 1, *, processor: str | None = None
+) -> LatencyEstimate:
+    """Predicts the median latency of `workload` on `board`.
+
+    Args:
+        board: where it will run.
+        workload: one inference, in the precision that is asked about.
+        precision: what the model computes in.
+        threads: CPU threads; more than the board has cores do not help.
+        processor: `cpu` or the name of an accelerator; None takes the board's preferred one for that precision.
+
+    Raises:
+        BoardError: nothing on the board runs that precision.
+    """
+    model = _choose_model(board, precision, processor)
+    clock_hz = _clock_hz(board, model.processor)
+    speed_up = _speed_up(min(threads, board.cpu.cores), model.parallel_fraction)
+    bandwidth = min(model.bandwidth_bytes_per_s * speed_up, max(board.memory.bandwidth_bytes_per_s, 1))
+    total_s = sum(_operator_s(operator, model, clock_hz * speed_up, bandwidth) for operator in workload.operators)
+    p50_ms = total_s * 1_000
+    return LatencyEstimate(
+        p50_ms=p50_ms,
+        low_ms=p50_ms / model.low_factor,
+        high_ms=p50_ms * model.high_factor,
+        method=f"roofline on {model.processor}, {precision}: {model.source}",
+    )
+
+
+def _choose_model(board: Board, precision: Precision, processor: str | None) -> LatencyModel:
+    for model in board.latency:
+        if model.precision == precision and processor in (None, model.processor):
+            return model
+    where = f" on {processor}" if processor else ""
+    known = ", ".join(f"{model.precision} on {model.processor}" for model in board.latency) or "nothing"
+    raise BoardError(
+        f"board {board.name}: no latency model for {precision}{where}; it has: {known}. "
+        "Add a [[latency]] table to the board file (docs/formats/target.md)."
+    )
+
+
+def _clock_hz(board: Board, processor: str) -> int:
+    if processor == CPU:
+        return board.cpu.clock_hz
+    return next(accelerator.clock_hz for accelerator in board.accelerators if accelerator.name == processor)
+
+
+def _speed_up(threads: int, parallel_fraction: float) -> float:
+    """Amdahl's law."""
+    return 1 / ((1 - parallel_fraction) + parallel_fraction / max(threads, 1))
+
+
+def _operator_s(operator: OperatorCost, model: LatencyModel, cycles_per_s: float, bandwidth: float) -> float:
+    rates = model.macs_per_cycle
+    rate = {"conv": rates.conv, "depthwise": rates.depthwise, "matmul": rates.matmul, "other": rates.conv}[
+        operator.kind
+    ]
+    compute_s = operator.macs / (rate * cycles_per_s)
+    transfer_s = (operator.weight_bytes + operator.activation_bytes) / bandwidth
+    return model.operator_overhead_us / 1_000_000 + max(compute_s, transfer_s)

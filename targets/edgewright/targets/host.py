@@ -1,0 +1,225 @@
+"""The board called `host`: this machine, read from /proc.
+
+`describe_host` is pure (texts in, board out); `detect_host` reads the texts. Only facts that stay the same from run to
+run are taken (no current clock, no free memory, no limit of the calling process), so that the digest of a machine is
+stable: a bundle compiled for `host` must still fit after a reboot and under another memory limit.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .board import Accumulation, Arch, Board, Cpu, EngineSupport, Int8Accumulation, Memory, Precision
+from .faults import EnvironmentFault
+from .rates import assumed_latency
+
+# fmt: off
+X86_FEATURES = frozenset({
+    "sse4_1", "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx_vnni_int8", "avx512f", "avx512bw", "avx512dq",
+    "avx512vl", "avx512cd", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx512vbmi", "amx_tile", "amx_int8",
+    "amx_bf16",
+})
+ARM_FEATURES = frozenset({
+    "neon", "vfpv4", "fp", "asimd", "asimdhp", "fphp", "asimddp", "asimdfhm", "i8mm", "bf16", "sve", "sve2", "svei8mm",
+    "svebf16", "sme", "sme2",
+})
+# fmt: on
+"""Features that inference kernels ask for. The others change with the kernel, and would change the digest."""
+
+ARCHES: Mapping[str, Arch] = {
+    "x86_64": "x86_64",
+    "amd64": "x86_64",
+    "aarch64": "aarch64",
+    "arm64": "aarch64",
+    "armv7l": "armv7l",
+    "armv8l": "armv7l",
+}
+ARM_PARTS = {
+    "0xc07": "Cortex-A7",
+    "0xd03": "Cortex-A53",
+    "0xd04": "Cortex-A35",
+    "0xd05": "Cortex-A55",
+    "0xd07": "Cortex-A57",
+    "0xd08": "Cortex-A72",
+    "0xd09": "Cortex-A73",
+    "0xd0a": "Cortex-A75",
+    "0xd0b": "Cortex-A76",
+    "0xd0c": "Neoverse-N1",
+    "0xd41": "Cortex-A78",
+    "0xd42": "Cortex-A78AE",
+    "0xd46": "Cortex-A510",
+    "0xd47": "Cortex-A710",
+    "0xd48": "Cortex-X2",
+    "0xd49": "Neoverse-N2",
+    "0xd40": "Neoverse-V1",
+    "0xd4f": "Neoverse-V2",
+}
+"""`CPU part` of implementer 0x41 (Arm), as in Linux arch/arm64/include/asm/cputype.h."""
+
+CLOCK_STEP_HZ = 100_000_000
+"""A clock that is calibrated at boot differs by a few kHz each time; this step hides it."""
+
+FALLBACK_CLOCK_HZ = 1_500_000_000
+FALLBACK_RAM_BYTES = 1024**3
+ASSUMED_BANDWIDTH_BYTES_PER_S = {"x86_64": 20_000_000_000, "aarch64": 8_000_000_000, "armv7l": 2_000_000_000}
+ENGINE_VERSION = ">=1.31,<2"
+MAX_TEXT_BYTES = 4 * 1024 * 1024
+"""Of /proc/cpuinfo: some kilobytes per core."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostTexts:
+    """What the operating system says about this machine; empty where it says nothing."""
+
+    machine: str
+    """`platform.machine()`."""
+    cpuinfo: str = ""
+    meminfo: str = ""
+    cpu_count: int = 1
+    """Used where cpuinfo lists no processor."""
+    max_frequency_khz: str = ""
+    """cpufreq/cpuinfo_max_freq."""
+
+
+def detect_host(*, root: Path = Path("/")) -> Board:
+    """Describes this machine; `root` stands in for `/` in tests and for inspecting a mounted system."""
+    return describe_host(
+        HostTexts(
+            machine=platform.machine(),
+            cpuinfo=_read(root / "proc/cpuinfo"),
+            meminfo=_read(root / "proc/meminfo"),
+            cpu_count=os.cpu_count() or 1,
+            max_frequency_khz=_read(root / "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"),
+        )
+    )
+
+
+def describe_host(texts: HostTexts) -> Board:
+    """The board that these texts describe."""
+    arch = ARCHES.get(texts.machine.lower())
+    if arch is None:
+        raise EnvironmentFault(
+            f"this machine is {texts.machine or 'of an unknown kind'}; "
+            f"the target host needs one of {', '.join(sorted(ARCHES))}. "
+            "Name a shipped board (edgewright targets list) or write a board file (docs/formats/target.md)."
+        )
+    processors = _processors(texts.cpuinfo)
+    first = processors[0] if processors else {}
+    isa = _features(arch, processors)
+    clock_hz = _clock_hz(texts, first)
+    model = _model(first, arch)
+    bandwidth = ASSUMED_BANDWIDTH_BYTES_PER_S[arch]
+    return Board(
+        name="host",
+        vendor=first.get("vendor_id") or "this machine",
+        description=f"This machine: {model}, detected",
+        family="cpu" if arch == "x86_64" else "arm",
+        arch=arch,
+        daemon=True,
+        cpu=Cpu(
+            model=model,
+            cores=len(processors) or texts.cpu_count,
+            clock_hz=clock_hz,
+            isa=isa,
+            int8=int8_accumulation(arch, isa),
+        ),
+        memory=Memory(ram_bytes=_installed_ram_bytes(texts.meminfo), bandwidth_bytes_per_s=bandwidth),
+        engines=(EngineSupport(name="onnxruntime", precisions=engine_precisions(), version=ENGINE_VERSION),),
+        latency=assumed_latency(isa, bandwidth),
+        sources={
+            "cpu": "/proc/cpuinfo",
+            "memory.ram_bytes": "/proc/meminfo, rounded up to the installed size",
+            "memory.bandwidth_bytes_per_s": f"assumed for {arch}; not detectable",
+        },
+    )
+
+
+def engine_precisions() -> tuple[Precision, ...]:
+    """What ONNX Runtime's CPU provider runs on every architecture."""
+    return ("float32", "int8")
+
+
+def int8_accumulation(arch: Arch, isa: tuple[str, ...]) -> Int8Accumulation:
+    """How ONNX Runtime's CPU kernels accumulate int8 products on such a machine.
+
+    x86 without VNNI multiplies through `vpmaddubsw`, whose pair sums saturate at 16 bits; S8S8 is rewritten to U8S8
+    there, while U8U8 is widened first. ARM kernels widen to 32 bits.
+    """
+    if arch != "x86_64" or {"avx512_vnni", "avx_vnni"} & set(isa):
+        return Int8Accumulation(u8s8="exact", s8s8="exact", u8u8="exact")
+    saturating: Accumulation = "saturating16"
+    return Int8Accumulation(u8s8=saturating, s8s8=saturating, u8u8="exact")
+
+
+def _read(path: Path) -> str:
+    """The text of a file in /proc or /sys, empty where there is none or it may not be read (containers)."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_TEXT_BYTES).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _processors(cpuinfo: str) -> list[dict[str, str]]:
+    """One dictionary per `processor` block; ARM kernels put the common lines after the last block."""
+    blocks: list[dict[str, str]] = []
+    for line in cpuinfo.splitlines():
+        key, colon, value = (part.strip() for part in line.partition(":"))
+        if not colon:
+            continue
+        if key == "processor":
+            blocks.append({})
+        elif blocks:
+            blocks[-1][key] = value
+    return blocks
+
+
+def _features(arch: Arch, processors: list[dict[str, str]]) -> tuple[str, ...]:
+    """Features that every core has, sorted: on big.LITTLE the process may run on any core."""
+    key, known = ("flags", X86_FEATURES) if arch == "x86_64" else ("Features", ARM_FEATURES)
+    per_core = [set(block[key].split()) for block in processors if key in block]
+    if not per_core:
+        return ()
+    return tuple(sorted(set.intersection(*per_core) & known))
+
+
+def _model(first: Mapping[str, str], arch: Arch) -> str:
+    if first.get("CPU implementer", "").lower() == "0x41" and (part := first.get("CPU part", "").lower()) in ARM_PARTS:
+        return ARM_PARTS[part]
+    return " ".join((first.get("model name") or f"{arch} processor").split())[:80]
+
+
+def _clock_hz(texts: HostTexts, first: Mapping[str, str]) -> int:
+    """The nominal clock: the highest of cpufreq, else the one in the name, else that of the time-stamp counter."""
+    if texts.max_frequency_khz.strip().isdecimal():
+        return _rounded_clock_hz(int(texts.max_frequency_khz.strip()[:12]) * 1_000)
+    if named := re.search(r"@\s*([0-9.]{1,6})\s*GHz", first.get("model name", "")):
+        return _rounded_clock_hz(_decimal(named[1]) * 1e9)
+    # On x86 BogoMIPS is twice the time-stamp counter, which ticks at the nominal clock; on ARM it is a timer's.
+    if "flags" in first:
+        return _rounded_clock_hz(_decimal(first.get("bogomips", "")) / 2 * 1e6)
+    return FALLBACK_CLOCK_HZ
+
+
+def _decimal(text: str) -> float:
+    return float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?", text) else 0.0
+
+
+def _rounded_clock_hz(clock_hz: float) -> int:
+    rounded = round(clock_hz / CLOCK_STEP_HZ) * CLOCK_STEP_HZ
+    return rounded if CLOCK_STEP_HZ <= rounded <= 100 * 10**9 else FALLBACK_CLOCK_HZ
+
+
+def _installed_ram_bytes(meminfo: str) -> int:
+    """MemTotal rounded up to the installed size: the kernel's own part differs from kernel to kernel."""
+    found = re.search(r"^MemTotal:\s*([0-9]{1,15}) kB", meminfo, re.MULTILINE)
+    if not found or int(found[1]) == 0:
+        return FALLBACK_RAM_BYTES
+    total_bytes = int(found[1]) * 1024
+    step = max((1 << (total_bytes.bit_length() - 1)) // 8, 1024)
+    return -(-total_bytes // step) * step
