@@ -47,7 +47,7 @@ class PartsGroup(click.Group):
 
 @click.group(
     cls=PartsGroup,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "EDGEWRIGHT"},
     epilog='Shell completion: eval "$(_EDGEWRIGHT_COMPLETE=bash_source edgewright)" (or zsh_source, fish_source).',
 )
 @click.version_option(package_name="edgewright", prog_name="edgewright")

@@ -1,0 +1,69 @@
+"""The command as a whole: quick help, one summary per command, examples everywhere, faults in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+
+import click
+import pytest
+
+from edgewright.runtime.cli import ENTRY_POINT_GROUP, SUMMARIES, edgewright
+
+
+def command_tree() -> Iterator[tuple[str, click.Command]]:
+    """Yield every command with its full name."""
+
+    def walk(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+        yield name, command
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for child_name in command.list_commands(context):
+                child = command.get_command(context, child_name)
+                assert child is not None
+                yield from walk(f"{name} {child_name}", child)
+
+    return walk("edgewright", edgewright)
+
+
+def test_help_lists_every_part_and_imports_none() -> None:
+    probe = (
+        "import sys\nfrom edgewright.runtime.cli import edgewright\n"
+        "edgewright.main(['--help'], prog_name='edgewright', standalone_mode=False)\n"
+        "heavy = {'numpy', 'onnxruntime', 'rich', 'msgspec', 'paho', 'sqlalchemy', 'torch', 'edgewright.compiler'}\n"
+        "print('heavy:', sorted(heavy & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert "heavy: []" in run.stdout
+    for name in SUMMARIES:
+        assert f"  {name} " in run.stdout
+
+
+def test_summaries_are_the_commands_own() -> None:
+    points = {point.name: point for point in metadata.entry_points(group=ENTRY_POINT_GROUP)}
+    assert set(points) == set(SUMMARIES)
+    for name, point in points.items():
+        command = point.load()
+        assert command.get_short_help_str(200) == SUMMARIES[name], name
+
+
+@pytest.mark.parametrize(("name", "command"), [pytest.param(n, c, id=n) for n, c in command_tree()])
+def test_every_command_helps(name: str, command: click.Command) -> None:
+    assert command.help, f"{name} has no help"
+    if not isinstance(command, click.Group):
+        text = command.get_help(click.Context(command, info_name=name))
+        assert "Example" in text, f"{name} --help shows no example"
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            assert parameter.help, f"{name} {parameter.opts[0]} has no help"
+
+
+def test_a_wrong_command_is_a_usage_error() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "edgewright.runtime.cli", "frobnicate"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert "No such command 'frobnicate'" in run.stderr
+    assert "Traceback" not in run.stderr
