@@ -1,0 +1,1 @@
+"""From the broker into the store: a network thread, a bounded queue, one writer thread; acked after the commit."""

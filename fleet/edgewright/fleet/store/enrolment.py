@@ -1,0 +1,173 @@
+"""Tokens and enrolled devices."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, insert, select, update
+
+from edgewright.runtime.telemetry.wire import Heartbeat, Hello, ModelState
+
+from ..faults import ConflictError, NotFoundError, UnauthorizedError
+from ..trust import credentials
+from .schema import devices, tokens
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """One enrolled device, as last heard of. The secret is not part of it."""
+
+    device: str
+    target: str
+    target_digest: str
+    emulated: bool
+    software: str
+    isa: tuple[str, ...]
+    enrolled_s: float
+    last_seen_s: float | None
+    boot: str | None
+    spool: str | None
+    spool_next_seq: int | None
+    spool_backlog: int | None
+    server_running: bool | None
+    models: tuple[ModelState, ...]
+    desired_epoch: int
+    epoch_seen: int
+
+
+class Enrolling(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device says of itself when it enrols."""
+
+    name: str | None
+    target: str
+    target_digest: str
+    software: str = ""
+    emulated: bool = False
+    isa: tuple[str, ...] = ()
+
+
+def add_token(connection: Connection, token: str, *, label: str, now_s: float, lifetime_s: float) -> None:
+    """Store a one-time token (its digest only)."""
+    connection.execute(
+        insert(tokens).values(
+            digest=credentials.token_digest(token), label=label, created_s=now_s, expires_s=now_s + lifetime_s
+        )
+    )
+
+
+def enrol(connection: Connection, token: str, device: Enrolling, *, secret: bytes, now_s: float) -> str:
+    """Use up a token, add the device and return its id.
+
+    Raises:
+        UnauthorizedError: no such token, or it is used up or expired.
+        ConflictError: a device of that name is enrolled already.
+    """
+    digest = credentials.token_digest(token)
+    found = connection.execute(select(tokens).where(tokens.c.digest == digest)).one_or_none()
+    if found is None:
+        raise UnauthorizedError("no such enrolment token; make one with `edgewright fleet device token`")
+    if found.used_s is not None:
+        raise UnauthorizedError(
+            f"this enrolment token was used up by device {found.used_by}; each token enrols one device: make another "
+            "with `edgewright fleet device token`"
+        )
+    if found.expires_s <= now_s:
+        raise UnauthorizedError("this enrolment token has expired; make another with `edgewright fleet device token`")
+    name = device.name or f"d-{secrets.token_hex(6)}"
+    if secret_of(connection, name) is not None:
+        raise ConflictError(f"a device named {name!r} is enrolled already; give this one another name")
+    connection.execute(
+        insert(devices).values(
+            device=name,
+            secret=secret,
+            target=device.target,
+            target_digest=device.target_digest,
+            emulated=device.emulated,
+            software=device.software,
+            isa=json.dumps(list(device.isa)),
+            enrolled_s=now_s,
+            desired_epoch=0,
+            epoch_seen=0,
+        )
+    )
+    connection.execute(update(tokens).where(tokens.c.digest == digest).values(used_s=now_s, used_by=name))
+    return name
+
+
+def secret_of(connection: Connection, device: str) -> bytes | None:
+    """Return a device's secret, or None where there is no such device."""
+    return connection.execute(select(devices.c.secret).where(devices.c.device == device)).scalar_one_or_none()
+
+
+def get(connection: Connection, device: str) -> Device:
+    """Return one device.
+
+    Raises:
+        NotFoundError: there is none of that id.
+    """
+    row = connection.execute(select(devices).where(devices.c.device == device)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"no device {device!r}; `edgewright fleet device ls` shows those there are")
+    return _device(row)
+
+
+def every(connection: Connection, *, after: str = "", limit: int | None = None) -> list[Device]:
+    """Return devices in the order of their ids."""
+    query = select(devices).where(devices.c.device > after).order_by(devices.c.device)
+    return [_device(row) for row in connection.execute(query.limit(limit) if limit is not None else query)]
+
+
+def greet(connection: Connection, device: str, hello: Hello, *, now_s: float) -> None:
+    """Take down what a device says at its connect.
+
+    The target stays as enrolled: a device cannot turn into another board by saying so.
+    """
+    connection.execute(
+        update(devices)
+        .where(devices.c.device == device)
+        .values(
+            emulated=hello.emulated,
+            software=hello.software,
+            isa=json.dumps(list(hello.isa)),
+            last_seen_s=now_s,
+            boot=hello.boot,
+            spool=hello.spool,
+            spool_next_seq=hello.spool_next_seq,
+            models=_encoder.encode(hello.models),
+            epoch_seen=hello.desired_epoch,
+        )
+    )
+
+
+def beat(connection: Connection, device: str, heartbeat: Heartbeat, *, now_s: float) -> None:
+    """Take down a heartbeat over the one before."""
+    connection.execute(
+        update(devices)
+        .where(devices.c.device == device)
+        .values(
+            last_seen_s=now_s,
+            spool_backlog=heartbeat.spool_backlog,
+            server_running=heartbeat.server_running,
+            models=_encoder.encode(heartbeat.models),
+        )
+    )
+
+
+def seen(connection: Connection, names: Sequence[str], *, now_s: float) -> None:
+    """Note that these devices were heard."""
+    connection.execute(update(devices).where(devices.c.device.in_(names)).values(last_seen_s=now_s))
+
+
+_encoder = msgspec.msgpack.Encoder()
+_models_decoder = msgspec.msgpack.Decoder(tuple[ModelState, ...])
+
+
+def _device(row: Row[Any]) -> Device:
+    values = dict(row._mapping)  # noqa: SLF001  (public in spite of its name: sqlalchemy.Row documents it)
+    del values["secret"]
+    values["isa"] = tuple(json.loads(values["isa"]))
+    values["models"] = _models_decoder.decode(values["models"]) if values["models"] else ()
+    return Device(**values)

@@ -1,0 +1,222 @@
+"""The tables. Times are seconds since 1970 (UTC); digests are `sha256:…`; blobs are MessagePack unless said otherwise.
+
+Counters are kept as they came, cumulative per key; sums are made when they are read. That is why a duplicate or a late
+record can be written again without harm.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("digest", String, primary_key=True),  # of the token; the token itself is shown once and never stored
+    Column("label", String, nullable=False),
+    Column("created_s", Float, nullable=False),
+    Column("expires_s", Float, nullable=False),
+    Column("used_s", Float),
+    Column("used_by", String),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("device", String, primary_key=True),
+    Column("secret", LargeBinary, nullable=False),  # HMAC needs it as it is; the data directory is 0700
+    Column("target", String, nullable=False),
+    Column("target_digest", String, nullable=False),
+    Column("emulated", Boolean, nullable=False),
+    Column("software", String, nullable=False),
+    Column("isa", Text, nullable=False),  # JSON list
+    Column("enrolled_s", Float, nullable=False),
+    Column("last_seen_s", Float),
+    Column("boot", String),
+    Column("spool", String),
+    Column("spool_next_seq", BigInteger),
+    Column("spool_backlog", BigInteger),
+    Column("server_running", Boolean),
+    Column("models", LargeBinary),  # tuple[ModelState, …] as last reported
+    Column("desired_epoch", BigInteger, nullable=False),  # only ever grows
+    Column("epoch_seen", BigInteger, nullable=False),  # what the device said at its last hello
+)
+
+bundles = Table(
+    "bundles",
+    metadata,
+    Column("digest", String, primary_key=True),  # of the archive
+    Column("model", String, nullable=False),
+    Column("version", String, nullable=False),
+    Column("target", String, nullable=False),
+    Column("target_digest", String, nullable=False),
+    Column("security_epoch", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),  # manifest.json, as it stands in the archive
+    Column("reference_digest", String, nullable=False),
+    Column("reference", LargeBinary, nullable=False),  # reference.cbor, as it stands in the archive
+    Column("uploaded_s", Float, nullable=False),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("model", String, primary_key=True),
+    Column("version", String, primary_key=True),
+    Column("created_s", Float, nullable=False),
+)
+
+release_bundles = Table(
+    "release_bundles",
+    metadata,
+    Column("model", String, primary_key=True),
+    Column("version", String, primary_key=True),
+    Column("target", String, primary_key=True),
+    Column("digest", String, ForeignKey("bundles.digest"), nullable=False),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("rollout", String, primary_key=True),
+    Column("model", String, nullable=False),
+    Column("version", String, nullable=False),
+    Column("policy", LargeBinary, nullable=False),  # JSON
+    Column("state", String, nullable=False),
+    Column("wave", Integer, nullable=False),
+    Column("wave_started_s", Float),
+    Column("reason", Text, nullable=False),
+    Column("created_s", Float, nullable=False),
+    Column("finished_s", Float),
+    Column("gates", LargeBinary),  # JSON: what the gates said at the last tick
+    Index("rollouts_by_state", "state"),
+)
+
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("rollout", String, ForeignKey("rollouts.rollout"), primary_key=True),
+    Column("device", String, ForeignKey("devices.device"), primary_key=True),
+    Column("wave", Integer, nullable=False),
+    Column("arm", String, nullable=False),  # treatment | control
+    Column("target", String, nullable=False),
+    Column("bundle", String),  # digest of the new bundle; None for a control
+    Column("previous_version", String),
+    Column("previous_bundle", String),
+    Column("command", String, unique=True),
+    Column("rollback_command", String, unique=True),
+    Column("dispatched_s", Float),
+    Column("dispatch_order", BigInteger),
+    Column("rolled_back_s", Float),
+    Index("assignments_by_device", "device"),
+)
+
+desired = Table(
+    "desired",
+    metadata,
+    Column("device", String, ForeignKey("devices.device"), primary_key=True),
+    Column("model", String, primary_key=True),
+    Column("version", String, nullable=False),
+    Column("bundle", String, nullable=False),
+    Column("command", String, nullable=False),
+    Column("probation_s", Float, nullable=False),
+    Column("rollback", Boolean, nullable=False),
+    Column("rollout", String),
+    Column("set_s", Float, nullable=False),
+)
+
+windows = Table(
+    "windows",
+    metadata,
+    Column("device", String, primary_key=True),
+    Column("model", String, primary_key=True),
+    Column("version", String, primary_key=True),
+    Column("bundle", String, primary_key=True),
+    Column("window_start_s", BigInteger, primary_key=True),
+    Column("boot", String, primary_key=True),
+    Column("incarnation", String, primary_key=True),
+    Column("window_s", Integer, nullable=False),
+    Column("reference", String, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("closed", Boolean, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("failures", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("latency_us_sum", BigInteger, nullable=False),
+    Column("latency", LargeBinary, nullable=False),
+    Column("histograms", LargeBinary, nullable=False),
+    Column("received_s", Float, nullable=False),
+    Index("windows_by_bundle", "bundle", "window_start_s"),
+)
+
+updates = Table(
+    "updates",
+    metadata,
+    Column("device", String, primary_key=True),
+    Column("spool", String, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("command", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("version", String, nullable=False),
+    Column("bundle", String, nullable=False),
+    Column("phase", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at_s", Float, nullable=False),
+    Column("boot", String, nullable=False),
+    Column("received_s", Float, nullable=False),
+    Index("updates_by_command", "command"),
+)
+
+gaps = Table(
+    "gaps",
+    metadata,
+    Column("device", String, primary_key=True),
+    Column("spool", String, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("at_s", Float, nullable=False),
+)
+
+spools = Table(
+    "spools",
+    metadata,
+    Column("device", String, primary_key=True),
+    Column("spool", String, primary_key=True),
+    Column("mark", BigInteger, nullable=False),  # every record up to here is stored or known to be lost
+    Column("ahead", LargeBinary, nullable=False),  # ranges beyond the mark that came early
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("at_s", Float, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("action", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("detail", LargeBinary, nullable=False),  # canonical JSON
+    Column("previous", String, nullable=False),
+    Column("digest", String, nullable=False),
+    UniqueConstraint("digest"),
+    Index("audit_by_subject", "subject"),
+)
