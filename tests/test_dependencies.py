@@ -1,0 +1,72 @@
+"""What `pip install edgewright` brings to a device: followed through the metadata of what is installed here."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import metadata
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.layering import ROOT
+
+WORKSTATION = {
+    "torch",
+    "onnx",
+    "onnx-ir",
+    "onnxscript",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "sqlalchemy",
+    "jinja2",
+    "pydantic",
+}
+
+
+def closure(requirements: list[str]) -> set[str]:
+    """Return the names of all packages that these requirements bring, without extras."""
+    found: set[str] = set()
+    waiting = [Requirement(text) for text in requirements]
+    while waiting:
+        requirement = waiting.pop()
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        name = canonicalize_name(requirement.name)
+        if name not in found:
+            found.add(name)
+            waiting += [Requirement(text) for text in metadata.requires(name) or []]
+    return found
+
+
+def project() -> dict[str, object]:
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert isinstance(table, dict)
+    return table
+
+
+def test_a_device_gets_no_workstation_packages() -> None:
+    dependencies = project()["dependencies"]
+    assert isinstance(dependencies, list)
+    brought = closure(dependencies)
+    assert {"numpy", "onnxruntime", "paho-mqtt"} <= brought
+    assert brought & WORKSTATION == set()
+
+
+def test_the_closure_would_see_them() -> None:
+    assert "starlette" in closure(["fastapi"])
+
+
+def test_everything_installed_is_pinned() -> None:
+    pinned = {
+        canonicalize_name(line.split("==")[0])
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line
+    }
+    table = project()
+    extras = table["optional-dependencies"]
+    base = table["dependencies"]
+    assert isinstance(extras, dict)
+    assert isinstance(base, list)
+    wanted = closure([*base, *extras["compiler"], *extras["fleet"], *extras["dev"]])
+    assert wanted - pinned == set()
