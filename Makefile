@@ -30,7 +30,8 @@ check: $(STAMP) ## ruff, mypy --strict, layering
 	$(BIN)/python -m pytest -q tests/test_layering.py
 
 bench: $(STAMP) ## every benchmark; figures go to bench/results
-	@for b in bench/[a-z]*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+	@for b in $(filter-out bench/__init__.py bench/record.py,$(wildcard bench/*.py)); do \
+		echo "== $$b"; $(BIN)/python -m bench.$$(basename $$b .py) $(BENCH_ARGS) || exit 1; done
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache

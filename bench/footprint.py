@@ -1,10 +1,10 @@
 """How much memory does the device part need, and how soon is it ready?
 
-    python bench/footprint.py [--quick] [--check]
+    python -m bench.footprint [--quick] [--check]
 
-Trains and compiles the digits model, starts the daemon with it, and reads PSS (each shared page divided by the number of
-its users) of the agent, the server and a trial process from /proc. Ready means that `GET /v2/health/ready` answers 200 with
-the model loaded. `--check` exits 1 when a figure that issue A named is missed.
+Trains and compiles the digits model, starts the daemon with it, and reads PSS (each shared page divided by the number
+of its users) of the agent, the server and a trial process from /proc. Ready means that the model answers 200 on its
+ready endpoint. `--check` exits 1 when a figure that issue A named is missed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ import threading
 import time
 from pathlib import Path
 
+from bench import record
 from examples.demo import digits
 from examples.demo.processes import Stage, edgewright, free_port, run_json
-
-from bench import record
 
 STEADY_LIMIT_MB = 110.0
 TRIAL_LIMIT_MB = 190.0

@@ -35,7 +35,7 @@ def write(name: str, figures: dict[str, Any], *, packages: tuple[str, ...] = ())
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "versions": {package: metadata.version(package) for package in ("edgewright", *packages)},
-        "command": " ".join(["python", f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", f"bench.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "figures": figures,
     }
     path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
