@@ -1,0 +1,109 @@
+"""Bundle archives as files named by their SHA-256. A file that is there is complete and was verified."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from .faults import FleetUnavailable, NotFoundError, TooLargeError
+
+MAX_ARTIFACT_BYTES = 2 * 1024**3
+_HEX = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class Upload:
+    """An archive on its way in: a temporary file in the store's directory, gone unless it is kept."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        descriptor, name = tempfile.mkstemp(prefix=".upload-", dir=directory)
+        self.path = Path(name)
+        self._file = os.fdopen(descriptor, "wb")
+        self._hash = hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, chunk: bytes) -> None:
+        """Add bytes.
+
+        Raises:
+            TooLargeError: more than the fleet takes.
+        """
+        self.size_bytes += len(chunk)
+        if self.size_bytes > MAX_ARTIFACT_BYTES:
+            raise TooLargeError(f"the archive is larger than {MAX_ARTIFACT_BYTES} bytes, the most this fleet takes")
+        self._hash.update(chunk)
+        self._file.write(chunk)
+
+    def finish(self) -> str:
+        """Put all bytes on disk and return their digest."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return "sha256:" + self._hash.hexdigest()
+
+    def keep(self, digest: str) -> Path:
+        """Give the file its name; it is there for good afterwards."""
+        path = self._directory / digest.removeprefix("sha256:")
+        self.path.replace(path)
+        _sync_directory(self._directory)
+        return path
+
+    def discard(self) -> None:
+        """Remove what was not kept; does nothing after `keep`."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+class Artifacts:
+    """The directory of archives."""
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+            for left_over in directory.glob(".upload-*"):  # of a server that was killed
+                left_over.unlink()
+        except OSError as error:
+            raise FleetUnavailable(f"{directory}: {error.strerror or error}; the fleet keeps bundles there") from error
+        self._directory = directory
+
+    def begin(self) -> Upload:
+        """Start an upload; the caller keeps or discards it."""
+        return Upload(self._directory)
+
+    def put(self, chunks: Iterable[bytes]) -> str:
+        """Store bytes whole, as they are, and return their digest. Does not verify: that is for whoever lets them in."""
+        upload = self.begin()
+        try:
+            for chunk in chunks:
+                upload.write(chunk)
+            digest = upload.finish()
+            upload.keep(digest)
+        finally:
+            upload.discard()
+        return digest
+
+    def path(self, digest: str) -> Path:
+        """Return the file of a digest (`sha256:…` or its hex part).
+
+        Raises:
+            NotFoundError: it is not a digest, or there is no such file.
+        """
+        name = digest.removeprefix("sha256:")
+        if not _HEX.match(name):
+            raise NotFoundError(f"{name[:80]!r} is not a SHA-256 in hex")
+        path = self._directory / name
+        if not path.is_file():
+            raise NotFoundError(f"no artifact {name}")
+        return path
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,84 @@
+"""What each device shall run. Every change raises the device's epoch, which never falls and is never used twice."""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from edgewright.runtime.telemetry.wire import Desired, DesiredModel
+
+from .schema import bundles, desired, devices
+
+ARTIFACT_PATH = "/v1/artifacts/"
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+    """One model for one device."""
+
+    device: str
+    model: str
+    version: str
+    bundle: str
+    command: str
+    probation_s: float
+    rollback: bool
+    rollout: str | None
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole desired state of one device, and its epoch."""
+
+    device: str
+    epoch: int
+    desired: Desired
+
+
+def assign(connection: Connection, assignment: Assignment, *, now_s: float) -> None:
+    """Set what a device shall run for one model, under a new epoch."""
+    values = msgspec.structs.asdict(assignment) | {"set_s": now_s}
+    connection.execute(
+        insert(desired).values(values).on_conflict_do_update(index_elements=["device", "model"], set_=values)
+    )
+    connection.execute(
+        update(devices).where(devices.c.device == assignment.device).values(desired_epoch=devices.c.desired_epoch + 1)
+    )
+
+
+def order_of(connection: Connection, device: str) -> Order | None:
+    """Return what a device shall run; None where there is no such device."""
+    epoch = connection.execute(select(devices.c.desired_epoch).where(devices.c.device == device)).scalar_one_or_none()
+    if epoch is None:
+        return None
+    query = (
+        select(desired, bundles.c.size_bytes, bundles.c.security_epoch)
+        .outerjoin(bundles, bundles.c.digest == desired.c.bundle)
+        .where(desired.c.device == device)
+        .order_by(desired.c.model)
+    )
+    models = tuple(
+        DesiredModel(
+            model=row.model,
+            version=row.version,
+            bundle=row.bundle,
+            # A bundle installed by hand is unknown here; a device that rolls back to it has it in its other slot.
+            size_bytes=row.size_bytes or 0,
+            path=ARTIFACT_PATH + row.bundle.removeprefix("sha256:"),
+            command=row.command,
+            security_epoch=row.security_epoch or 0,
+            probation_s=row.probation_s,
+            rollback=row.rollback,
+        )
+        for row in connection.execute(query)
+    )
+    return Order(device=device, epoch=epoch, desired=Desired(models=models))
+
+
+def assigned(connection: Connection, device: str, model: str) -> Assignment | None:
+    """Return what a device shall run for one model, if the fleet ever said so."""
+    row = connection.execute(select(desired).where(desired.c.device == device, desired.c.model == model)).one_or_none()
+    if row is None:
+        return None
+    values = dict(row._mapping)  # noqa: SLF001  (public in spite of its name: sqlalchemy.Row documents it)
+    del values["set_s"]
+    return Assignment(**values)
