@@ -1,0 +1,1 @@
+"""What decides in the fleet. Pure: time, randomness and rows come in, commands come out."""

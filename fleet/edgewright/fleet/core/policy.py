@@ -1,0 +1,244 @@
+"""The rollout policy: how fast, how far, and what stops it.
+
+Keys are spelled as in AWS IoT Jobs where it has the same thing (`abortConfig`, `timeoutConfig`,
+`jobExecutionsRolloutConfig`), so that what a team already knows carries over. TOML and JSON are both read; every key has
+a default that works. docs/guides/rollouts.md explains each.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from edgewright.targets.faults import UserFault
+
+MAX_POLICY_BYTES = 32 * 1024
+MAX_WAVES = 50
+
+Action = Literal["PAUSE", "CANCEL", "ROLLBACK"]
+OnInconclusive = Literal["PAUSE", "CONTINUE"]
+FailureType = Literal["FAILED", "REJECTED", "TIMED_OUT", "ALL"]
+
+Percentage = Annotated[float, msgspec.Meta(gt=0, le=100)]
+Probability = Annotated[float, msgspec.Meta(gt=0, le=0.5)]
+PositiveSeconds = Annotated[float, msgspec.Meta(gt=0, le=366 * 86400)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=366 * 86400)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
+
+
+class PolicyError(UserFault):
+    """The policy cannot be used; the message says which key, what was expected and what came."""
+
+
+class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """Immutable, keyword-only, camelCase outside, and unknown keys are refused."""
+
+
+class AbortCriterion(_Strict):
+    """Stop when the share of a kind of failure among executed devices goes over a fixed threshold."""
+
+    failure_type: FailureType
+    action: Action
+    threshold_percentage: Percentage
+    min_number_of_executed_things: Count
+
+
+class AbortConfig(_Strict):
+    """Fixed thresholds, as in AWS IoT Jobs. They come on top of the gates, which need no tuning."""
+
+    criteria_list: tuple[AbortCriterion, ...] = ()
+
+
+class TimeoutConfig(_Strict):
+    """Deadlines inside the horizon. None: only the horizon counts."""
+
+    in_progress_timeout_in_minutes: Annotated[float, msgspec.Meta(gt=0, le=10080)] | None = None
+    """From the device's first report about the update to its last."""
+    queued_timeout_in_minutes: Annotated[float, msgspec.Meta(gt=0, le=10080)] | None = None
+    """From the order to the device's first report."""
+
+
+class RolloutConfig(_Strict):
+    """How fast orders go out inside a wave."""
+
+    maximum_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
+
+
+class FailureGate(_Strict):
+    """Failed installs against an absolute limit, as an always-valid test (gates.py)."""
+
+    enabled: bool = True
+    max_failure_percentage: Annotated[float, msgspec.Meta(gt=0, lt=100)] = 2.0
+    """The share of failing devices that is still accepted."""
+    alpha: Probability = 0.05
+    """Highest chance of stopping a release that is within the limit, over all looks together."""
+    min_failures: Count = 3
+    """Never stop on fewer failures; in a wave of fewer devices, all of them failing is enough."""
+    action: Action = "ROLLBACK"
+    on_inconclusive: OnInconclusive = "PAUSE"
+    """At the end of a wave whose failures lean towards bad but prove nothing yet."""
+
+
+class DriftGate(_Strict):
+    """Outputs, errors and estimated accuracy of devices on the new release against those on the old (gates.py)."""
+
+    enabled: bool = True
+    alpha: Probability = 0.01
+    """Chance of a false alarm, shared by all features, comparisons and looks."""
+    min_samples: Count = 200
+    """Samples needed on the new release before anything is concluded."""
+    max_psi: Annotated[float, msgspec.Meta(gt=0, le=10)] = 0.2
+    max_ks: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.15
+    max_accuracy_drop_percentage: Percentage = 3.0
+    """Points of estimated accuracy (from confidence) that the new release may lose against the old."""
+    max_error_percentage: Percentage = 1.0
+    """Points of failed requests that the new release may have more than the old."""
+    action: Action = "ROLLBACK"
+    on_inconclusive: OnInconclusive = "PAUSE"
+    """At the horizon, when there was too little traffic to tell."""
+
+
+class Policy(_Strict):
+    """One rollout policy."""
+
+    waves: tuple[int | str, ...] = (1, "10%", "rest")
+    """Devices that each wave adds: a number, a share of all eligible devices (`"10%"`, rounded up), or `"rest"` (last)."""
+    horizon_seconds: PositiveSeconds = 3600.0
+    """A device that has not reported a result this long after its order has failed."""
+    soak_seconds: Seconds = 0.0
+    """A wave is watched at least this long after its last device finished."""
+    offline_after_seconds: PositiveSeconds = 900.0
+    """Devices not heard of for this long get no order: they would only count as failures."""
+    probation_seconds: Seconds = 30.0
+    """How long a device watches a new bundle before it confirms it."""
+    job_executions_rollout_config: RolloutConfig = RolloutConfig()
+    abort_config: AbortConfig = AbortConfig()
+    timeout_config: TimeoutConfig = TimeoutConfig()
+    failure_gate: FailureGate = FailureGate()
+    drift_gate: DriftGate = DriftGate()
+
+
+def parse_policy(text: str, *, kind: Literal["toml", "json"], where: str) -> Policy:
+    """Return the policy in a text; `where` names it in errors.
+
+    Raises:
+        PolicyError: not TOML/JSON, unknown key, wrong type or range.
+    """
+    if len(text.encode()) > MAX_POLICY_BYTES:
+        raise PolicyError(f"{where}: policy of {len(text.encode())} bytes; the limit is {MAX_POLICY_BYTES}")
+    try:
+        data = tomllib.loads(text) if kind == "toml" else json.loads(text)
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        raise PolicyError(f"{where}: not {kind.upper()}: {error}") from error
+    except RecursionError as error:
+        raise PolicyError(f"{where}: nested too deeply") from error
+    return policy_from(data, where=where)
+
+
+def read_policy(path: Path) -> Policy:
+    """Return the policy in a `.toml` or `.json` file.
+
+    Raises:
+        PolicyError: the file cannot be read or does not hold a policy.
+    """
+    if path.suffix not in {".toml", ".json"}:
+        raise PolicyError(f"{path}: a policy is a .toml or a .json file, got suffix {path.suffix!r}")
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_POLICY_BYTES + 1).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyError(f"{path}: cannot read the policy: {error}") from error
+    return parse_policy(text, kind="toml" if path.suffix == ".toml" else "json", where=str(path))
+
+
+def policy_from(data: Any, *, where: str) -> Policy:
+    """Return the policy in already parsed data (for example the body of a request).
+
+    Raises:
+        PolicyError: unknown key, wrong type or range.
+    """
+    try:
+        policy = msgspec.convert(data, Policy)
+    except msgspec.ValidationError as error:
+        raise PolicyError(f"{where}: {_teach(str(error))}") from error
+    _check_waves(policy.waves, where)
+    _check_timeouts(policy, where)
+    return policy
+
+
+def policy_to_json(policy: Policy) -> bytes:
+    """Return the policy as JSON with every key spelled out."""
+    return msgspec.json.encode(policy)
+
+
+def wave_size(wave: int | str, eligible: int) -> int | None:
+    """Return how many devices a wave adds in a fleet of `eligible`; None is all that are left."""
+    if wave == "rest":
+        return None
+    if isinstance(wave, int):
+        return wave
+    return max(1, -int(-float(wave[:-1]) * eligible // 100))
+
+
+_WAVE = re.compile(r"rest|\d{1,3}(\.\d+)?%")
+_UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
+_KEYS = sorted(
+    {
+        field.encode_name
+        for kind in (
+            Policy,
+            AbortConfig,
+            AbortCriterion,
+            TimeoutConfig,
+            RolloutConfig,
+            FailureGate,
+            DriftGate,
+        )
+        for field in msgspec.structs.fields(kind)
+    }
+)
+
+
+def _teach(message: str) -> str:
+    unknown = _UNKNOWN_FIELD.search(message)
+    if unknown is None:
+        return message
+    near = difflib.get_close_matches(unknown.group(1), _KEYS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(_KEYS)}"
+    return f"{message}; {hint}"
+
+
+def _check_waves(waves: tuple[int | str, ...], where: str) -> None:
+    if not 1 <= len(waves) <= MAX_WAVES:
+        raise PolicyError(f"{where}: waves: expected 1 to {MAX_WAVES} of them, got {len(waves)}")
+    for number, wave in enumerate(waves, start=1):
+        if not _wave_fits(wave):
+            raise PolicyError(
+                f'{where}: waves: wave {number} is {wave!r}; expected a number of devices (5), a share ("10%") or "rest"'
+            )
+    if waves[-1] != "rest" or "rest" in waves[:-1]:
+        raise PolicyError(f'{where}: waves: "rest" must be the last wave, and only the last; got {list(waves)}')
+
+
+def _wave_fits(wave: int | str) -> bool:
+    if isinstance(wave, int):
+        return wave >= 1
+    return _WAVE.fullmatch(wave) is not None and (wave == "rest" or 0 < float(wave[:-1]) <= 100)
+
+
+def _check_timeouts(policy: Policy, where: str) -> None:
+    for key, minutes in (
+        ("inProgressTimeoutInMinutes", policy.timeout_config.in_progress_timeout_in_minutes),
+        ("queuedTimeoutInMinutes", policy.timeout_config.queued_timeout_in_minutes),
+    ):
+        if minutes is not None and minutes * 60 > policy.horizon_seconds:
+            raise PolicyError(
+                f"{where}: timeoutConfig.{key} is {minutes:g} min, longer than horizonSeconds ({policy.horizon_seconds:g} s), "
+                "so it would never apply: raise horizonSeconds or lower it"
+            )

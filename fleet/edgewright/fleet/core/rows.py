@@ -1,0 +1,166 @@
+"""What goes into a decision and what comes out of one.
+
+Rows in: `Rollout`, `Device`, `Assignment` (this file) and the telemetry groups of drift.py. Commands out: the union
+`Command`. Whoever owns the store makes rows of its tables, calls `rollout.tick`, and applies all commands of one tick in
+one transaction. Every command is safe to apply twice: a command id names each order, and rows are saved whole.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from edgewright.runtime.telemetry.records import UpdatePhase
+
+from .policy import Policy
+
+RolloutState = Literal["running", "paused", "rolling_back", "rolled_back", "completed", "aborted"]
+ENDED: frozenset[RolloutState] = frozenset({"rolled_back", "completed", "aborted"})
+
+Number = int | float | str | bool | None
+
+
+class ReleaseBundle(msgspec.Struct, frozen=True, kw_only=True):
+    """The bundle of a release for one target."""
+
+    target: str
+    digest: str
+
+
+class Rollout(msgspec.Struct, frozen=True, kw_only=True):
+    """One rollout of one release. `tick` and `fire` return the next version of this row; the store keeps it whole."""
+
+    id: str
+    model: str
+    version: str
+    bundles: tuple[ReleaseBundle, ...]
+    """At most one for each target."""
+    policy: Policy
+    seed: int
+    """Fixes the random order of devices; drawn once when the rollout is made."""
+    created_s: float
+    state: RolloutState = "running"
+    wave: int = -1
+    """Index in `policy.waves` of the wave that runs; -1 before the first tick."""
+    wave_started_s: float | None = None
+    wave_size: int = 0
+    """Devices that this wave adds; fixed when it starts."""
+    accepted_wave: int = -1
+    """An operator resumed during this wave: a gate does not pause it again (it can still roll back)."""
+    returning_since_s: float | None = None
+    finished_s: float | None = None
+    reason: str = ""
+    """Why the rollout is in its state, for people."""
+    alerts: tuple[str, ...] = ()
+    """Keys of the alerts that were raised, each once."""
+    revision: int = 0
+    """Grows with every change; the store refuses to save over a row whose revision it did not read."""
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """One enrolled device, as it reported itself, for the model of the rollout."""
+
+    id: str
+    target: str
+    last_seen_s: float | None
+    version: str | None
+    """What it runs of this model; None if nothing."""
+    bundle: str | None
+    idle: bool
+    """False while an update is under way on the device."""
+    reported_s: float | None
+    """When it reported `version`, `bundle` and `idle`."""
+    taken: bool = False
+    """Another rollout that has not ended has an order for this model on this device."""
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+    """The order to one device within one rollout, and what came of it. Key: (rollout, device)."""
+
+    device: str
+    target: str
+    wave: int
+    position: int
+    """Dispatch order within the rollout, from 0; drawn before any outcome is known."""
+    version: str
+    bundle: str
+    previous_version: str | None
+    previous_bundle: str | None
+    """What the device ran when it got the order: the way back."""
+    command: str
+    dispatched_s: float
+    phase: UpdatePhase | None = None
+    """Latest phase that the device reported under `command`; a phase that ends the update is never replaced."""
+    phase_reason: str = ""
+    started_s: float | None = None
+    """When the fleet first heard of this command from the device."""
+    ended_s: float | None = None
+    """When the fleet first heard a phase that ends the update."""
+    rollback_command: str | None = None
+    rolled_back_s: float | None = None
+    """When the way back was ordered."""
+    rollback_phase: UpdatePhase | None = None
+    withdrawn_s: float | None = None
+    """When the order was taken back from a device that has no way back (nothing ran before)."""
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision with the numbers behind it, for the audit log."""
+
+    at_s: float
+    rollout: str
+    wave: int
+    action: str
+    """`wave_started`, `wave_passed`, `paused`, `resumed`, `rolling_back`, `rolled_back`, `completed`, `aborted`."""
+    reason: str
+    actor: str
+    """`gate`, `fleet`, or who asked."""
+    numbers: dict[str, Number] = {}
+
+
+class SaveRollout(msgspec.Struct, frozen=True, kw_only=True, tag="save_rollout"):
+    """Replace the rollout's row (only if the stored revision is one less)."""
+
+    rollout: Rollout
+
+
+class Assign(msgspec.Struct, frozen=True, kw_only=True, tag="assign"):
+    """Insert this assignment and make its bundle the device's desired state under `assignment.command`."""
+
+    assignment: Assignment
+
+
+class RollBack(msgspec.Struct, frozen=True, kw_only=True, tag="roll_back"):
+    """Make the previous bundle the device's desired state with rollback=true under this new command id."""
+
+    device: str
+    command: str
+    version: str
+    bundle: str
+    at_s: float
+
+
+class Withdraw(msgspec.Struct, frozen=True, kw_only=True, tag="withdraw"):
+    """Remove the model from the device's desired state: nothing ran before, so there is nothing to go back to."""
+
+    device: str
+    at_s: float
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, tag="record"):
+    """Append the decision to the audit log."""
+
+    decision: Decision
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True, tag="alert"):
+    """Tell people. Raised once for each key; the rollout's row remembers it."""
+
+    key: str
+    target: str
+    message: str
+    numbers: dict[str, Number] = {}
+
+
+Command = SaveRollout | Assign | RollBack | Withdraw | Record | Alert
