@@ -1,1 +1,1 @@
-"""Inference engines behind one small protocol, each optional and importable alone."""
+"""Inference engines behind one small interface. Nothing here is imported before a bundle asks for its engine."""

@@ -1,0 +1,343 @@
+"""One HTTP/1.1 connection: bytes in, requests in order to the handler, responses in the same order out.
+
+The connection decides nothing about models. It keeps the limits, the order of pipelined requests, flow control in both
+directions, and the ways in which a connection ends. Time comes in: `sweep(now_s)` is called about once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections import deque
+from typing import cast
+
+import httptools
+
+from .connections import Connections
+from .head import BodyPlan, plan_body
+from .limits import Limits
+from .messages import Handler, HttpError, Request, Response, error_response, render_head
+
+_log = logging.getLogger(__name__)
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_TURN = 32
+"""Requests of one connection that are answered before the other connections have their turn."""
+_JOIN_BYTES = 16 * 1024
+"""Bodies up to this size are joined with their head into one write."""
+
+
+class Connection(asyncio.Protocol):
+    """An `asyncio.Protocol` over httptools. Callbacks named `on_…` are called by the parser."""
+
+    def __init__(self, handler: Handler, limits: Limits, connections: Connections) -> None:
+        self._handler = handler
+        self._limits = limits
+        self._connections = connections
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._waiting: deque[Request | HttpError] = deque()
+        self._current: Request | HttpError | None = None
+        self._advancing = False
+        self._reading = True
+        self._writable = True
+        self._deaf = False  # a request was refused: what still comes is thrown away
+        self._closing = False  # no response after the current one
+        self._half_closed = False
+        self._draining = False
+        self._continue_owed = False
+        self._since_s = time.monotonic()
+        self._held_bytes = 0
+        self._message = 0
+        self._forget_message()
+
+    # --- asyncio.Protocol ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # listeners are stream sockets
+        self._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._transport = None
+        self._waiting.clear()
+        self._connections.remove(self, self._held_bytes)
+
+    def eof_received(self) -> bool:
+        self._half_closed = True
+        return self._current is not None or bool(self._waiting)
+
+    def pause_writing(self) -> None:
+        self._writable = False
+        self._since_s = time.monotonic()
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._advance()
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf or self._closing:
+            return
+        message, in_body, body_before = self._message, self._in_body, self._body_bytes
+        if self._in_head:
+            self._unparsed_head_bytes += len(data)
+        self._feed(data)
+        if self._unparsed_head_bytes > self._limits.head_bytes:
+            self._refuse(HttpError(431, f"the request head is larger than {self._limits.head_bytes} bytes"))
+        if in_body and self._message == message and self._plan.length is None:
+            self._overhead_bytes += len(data) - (self._body_bytes - body_before)
+            if self._overhead_bytes > self._limits.chunk_overhead_bytes:
+                self._refuse(HttpError(413, "the chunked body has too many bytes that are not data"))
+        if self._refusal is not None:
+            self._waiting.append(self._refusal)
+            self._deaf = True
+            self._since_s = time.monotonic()
+        self._advance()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            if not (self._waiting and isinstance(self._waiting[-1], Request) and not self._waiting[-1].keep_alive):
+                self._refuse(HttpError(400, f"malformed HTTP: {error}"))
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        # RFC 9110 lets a server ignore Upgrade (Java's client offers h2c with every first request). The parser has
+        # skipped the body, so the same request is parsed again without the offer.
+        if self._refusal is not None:
+            return
+        if self._method == b"CONNECT":
+            self._refuse(HttpError(405, "CONNECT is not served here"))
+            return
+        kept = [(n, v) for n, v in self._headers.items() if n not in {b"upgrade", b"connection", b"http2-settings"}]
+        head = b"%s %s HTTP/1.1\r\n" % (self._method, self._target)
+        self._parser = httptools.HttpRequestParser(self)
+        self._feed(head + b"".join(b"%s: %s\r\n" % pair for pair in kept) + b"\r\n" + rest)
+
+    # --- parser callbacks ------------------------------------------------------------------------------------------
+
+    def _forget_message(self) -> None:
+        self._method = b""
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._head_bytes = 0
+        self._unparsed_head_bytes = 0
+        self._overhead_bytes = 0
+        self._chunks = 0
+        self._body: bytearray | bytes = b""
+        self._body_bytes = 0
+        self._plan = BodyPlan(0, 0, wants_continue=False)
+        self._in_head = False
+        self._in_body = False
+        self._refusal: HttpError | None = None
+
+    def on_message_begin(self) -> None:
+        if self._refusal is None:
+            self._forget_message()
+            self._message += 1
+            self._in_head = True
+            self._since_s = time.monotonic()
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        self._count_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._count_head(len(name) + len(value) + 4) or self._in_body:
+            return  # trailer fields are counted and otherwise ignored
+        name, value = name.lower(), value.strip()
+        if len(self._headers) >= self._limits.headers:
+            self._refuse(HttpError(431, f"more than {self._limits.headers} header fields"))
+        self._headers[name] = self._headers[name] + b", " + value if name in self._headers else value
+
+    def _count_head(self, size: int) -> bool:
+        self._head_bytes += size
+        if self._head_bytes > self._limits.head_bytes:
+            self._refuse(HttpError(431, f"the request head is larger than {self._limits.head_bytes} bytes"))
+        return self._refusal is None
+
+    def on_headers_complete(self) -> None:
+        self._method = self._parser.get_method()
+        self._in_head, self._in_body = False, True
+        self._unparsed_head_bytes = self._head_bytes = 0
+        if self._refusal is not None or self._parser.should_upgrade():
+            return
+        try:
+            self._plan = plan_body(self._headers, self._parser.get_http_version(), self._limits)
+        except HttpError as error:
+            self._refuse(error)
+            return
+        self._continue_owed = self._plan.wants_continue
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
+        if self._chunks > self._limits.chunks:
+            self._refuse(HttpError(413, f"more than {self._limits.chunks} chunks in one body"))
+
+    def on_body(self, data: bytes) -> None:
+        if self._refusal is not None:
+            return
+        self._continue_owed = False
+        size = len(data)
+        self._body_bytes += size
+        if self._body_bytes > self._limits.body_bytes:
+            self._refuse(HttpError(413, f"the body is larger than the limit of {self._limits.body_bytes} bytes"))
+        elif not self._connections.hold(size):
+            self._refuse(HttpError(503, "too many large requests at one time", headers=((b"retry-after", b"1"),)))
+        elif size == self._plan.length:
+            self._held_bytes += size
+            self._body = data  # the whole body in one piece: no copy
+        else:
+            self._held_bytes += size
+            if not isinstance(self._body, bytearray):
+                self._body = bytearray(self._plan.padding)
+            self._body += data
+
+    def on_message_complete(self) -> None:
+        if self._refusal is not None or self._parser.should_upgrade():
+            return
+        view = memoryview(self._body)
+        self._waiting.append(
+            Request(
+                method=self._method,
+                target=self._target,
+                headers=self._headers,
+                body=view[self._plan.padding :] if isinstance(self._body, bytearray) else view,
+                keep_alive=self._parser.should_keep_alive(),
+                http_minor=1 if self._parser.get_http_version() == "1.1" else 0,
+                received_ns=time.perf_counter_ns(),
+            )
+        )
+        self._forget_message()
+
+    def _refuse(self, error: HttpError) -> None:
+        if self._refusal is None:
+            self._refusal = error
+
+    # --- answering -------------------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Hand waiting requests to the handler, one at a time, until one is not answered at once."""
+        if self._advancing:
+            return
+        self._advancing = True
+        turn = _TURN
+        while self._waiting and self._current is None and self._writable and not self._closing:
+            if turn == 0:
+                asyncio.get_running_loop().call_soon(self._advance)
+                break
+            turn -= 1
+            self._current = self._waiting.popleft()
+            self._handle(self._current)
+        self._advancing = False
+        self._pay_continue()
+        self._set_reading(len(self._waiting) < self._limits.pipelined and self._writable)
+
+    def _handle(self, item: Request | HttpError) -> None:
+        respond = functools.partial(self._respond, item)
+        if isinstance(item, HttpError):
+            respond(error_response(item))
+            return
+        try:
+            self._handler(item, respond)
+        except HttpError as error:
+            respond(error_response(error))
+        except Exception:  # the boundary of one request: our bug must not take the other connections with it
+            _log.exception("bug while answering %s %s", item.method.decode(), item.target[:200])
+            respond(error_response(HttpError(500, "internal error; the server's log has the details")))
+
+    def _respond(self, item: Request | HttpError, response: Response) -> None:
+        if self._transport is None or self._current is not item:
+            return  # the client is gone; what was done stays counted
+        self._current = None
+        last = isinstance(item, HttpError) or not item.keep_alive or self._draining
+        if self._half_closed and not self._waiting:
+            last = True
+        self._connections.answered(response.status)
+        self._write(self._transport, item, response, close=last)
+        self._since_s = time.monotonic()
+        if not self._in_body and not self._waiting:
+            self._connections.release(self._held_bytes)
+            self._held_bytes = 0
+        if last:
+            self._finish(self._transport, lingering=isinstance(item, HttpError))
+        elif not self._advancing:
+            self._advance()
+
+    @staticmethod
+    def _write(transport: asyncio.Transport, item: Request | HttpError, response: Response, *, close: bool) -> None:
+        minor = item.http_minor if isinstance(item, Request) else 1
+        head = render_head(response, close=close, http_minor=minor)
+        if isinstance(item, Request) and item.method == b"HEAD":
+            transport.write(head)
+        elif sum(map(len, response.body)) <= _JOIN_BYTES:
+            transport.write(b"".join((head, *response.body)))
+        else:
+            transport.writelines([head, *response.body])
+
+    def _finish(self, transport: asyncio.Transport, *, lingering: bool) -> None:
+        self._closing = True
+        self._waiting.clear()
+        if lingering and not self._half_closed and transport.can_write_eof():
+            # Closing with unread input sends a reset, which can overtake the answer. Read on for a while instead.
+            self._deaf = True
+            self._set_reading(True)
+            transport.write_eof()
+        else:
+            transport.close()
+
+    def _pay_continue(self) -> None:
+        if self._continue_owed and self._transport and self._current is None and not self._waiting:
+            self._continue_owed = False
+            self._transport.write(_CONTINUE)
+
+    def _set_reading(self, wanted: bool) -> None:
+        if self._transport is None or self._reading == wanted or self._transport.is_closing():
+            return
+        self._reading = wanted
+        if wanted:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    # --- time and end ----------------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """True when no request is being received, waits or runs."""
+        return self._current is None and not self._waiting and not self._in_head and not self._in_body
+
+    def drain(self) -> None:
+        """Close after the next response."""
+        self._draining = True
+
+    def close(self) -> None:
+        """Close now; what was written is still sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def sweep(self, now_s: float) -> None:
+        """End what has taken too long."""
+        age_s = now_s - self._since_s
+        if self._transport is None or (self._current is not None and self._writable):
+            return
+        if self._deaf:
+            if age_s > self._limits.linger_s:
+                self._transport.abort()
+        elif not self._writable:
+            if age_s > self._limits.receive_s:
+                self._transport.abort()
+        elif self._draining and self.idle:
+            if age_s > self._limits.drain_idle_s:
+                self._transport.close()
+        elif self.idle:
+            if age_s > self._limits.idle_s:
+                self._transport.close()
+        elif age_s > self._limits.receive_s:
+            self._waiting.append(HttpError(408, f"the request did not arrive within {self._limits.receive_s:g} s"))
+            self._deaf = True
+            self._advance()

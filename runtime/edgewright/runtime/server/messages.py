@@ -1,0 +1,86 @@
+"""HTTP requests and responses as the rest of the server sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import msgspec
+
+JSON = b"application/json"
+BINARY = b"application/octet-stream"
+HEADER_LENGTH_FIELD = b"inference-header-content-length"
+
+Payload = bytes | bytearray | memoryview
+
+
+class HttpError(Exception):
+    """A request that is refused: its status and what the client is told, as `{"error": …}`."""
+
+    def __init__(self, status: int, message: str, *, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers = headers
+
+
+@dataclass(slots=True)
+class Request:
+    """One complete request. Header names are lower case; `body` is placed so that the first binary tensor is aligned."""
+
+    method: bytes
+    target: bytes
+    headers: Mapping[bytes, bytes]
+    body: memoryview
+    keep_alive: bool
+    http_minor: int
+    received_ns: int
+    """`time.perf_counter_ns()` when its last byte was parsed."""
+
+
+@dataclass(slots=True)
+class Response:
+    """One response; the parts of the body are written one after the other without being joined if they are large."""
+
+    status: int
+    body: list[Payload]
+    content_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Respond = Callable[[Response], None]
+Handler = Callable[[Request, Respond], None]
+"""Answers a request by calling `respond` once, now or later. It may raise `HttpError` instead, before it returns."""
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """Return a JSON response."""
+    return Response(status, [msgspec.json.encode(value)])
+
+
+def error_response(error: HttpError) -> Response:
+    """Return what the client is told about a refused request. The body is never empty: clients rely on it."""
+    return Response(error.status, [msgspec.json.encode({"error": error.message})], headers=error.headers)
+
+
+_STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus if status.value >= 200
+}
+
+
+def render_head(response: Response, *, close: bool, http_minor: int) -> bytes:
+    """Return status line and header fields.
+
+    No Date field: a board's clock is often wrong, and RFC 9110 asks for none from a server without a good clock.
+    """
+    length = sum(len(part) for part in response.body)
+    parts = [_STATUS_LINES[response.status], b"content-type: ", response.content_type, b"\r\ncontent-length: %d" % length]
+    for name, value in response.headers:
+        parts += (b"\r\n", name, b": ", value)
+    if close:
+        parts.append(b"\r\nconnection: close")
+    elif http_minor == 0:
+        parts.append(b"\r\nconnection: keep-alive")
+    parts.append(b"\r\n\r\n")
+    return b"".join(parts)

@@ -1,0 +1,173 @@
+"""Tensors between their V2 spelling (JSON numbers, or little-endian bytes) and numpy arrays.
+
+Every function here takes bytes that a client chose. A size is checked before memory is taken for it: a tensor is never
+larger than the bytes that came in for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import struct
+import sys
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from .messages import HttpError, Payload
+
+NUMPY_OF_DATATYPE: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype(np.uint16),
+    "UINT32": np.dtype(np.uint32),
+    "UINT64": np.dtype(np.uint64),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "FP16": np.dtype(np.float16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+    "BYTES": np.dtype(np.object_),
+}
+"""BF16 is missing: numpy has no such type, so models that want it are refused when they are loaded."""
+
+BINARY_ONLY = frozenset({"FP16", "BF16"})
+"""Datatypes that the protocol does not spell in JSON."""
+
+if sys.byteorder != "little":  # pragma: no cover - no supported board is big-endian
+    raise ImportError("tensors are exchanged in little-endian order and this machine is big-endian")
+
+
+def element_count(shape: tuple[int, ...], datatype: str, limit_bytes: int, name: str) -> int:
+    """Return the number of elements of a shape that a client claims.
+
+    Raises:
+        HttpError: the tensor would be larger than any body that is accepted.
+    """
+    count = math.prod(shape)
+    if count * NUMPY_OF_DATATYPE[datatype].itemsize > limit_bytes:
+        raise HttpError(413, f"input '{name}': shape {list(shape)} is larger than the limit of {limit_bytes} bytes")
+    return count
+
+
+def from_binary(data: memoryview, datatype: str, shape: tuple[int, ...], name: str) -> NDArray[Any]:
+    """Return the tensor in the bytes, without a copy where they are aligned."""
+    if datatype == "BYTES":
+        return _bytes_from_binary(data, shape, name)
+    dtype = NUMPY_OF_DATATYPE[datatype]
+    expected = math.prod(shape) * dtype.itemsize
+    if len(data) != expected:
+        raise HttpError(
+            400, f"input '{name}': {len(data)} bytes of binary data, expected {expected} for {datatype} {list(shape)}"
+        )
+    array: NDArray[Any] = np.frombuffer(data, dtype).reshape(shape)
+    if datatype == "BOOL" and array.size and array.view(np.uint8).max() > 1:
+        raise HttpError(400, f"input '{name}': a BOOL is one byte, 0 or 1")
+    return array if array.flags.aligned else array.copy()
+
+
+def _bytes_from_binary(data: memoryview, shape: tuple[int, ...], name: str) -> NDArray[Any]:
+    elements: list[bytes] = []
+    position = 0
+    while position + 4 <= len(data):
+        (length,) = struct.unpack_from("<I", data, position)
+        elements.append(bytes(data[position + 4 : position + 4 + length]))
+        position += 4 + length
+    if position != len(data) or len(elements) != math.prod(shape):
+        raise HttpError(
+            400, f"input '{name}': BYTES data must be {math.prod(shape)} elements, each its length as uint32 and its bytes"
+        )
+    return _object_array(elements, shape)
+
+
+def from_json(raw: bytes, datatype: str, shape: tuple[int, ...], name: str, max_depth: int) -> NDArray[Any]:
+    """Return the tensor in a JSON array, flat or nested as the shape says."""
+    if datatype in BINARY_ONLY:
+        raise HttpError(400, f"input '{name}': {datatype} has no JSON form in the protocol; send it as binary data")
+    depth = _nesting(raw)
+    if depth not in {1, len(shape)} or depth > max_depth:
+        raise HttpError(400, f"input '{name}': data is nested {depth} deep, expected a flat list or {len(shape)} levels")
+    count = math.prod(shape)
+    # A regular array of n numbers has n - 1 commas however it is nested: counted before any number takes memory.
+    if datatype != "BYTES" and raw.count(b",") != count - 1:
+        raise HttpError(400, f"input '{name}': data has {raw.count(b',') + 1} elements, expected {count} for {list(shape)}")
+    try:
+        values = _decoder(datatype, depth).decode(raw)
+        return _array(values, datatype, shape, depth)
+    except msgspec.DecodeError as error:
+        raise HttpError(400, f"input '{name}': data is not {datatype} {list(shape)}: {error}") from error
+    except (ValueError, OverflowError) as error:
+        raise HttpError(400, f"input '{name}': data does not fit {datatype} {list(shape)}") from error
+
+
+def _nesting(raw: bytes) -> int:
+    depth = 0
+    for byte in raw:
+        if byte == 0x5B:  # [
+            depth += 1
+        elif byte not in b" \t\r\n":
+            break
+    return depth
+
+
+@functools.cache
+def _decoder(datatype: str, depth: int) -> msgspec.json.Decoder[Any]:
+    element: Any = {"BOOL": bool, "BYTES": str, "FP32": float, "FP64": float}.get(datatype, int)
+    for _ in range(depth):
+        element = list[element]
+    return msgspec.json.Decoder(element)
+
+
+def _array(values: list[Any], datatype: str, shape: tuple[int, ...], depth: int) -> NDArray[Any]:
+    dtype = NUMPY_OF_DATATYPE[datatype]
+    if datatype == "BYTES":
+        return _object_array(_flattened(values, depth), shape)
+    if dtype.kind in "iu":
+        wide = np.array(values, np.uint64 if datatype == "UINT64" else np.int64)
+        limits = np.iinfo(dtype)
+        if wide.size and (wide.min() < limits.min or wide.max() > limits.max):
+            raise OverflowError(datatype)
+        array: NDArray[Any] = wide.astype(dtype, copy=False)
+    else:
+        array = np.array(values, dtype)
+    if depth > 1 and array.shape != shape:
+        raise ValueError(datatype)
+    return array.reshape(shape)
+
+
+def _flattened(values: list[Any], depth: int) -> list[bytes]:
+    for _ in range(depth - 1):
+        values = [value for inner in values for value in inner]
+    return [value.encode() for value in values]
+
+
+def _object_array(elements: list[bytes], shape: tuple[int, ...]) -> NDArray[Any]:
+    array = np.empty(len(elements), np.object_)
+    array[:] = elements
+    return array.reshape(shape)
+
+
+def to_binary(array: NDArray[Any], datatype: str) -> Payload:
+    """Return a tensor as row-major little-endian bytes."""
+    if datatype == "BYTES":
+        elements = [_as_bytes(element) for element in array.ravel()]
+        return b"".join(struct.pack("<I", len(element)) + element for element in elements)
+    if array.size == 0:
+        return b""
+    return memoryview(np.ascontiguousarray(array)).cast("B")
+
+
+def to_json(array: NDArray[Any], datatype: str) -> list[Any]:
+    """Return a tensor as a flat list. NaN and the infinities become null when it is written: JSON has no such numbers."""
+    if datatype == "BYTES":
+        return [_as_bytes(element).decode(errors="replace") for element in array.ravel()]
+    numbers: list[Any] = array.ravel().tolist()
+    return numbers
+
+
+def _as_bytes(element: object) -> bytes:
+    return element if isinstance(element, bytes) else str(element).encode()
