@@ -1,0 +1,1 @@
+"""Ways in: each frontend turns a trained model into a checked `Graph`."""

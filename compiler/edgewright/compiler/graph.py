@@ -1,0 +1,139 @@
+"""The one graph of the compiler is `onnx_ir.Model`; this file reads facts from it and turns it into bytes and back.
+
+Initializers are never graph inputs here (frontends lift them out), so `signature` is what a caller sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+
+from .faults import UnsupportedModel
+
+Graph = ir.Model
+
+IR_VERSION = 10
+"""Written into every shipped model: old enough for every engine in the supported range, new enough for opset 21."""
+
+V2_DATATYPES = {
+    ir.DataType.BOOL: "BOOL",
+    ir.DataType.UINT8: "UINT8",
+    ir.DataType.UINT16: "UINT16",
+    ir.DataType.UINT32: "UINT32",
+    ir.DataType.UINT64: "UINT64",
+    ir.DataType.INT8: "INT8",
+    ir.DataType.INT16: "INT16",
+    ir.DataType.INT32: "INT32",
+    ir.DataType.INT64: "INT64",
+    ir.DataType.FLOAT16: "FP16",
+    ir.DataType.FLOAT: "FP32",
+    ir.DataType.DOUBLE: "FP64",
+}
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of the graph."""
+
+    name: str
+    dtype: ir.DataType
+    shape: tuple[int, ...]
+    """-1 is free."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a caller of the graph sees."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
+def signature(graph: Graph) -> Signature:
+    """Names, types and shapes of inputs and outputs."""
+    return Signature(
+        inputs=tuple(_port(value, "input") for value in graph.graph.inputs),
+        outputs=tuple(_port(value, "output") for value in graph.graph.outputs),
+    )
+
+
+def _port(value: ir.Value, role: str) -> Port:
+    name = value.name or ""
+    if value.dtype not in V2_DATATYPES or not isinstance(value.type, ir.TensorType):
+        raise UnsupportedModel(
+            f"{role} {name!r} has type {value.type}, but only plain numeric tensors can be served; "
+            "change the model so that it takes and gives numeric tensors"
+        )
+    if value.shape is None:
+        raise UnsupportedModel(f"{role} {name!r} has no shape; export the model with its {role} shapes declared")
+    shape = tuple(dim if isinstance(dim, int) else -1 for dim in value.shape)
+    return Port(name=name, dtype=value.dtype, shape=shape)
+
+
+def fixed_batch(graph: Graph) -> int | None:
+    """The number of samples that every call takes, or None where the batch is free."""
+    sizes = {port.shape[0] for port in signature(graph).inputs if port.shape}
+    fixed = {size for size in sizes if size > 0}
+    return min(fixed) if fixed else None
+
+
+def to_proto(graph: Graph) -> onnx.ModelProto:
+    """The graph as ONNX protobuf."""
+    return ir.serde.serialize_model(graph)
+
+
+def from_proto(proto: onnx.ModelProto) -> Graph:
+    """The graph of an ONNX protobuf."""
+    return ir.serde.deserialize_model(proto)
+
+
+def to_bytes(graph: Graph) -> bytes:
+    """Deterministic ONNX bytes: the same graph gives the same bytes."""
+    return serialize(to_proto(graph))
+
+
+def serialize(proto: onnx.ModelProto) -> bytes:
+    """Deterministic bytes of a protobuf."""
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def digest(content: bytes) -> str:
+    """`sha256:…` of some bytes."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def clone(graph: Graph) -> Graph:
+    """A copy whose nodes and values are its own; weights are shared, which nothing alters in place."""
+    return graph.clone()
+
+
+def nodes(graph: Graph) -> Iterator[ir.Node]:
+    """Every node, those of subgraphs and functions included."""
+    yield from ir.traversal.RecursiveGraphIterator(graph.graph)
+    for function in graph.functions.values():
+        yield from ir.traversal.RecursiveGraphIterator(function)
+
+
+def place(node: ir.Node) -> str:
+    """Where a node is, in words that a person can search for in a viewer."""
+    name = node.name or "(no name)"
+    outputs = ", ".join(value.name or "?" for value in node.outputs)
+    return f"node {name!r} (gives {outputs})"
+
+
+def operator_counts(graph: Graph) -> dict[str, int]:
+    """How often each operator occurs, sorted by name."""
+    counts: dict[str, int] = {}
+    for node in nodes(graph):
+        key = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}:{node.op_type}"
+        counts[key] = counts.get(key, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def is_quantized(graph: Graph) -> bool:
+    """Whether the model came with integer arithmetic of its own."""
+    return any("QuantizeLinear" in node.op_type or node.op_type.startswith("QLinear") for node in nodes(graph))

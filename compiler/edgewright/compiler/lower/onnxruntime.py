@@ -1,0 +1,113 @@
+"""ONNX Runtime: what it needs of a model, and the two ways in which the compiler runs it.
+
+`ENGINE` is the engine as a device sets it up. `EXACT` switches graph optimisation off: every QDQ pair is then computed
+as written, in float, with exact sums: the reference for boards that are not here.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from ..faults import UnsupportedModel
+from ..graph import Graph, nodes, place, to_bytes
+
+NAME = "onnxruntime"
+VERSION_RANGE = ">=1.31,<2"
+
+Outputs = dict[str, NDArray[Any]]
+
+SEVERITY_FATAL = 4
+CHUNK_SAMPLES = 64
+
+
+class Arithmetic(enum.Enum):
+    """How a session computes."""
+
+    ENGINE = "engine"
+    EXACT = "exact"
+
+
+def engine_options(threads: int) -> dict[str, str | int | bool]:
+    """As they go into the manifest; the device and the measurement use the same."""
+    return {"intra_op_threads": threads, "inter_op_threads": 1, "allow_spinning": False}
+
+
+def open_session(model: bytes, arithmetic: Arithmetic, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session on the CPU with a fixed number of threads that do not spin."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = SEVERITY_FATAL  # failures come as exceptions, which we word ourselves
+    if arithmetic is Arithmetic.EXACT:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def preflight(graph: Graph, where: str) -> None:
+    """Builds a session, and where that fails says which operator it is, where, and what to do.
+
+    Raises:
+        UnsupportedModel: ONNX Runtime cannot load the model.
+    """
+    try:
+        open_session(to_bytes(graph), Arithmetic.ENGINE)
+    except Exception as error:  # noqa: BLE001 - the binding raises a dozen classes without a common base but Exception
+        raise UnsupportedModel(_explain(graph, where, str(error))) from error
+
+
+def _explain(graph: Graph, where: str, reason: str) -> str:
+    first = (reason.splitlines() or ["no reason given"])[0].strip()[:400]
+    guilty = next((node for node in nodes(graph) if _names(reason, node.name) or _names(reason, node.op_type)), None)
+    if guilty is None:
+        return (
+            f"{where}: ONNX Runtime {onnxruntime.__version__} cannot load the model: {first}. "
+            "Export it again with standard operators of opset 13 to 21"
+        )
+    domain = f"{guilty.domain}:" if guilty.domain else ""
+    return (
+        f"{where}: operator {domain}{guilty.op_type} at {place(guilty)} does not run in ONNX Runtime "
+        f"{onnxruntime.__version__}: {first}. Replace it by standard operators, or change its attributes, when exporting"
+    )
+
+
+def _names(reason: str, name: str | None) -> bool:
+    return bool(name) and any(f"{left}{name}{right}" in reason for left, right in _QUOTES)
+
+
+_QUOTES = (("'", "'"), ("(", ")"), ("(", "("), (" ", " "), (" ", "("), (":", ":"), ("Name:'", "'"), ("for ", "("))
+
+
+def run(session: onnxruntime.InferenceSession, inputs: Mapping[str, NDArray[Any]]) -> Outputs:
+    """Runs any number of samples, in the batches that the model takes; outputs have one row per sample."""
+    count = len(next(iter(inputs.values())))
+    batch = _batch(session)
+    step = batch or CHUNK_SAMPLES
+    names = [output.name for output in session.get_outputs()]
+    rows: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+    for start in range(0, count, step):
+        chunk = {name: array[start : start + step] for name, array in inputs.items()}
+        kept = min(step, count - start)
+        if batch is not None and kept < batch:
+            chunk = {name: _padded(array, batch) for name, array in chunk.items()}
+        for name, value in zip(names, session.run(names, chunk), strict=True):
+            array = np.asarray(value)
+            rows[name].append(array[:kept] if array.ndim and len(array) >= kept else array[None])
+    return {name: np.concatenate(parts) for name, parts in rows.items()}
+
+
+def _padded(array: NDArray[Any], batch: int) -> NDArray[Any]:
+    """Repeats the last sample: the model takes no smaller batch."""
+    return np.concatenate([array, np.repeat(array[-1:], batch - len(array), axis=0)])
+
+
+def _batch(session: onnxruntime.InferenceSession) -> int | None:
+    sizes = {value.shape[0] for value in session.get_inputs() if value.shape}
+    fixed = {size for size in sizes if isinstance(size, int)}
+    return min(fixed) if fixed else None
