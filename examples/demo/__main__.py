@@ -1,0 +1,56 @@
+"""`make demo`: the main job on this machine, narrated. Ends with a table and exit 0, or says what went wrong and exits 1."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from .processes import Stage, StoryError
+from .story import Story
+from .world import World
+
+
+def main() -> int:
+    """Tell the story; return the exit code."""
+    parser = argparse.ArgumentParser(prog="make demo DEMO_ARGS=…", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave everything running at the end, until Ctrl-C")
+    options = parser.parse_args()
+    console = Console(highlight=False)
+    folder = Path(tempfile.mkdtemp(prefix="edgewright-demo-"))
+    signal.signal(signal.SIGTERM, _interrupt)
+    failed = True
+    try:
+        with Stage(folder) as stage:
+            world = World.build(stage, folder)
+            Story(console, stage, folder, world).tell()
+            failed = False
+            console.print(f"\nConsole: {world.console_link()}")
+            if options.keep:
+                console.print("Everything is still running. Ctrl-C stops it.")
+                signal.pause()
+    except KeyboardInterrupt:
+        console.print("\nstopped; every process of the demo is gone")
+        return 0 if not failed else 130
+    except StoryError as error:
+        console.print(f"\n[red]The demo failed:[/red] {error}\nLogs: {folder / 'logs'}", soft_wrap=True)
+        return 1
+    finally:
+        if not failed or sys.exc_info()[0] is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
