@@ -75,7 +75,7 @@ class Artifacts:
         return Upload(self._directory)
 
     def put(self, chunks: Iterable[bytes]) -> str:
-        """Store bytes whole, as they are, and return their digest. Does not verify: that is for whoever lets them in."""
+        """Store bytes whole, as they are, and return their digest. The caller has verified them."""
         upload = self.begin()
         try:
             for chunk in chunks:

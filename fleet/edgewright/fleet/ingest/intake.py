@@ -1,8 +1,8 @@
 """What may come in: one message, checked from its topic to the last number in it. Pure.
 
 The broker is not trusted and a device may be broken or taken over, so nothing here believes a size or a count. A record
-that is wrong inside a message that is right is *refused but passed over*: were it not, the device would send it again for
-ever and nothing behind it would arrive.
+that is wrong inside a message that is right is *refused but passed over*: were it not, the device would send it again
+for ever and nothing behind it would arrive.
 """
 
 from __future__ import annotations

@@ -85,4 +85,4 @@ class MqttLink:
             topic = message.topic
         except UnicodeDecodeError:
             return  # no device of ours has such a topic, and an exception here would end paho's thread
-        self._on_message(topic, message.payload)
+        self._on_message(topic, bytes(message.payload))

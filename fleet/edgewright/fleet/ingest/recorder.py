@@ -105,7 +105,7 @@ class Recorder:
         return secret
 
     def _note_state(self, connection: Connection, message: Message, *, now_s: float) -> None:
-        """Take down what a device says of itself, unless a later message of that run was seen (a replay, a duplicate)."""
+        """Take down what a device says of itself, unless a later message of that run was seen."""
         incarnation, last = self._last_seq.get(message.device, ("", 0))
         if incarnation == message.incarnation and message.seq <= last:
             self.counts["stale messages"] += 1

@@ -24,7 +24,7 @@ OFFER_S = 1.0
 class IngestWorker:
     """A bounded queue and the one thread that empties it.
 
-    When the queue stays full, messages are dropped and counted: devices keep what was not acknowledged and send it again.
+    When the queue stays full, messages are dropped and counted: devices keep what was not acknowledged and resend it.
     """
 
     def __init__(self, recorder: Recorder, downlink: Downlink, *, clock: Callable[[], float] = time.time) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from edgewright.runtime.telemetry.wire import Desired, DesiredModel
 
-from .schema import bundles, desired, devices
+from .schema import bundles, desired, devices, updates
 
 ARTIFACT_PATH = "/v1/artifacts/"
 
@@ -40,9 +40,30 @@ def assign(connection: Connection, assignment: Assignment, *, now_s: float) -> N
     connection.execute(
         insert(desired).values(values).on_conflict_do_update(index_elements=["device", "model"], set_=values)
     )
-    connection.execute(
-        update(devices).where(devices.c.device == assignment.device).values(desired_epoch=devices.c.desired_epoch + 1)
+    _raise_epoch(connection, assignment.device)
+
+
+def withdraw(connection: Connection, device: str, model: str) -> None:
+    """Say nothing any more about one model: the device keeps what it has."""
+    connection.execute(delete(desired).where(desired.c.device == device, desired.c.model == model))
+    _raise_epoch(connection, device)
+
+
+def unsettled(connection: Connection, *, heard_since_s: float) -> dict[str, int]:
+    """Return the epochs of devices that were heard lately and have not reported on an order: send it again."""
+    reported = select(updates.c.command).where(updates.c.command == desired.c.command).exists()
+    query = (
+        select(devices.c.device, devices.c.desired_epoch)
+        .join(desired, desired.c.device == devices.c.device)
+        .where(devices.c.last_seen_s >= heard_since_s, ~reported)
     )
+    return {row.device: row.desired_epoch for row in connection.execute(query)}
+
+
+def unseen(connection: Connection) -> dict[str, int]:
+    """Return the epochs that are newer than what their devices said they had at their last connect."""
+    query = select(devices.c.device, devices.c.desired_epoch).where(devices.c.desired_epoch > devices.c.epoch_seen)
+    return {row.device: row.desired_epoch for row in connection.execute(query)}
 
 
 def order_of(connection: Connection, device: str) -> Order | None:
@@ -74,11 +95,7 @@ def order_of(connection: Connection, device: str) -> Order | None:
     return Order(device=device, epoch=epoch, desired=Desired(models=models))
 
 
-def assigned(connection: Connection, device: str, model: str) -> Assignment | None:
-    """Return what a device shall run for one model, if the fleet ever said so."""
-    row = connection.execute(select(desired).where(desired.c.device == device, desired.c.model == model)).one_or_none()
-    if row is None:
-        return None
-    values = dict(row._mapping)  # noqa: SLF001  (public in spite of its name: sqlalchemy.Row documents it)
-    del values["set_s"]
-    return Assignment(**values)
+def _raise_epoch(connection: Connection, device: str) -> None:
+    connection.execute(
+        update(devices).where(devices.c.device == device).values(desired_epoch=devices.c.desired_epoch + 1)
+    )

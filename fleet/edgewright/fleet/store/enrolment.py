@@ -34,6 +34,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     spool_backlog: int | None
     server_running: bool | None
     models: tuple[ModelState, ...]
+    models_s: float | None
+    """When the device reported `models`."""
     desired_epoch: int
     epoch_seen: int
 
@@ -137,6 +139,7 @@ def greet(connection: Connection, device: str, hello: Hello, *, now_s: float) ->
             spool=hello.spool,
             spool_next_seq=hello.spool_next_seq,
             models=_encoder.encode(hello.models),
+            models_s=now_s,
             epoch_seen=hello.desired_epoch,
         )
     )
@@ -152,6 +155,7 @@ def beat(connection: Connection, device: str, heartbeat: Heartbeat, *, now_s: fl
             spool_backlog=heartbeat.spool_backlog,
             server_running=heartbeat.server_running,
             models=_encoder.encode(heartbeat.models),
+            models_s=now_s,
         )
     )
 

@@ -57,6 +57,7 @@ devices = Table(
     Column("spool_backlog", BigInteger),
     Column("server_running", Boolean),
     Column("models", LargeBinary),  # tuple[ModelState, …] as last reported
+    Column("models_s", Float),  # when it was
     Column("desired_epoch", BigInteger, nullable=False),  # only ever grows
     Column("epoch_seen", BigInteger, nullable=False),  # what the device said at its last hello
 )
@@ -100,14 +101,11 @@ rollouts = Table(
     Column("rollout", String, primary_key=True),
     Column("model", String, nullable=False),
     Column("version", String, nullable=False),
-    Column("policy", LargeBinary, nullable=False),  # JSON
     Column("state", String, nullable=False),
-    Column("wave", Integer, nullable=False),
-    Column("wave_started_s", Float),
-    Column("reason", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
     Column("created_s", Float, nullable=False),
-    Column("finished_s", Float),
-    Column("gates", LargeBinary),  # JSON: what the gates said at the last tick
+    Column("row", LargeBinary, nullable=False),  # core.rows.Rollout, whole
+    Column("gates", LargeBinary, nullable=False),  # tuple[core.gates.GateStatus, …] at the last tick
     Index("rollouts_by_state", "state"),
 )
 
@@ -116,17 +114,18 @@ assignments = Table(
     metadata,
     Column("rollout", String, ForeignKey("rollouts.rollout"), primary_key=True),
     Column("device", String, ForeignKey("devices.device"), primary_key=True),
-    Column("wave", Integer, nullable=False),
-    Column("arm", String, nullable=False),  # treatment | control
     Column("target", String, nullable=False),
-    Column("bundle", String),  # digest of the new bundle; None for a control
+    Column("wave", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("version", String, nullable=False),
+    Column("bundle", String, nullable=False),
     Column("previous_version", String),
     Column("previous_bundle", String),
-    Column("command", String, unique=True),
+    Column("command", String, nullable=False, unique=True),
+    Column("dispatched_s", Float, nullable=False),
     Column("rollback_command", String, unique=True),
-    Column("dispatched_s", Float),
-    Column("dispatch_order", BigInteger),
     Column("rolled_back_s", Float),
+    Column("withdrawn_s", Float),
     Index("assignments_by_device", "device"),
 )
 
@@ -154,7 +153,7 @@ windows = Table(
     Column("window_start_s", BigInteger, primary_key=True),
     Column("boot", String, primary_key=True),
     Column("incarnation", String, primary_key=True),
-    Column("window_s", Integer, nullable=False),
+    Column("window_s", BigInteger, primary_key=True),
     Column("reference", String, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("closed", Boolean, nullable=False),
@@ -165,7 +164,7 @@ windows = Table(
     Column("latency", LargeBinary, nullable=False),
     Column("histograms", LargeBinary, nullable=False),
     Column("received_s", Float, nullable=False),
-    Index("windows_by_bundle", "bundle", "window_start_s"),
+    Index("windows_by_model", "model", "window_start_s"),
 )
 
 updates = Table(

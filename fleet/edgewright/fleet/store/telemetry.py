@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, SelectBase, select
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.dialects.sqlite import insert
 
 from edgewright.runtime.telemetry.records import GapRecord, UpdateRecord, WindowRecord
 
+from ..core.drift import ObservedWindow
 from ..ingest.mark import Mark
 from .schema import gaps, spools, updates, windows
 
@@ -19,13 +20,6 @@ _encoder = msgspec.msgpack.Encoder()
 _counts = msgspec.msgpack.Decoder(tuple[int, ...])
 _histograms = msgspec.msgpack.Decoder(tuple[tuple[int, ...], ...])
 _ranges = msgspec.msgpack.Decoder(tuple[tuple[int, int], ...])
-
-
-class StoredWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """A window and the device that it is from."""
-
-    device: str
-    record: WindowRecord
 
 
 class StoredUpdate(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,17 +91,19 @@ def put_mark(connection: Connection, device: str, spool: str, mark: Mark) -> Non
 
 
 def windows_of(
-    connection: Connection, bundles: Sequence[str], *, since_s: float = 0, until_s: float | None = None
-) -> list[StoredWindow]:
-    """Return the windows of these bundles that begin in a span of time."""
-    query = select(windows).where(windows.c.bundle.in_(bundles), windows.c.window_start_s >= since_s)
+    connection: Connection, *, model: str | None = None, since_s: float = 0, until_s: float | None = None
+) -> list[ObservedWindow]:
+    """Return the windows (of one model) that begin in a span of time."""
+    query = select(windows).where(windows.c.window_start_s >= since_s)
+    if model is not None:
+        query = query.where(windows.c.model == model)
     if until_s is not None:
         query = query.where(windows.c.window_start_s < until_s)
-    return [_stored_window(row) for row in connection.execute(query)]
+    return [_observed(row) for row in connection.execute(query)]
 
 
-def updates_of(connection: Connection, commands: Sequence[str]) -> list[StoredUpdate]:
-    """Return the events of these commands, in the order in which the devices wrote them."""
+def updates_of(connection: Connection, commands: Sequence[str] | SelectBase) -> list[StoredUpdate]:
+    """Return the events of these commands (or of those that a query finds), in the order of the devices' spools."""
     query = select(updates).where(updates.c.command.in_(commands))
     return [_stored_update(row) for row in connection.execute(query.order_by(updates.c.device, updates.c.seq))]
 
@@ -126,13 +122,13 @@ def _window_row(device: str, record: WindowRecord) -> dict[str, Any]:
     }
 
 
-def _stored_window(row: Row[Any]) -> StoredWindow:
+def _observed(row: Row[Any]) -> ObservedWindow:
     values = dict(row._mapping)  # noqa: SLF001  (public in spite of its name: sqlalchemy.Row documents it)
     del values["received_s"]
     device = values.pop("device")
     values["latency"] = _counts.decode(values["latency"])
     values["histograms"] = _histograms.decode(values["histograms"])
-    return StoredWindow(device=device, record=WindowRecord(**values))
+    return ObservedWindow(device=device, record=WindowRecord(**values))
 
 
 def _stored_update(row: Row[Any]) -> StoredUpdate:

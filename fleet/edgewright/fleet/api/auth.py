@@ -1,0 +1,68 @@
+"""Who is asking: the admin (bearer token, or the console's cookie) or a device (bearer made of its secret)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
+from fastapi.security import HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+
+from ..faults import UnauthorizedError
+from ..store import enrolment
+from ..store.database import Database
+from ..trust import credentials
+
+COOKIE = "edgewright_console"
+COOKIE_LIFETIME_S = 7 * 86400
+SCHEME = HTTPBearer(auto_error=False, description="The admin token, or `<device>.<HMAC>` for a device.")
+
+
+class Gate:
+    """Checks requests; its methods are FastAPI dependencies."""
+
+    def __init__(self, database: Database, admin_token: str) -> None:
+        self._database = database
+        self._admin_token = admin_token
+        # The cookie is not the token: who reads it off a browser cannot use it as a bearer elsewhere.
+        self._cookie = hmac.new(admin_token.encode(), b"edgewright console 1", hashlib.sha256).hexdigest()
+
+    async def require_admin(self, request: Request) -> None:
+        """Let the admin pass.
+
+        Raises:
+            UnauthorizedError: neither the admin token nor the console's cookie came.
+        """
+        if credentials.same(request.cookies.get(COOKIE, ""), self._cookie):
+            return
+        bearer = await _bearer(request)
+        if not credentials.same(bearer, self._admin_token):
+            raise UnauthorizedError("the admin token is needed: `Authorization: Bearer …`, from DATA/admin.token")
+
+    async def require_reader(self, request: Request) -> None:
+        """Let the admin and every enrolled device pass."""
+        bearer = await _bearer(request)
+        if credentials.same(bearer, self._admin_token):
+            return
+        device = credentials.split_bearer(bearer)
+        with self._database.read() as connection:
+            secret = enrolment.secret_of(connection, device)
+        if secret is None or not credentials.same(bearer, credentials.device_bearer(device, secret)):
+            raise UnauthorizedError("the bearer token is not that of an enrolled device")
+
+    async def login_link(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        """Turn the login link `/?token=…` into a cookie and a clean address (a middleware)."""
+        token = request.query_params.get("token")
+        if request.url.path != "/" or token is None or not credentials.same(token, self._admin_token):
+            return await call_next(request)
+        response = RedirectResponse("/", status_code=303)
+        response.set_cookie(COOKIE, self._cookie, max_age=COOKIE_LIFETIME_S, httponly=True, samesite="strict")
+        return response
+
+
+async def _bearer(request: Request) -> str:
+    found: HTTPAuthorizationCredentials | None = await SCHEME(request)
+    return found.credentials if found else ""
