@@ -16,7 +16,20 @@ FORMAT_VERSION = 1
 OLDEST_READABLE_VERSION = 1
 
 Datatype = Literal[
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES", "BF16"
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+    "BYTES",
+    "BF16",
 ]
 """Tensor datatypes, spelled as in the V2 (Open Inference) protocol."""
 
@@ -27,7 +40,7 @@ class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Immutable, keyword-only, and unknown keys are refused."""
 
 
-class TensorSpec(_Strict):
+class TensorSpec(_Strict, frozen=True, kw_only=True):
     """One input or output of the model as a client sees it."""
 
     name: str
@@ -38,7 +51,7 @@ class TensorSpec(_Strict):
     """For pictures and the like: `NCHW`, `NHWC`; None where it means nothing."""
 
 
-class TargetRequirement(_Strict):
+class TargetRequirement(_Strict, frozen=True, kw_only=True):
     """What a device must be to run this bundle."""
 
     name: str
@@ -50,7 +63,7 @@ class TargetRequirement(_Strict):
     """Instruction-set features that the device must have, spelled as in /proc/cpuinfo."""
 
 
-class EngineRequirement(_Strict):
+class EngineRequirement(_Strict, frozen=True, kw_only=True):
     """Which engine loads `model/`, and how it is set up."""
 
     name: str
@@ -60,21 +73,21 @@ class EngineRequirement(_Strict):
     """Engine options, for example `{"intra_op_threads": 1, "allow_spinning": false}`."""
 
 
-class MemoryNeed(_Strict):
+class MemoryNeed(_Strict, frozen=True, kw_only=True):
     """Predicted memory of the loaded model, in bytes, without the engine itself."""
 
     model_bytes: int
     peak_bytes: int
 
 
-class Interval(_Strict):
+class Interval(_Strict, frozen=True, kw_only=True):
     """A 95 % interval."""
 
     low: float
     high: float
 
 
-class Latency(_Strict):
+class Latency(_Strict, frozen=True, kw_only=True):
     """How long one inference of batch 1 takes on the target, in milliseconds."""
 
     p50_ms: float
@@ -84,7 +97,7 @@ class Latency(_Strict):
     """How it was found, in one sentence that a person can check."""
 
 
-class Accuracy(_Strict):
+class Accuracy(_Strict, frozen=True, kw_only=True):
     """What the shipped model scores on the *test* part of the data, beside the float model on the same samples."""
 
     metric: str
@@ -99,7 +112,7 @@ class Accuracy(_Strict):
     argmax_agreement: float | None = None
 
 
-class PassRecord(_Strict):
+class PassRecord(_Strict, frozen=True, kw_only=True):
     """One compiler pass that made this model: its name, its options, what it reports to have done."""
 
     name: str
@@ -107,7 +120,7 @@ class PassRecord(_Strict):
     evidence: dict[str, str | int | float | bool | None] = {}
 
 
-class Lineage(_Strict):
+class Lineage(_Strict, frozen=True, kw_only=True):
     """Where the model came from: enough to make it again, byte for byte."""
 
     source_digest: str
@@ -117,7 +130,7 @@ class Lineage(_Strict):
     tools: dict[str, str]
 
 
-class Entry(_Strict):
+class Entry(_Strict, frozen=True, kw_only=True):
     """One file of the bundle other than the manifest."""
 
     path: str
@@ -125,7 +138,7 @@ class Entry(_Strict):
     sha256: str
 
 
-class Manifest(_Strict):
+class Manifest(_Strict, frozen=True, kw_only=True):
     """manifest.json. Deterministic: no build time, no host name, no absolute path."""
 
     format_version: int
