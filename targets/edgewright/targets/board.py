@@ -1,14 +1,13 @@
 """What a target is: validated data about one kind of hardware, never about one unit.
 
 A `Board` says what a compiled bundle may rely on: instruction set, memory, engines, and how int8 dot products
-accumulate. It is read from TOML by `catalog.py`, or detected by `host.py`. The format is docs/formats/target.md.
+accumulate. It is read from TOML by `boardfile.py`, or detected by `host.py`. The format is docs/formats/target.md.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -26,10 +25,13 @@ CPU = "cpu"
 
 OperandTypes = Literal["u8s8", "s8s8", "u8u8"]
 
-Text = Annotated[str, Meta(max_length=400)]
-Label = Annotated[str, Meta(min_length=1, max_length=80)]
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$", description="small letters, digits, dots, dashes")]
-Feature = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.]{0,31}$", description="a flag as in /proc/cpuinfo")]
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""Text from a file is shown in terminals: no control characters."""
+
+Text = Annotated[str, Meta(max_length=400, pattern=PRINTABLE)]
+Label = Annotated[str, Meta(min_length=1, max_length=80, pattern=PRINTABLE)]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$")]
+Feature = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.]{0,31}$")]
 CoreCount = Annotated[int, Meta(ge=1, le=4096)]
 Hertz = Annotated[int, Meta(ge=1_000_000, le=100_000_000_000)]
 Bytes = Annotated[int, Meta(ge=1_024, le=2**50)]
@@ -116,8 +118,10 @@ class LatencyModel(_Strict, frozen=True, kw_only=True):
     processor: Name = CPU
     """`cpu`, or the name of an accelerator."""
     macs_per_cycle: MacRates
-    bandwidth_bytes_per_s: BytesPerSecond
-    """What one core (or the accelerator) reaches when it streams activations and weights."""
+    activation_bytes_per_s: BytesPerSecond
+    """At which one core (or the accelerator) moves activations; above the board's bandwidth where caches hold them."""
+    weight_bytes_per_s: BytesPerSecond
+    """At which it streams weights, from RAM or flash."""
     operator_overhead_us: Annotated[float, Meta(ge=0, le=1_000_000)]
     parallel_fraction: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """Part of the work that further threads share (Amdahl); 0 where threads do not help."""
@@ -144,7 +148,7 @@ class Board(_Strict, frozen=True, kw_only=True):
     engines: Annotated[tuple[EngineSupport, ...], Meta(min_length=1, max_length=16)]
     accelerators: Annotated[tuple[Accelerator, ...], Meta(max_length=8)] = ()
     latency: Annotated[tuple[LatencyModel, ...], Meta(max_length=16)] = ()
-    """The first that fits a question answers it."""
+    """The first that fits a question answers it; a file without any borrows those of a similar shipped board."""
     sources: Annotated[dict[Label, Text], Meta(max_length=64)] = {}
     """Where figures come from: dotted key (`cpu.clock_hz`, or a prefix such as `cpu`) to document."""
 
@@ -162,12 +166,3 @@ class Board(_Strict, frozen=True, kw_only=True):
     def supports(self, engine: str, precision: Precision) -> bool:
         """Whether the engine of that name runs that precision here."""
         return any(support.name == engine and precision in support.precisions for support in self.engines)
-
-
-def board_from_data(data: Mapping[str, Any], *, where: str) -> Board:
-    """Checks plain data (no `inherits` left in it) and makes the board; `where` names the file in errors."""
-    try:
-        board = msgspec.convert(dict(data), Board, strict=True)
-    except msgspec.ValidationError as error:
-        raise BoardError(f"{where}: {error}") from error
-    return board

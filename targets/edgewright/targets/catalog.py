@@ -1,55 +1,55 @@
-"""Boards by name or by path, with inheritance.
-
-A board file may say `inherits = "x86-64-avx2"`: tables merge key by key, anything else is replaced.
-"""
+"""Boards by name or by path: the shipped ones, this machine, and users' own files."""
 
 from __future__ import annotations
 
 import difflib
-import tomllib
 from pathlib import Path
-from typing import Any
 
-from .board import Board, BoardError, board_from_data
+import msgspec
+
+from .board import Board, BoardError, LatencyModel
+from .boardfile import HOST, SUFFIX, is_path, load_board_file
 from .host import detect_host
 
-HOST = "host"
-SUFFIX = ".toml"
-MAX_FILE_BYTES = 64 * 1024
-MAX_DEPTH = 8
-"""Of nested tables and arrays in a file; the format itself needs four."""
-MAX_ANCESTORS = 8
+BOARDS = Path(__file__).parent / "boards"
+
+BORROWED_BAND = 1.5
+"""How much wider the error band of borrowed latency constants is: the clock and the caches are another machine's."""
 
 
 def board_names() -> tuple[str, ...]:
     """Names that `load_board` knows: `host` first, then the shipped boards in alphabetical order."""
-    shipped = (entry.name for entry in _shipped_folder().iterdir())
-    return (HOST, *sorted(name.removesuffix(SUFFIX) for name in shipped if name.endswith(SUFFIX)))
+    return (HOST, *sorted(path.stem for path in BOARDS.glob(f"*{SUFFIX}")))
 
 
 def load_board(name_or_path: str) -> Board:
-    """The board of that name, this machine (`host`), or the board in a file of the user's (`./my-board.toml`)."""
+    """The board of that name, this machine (`host`), or the board in a file of the user's (`./my-board.toml`).
+
+    Raises:
+        BoardError: the name is unknown, or the file is wrong.
+    """
     if name_or_path == HOST:
-        return detect_host()
+        return _with_latency(detect_host())
     if is_path(name_or_path):
-        return load_board_file(Path(name_or_path))
-    if name_or_path not in board_names():
-        raise BoardError(_unknown_board(name_or_path))
-    return load_board_file(_shipped_folder() / f"{name_or_path}{SUFFIX}")
+        return load_user_board(Path(name_or_path))
+    return _with_latency(load_board_file(shipped_path(name_or_path), shipped_path))
 
 
-def is_path(name_or_path: str) -> bool:
-    """Whether the text means a file: it has a slash, or ends with .toml."""
-    return "/" in name_or_path or name_or_path.endswith(SUFFIX)
+def load_user_board(path: Path) -> Board:
+    """A board from a file outside the catalogue; it may inherit from the catalogue but not take a name from it."""
+    board = load_board_file(path, shipped_path)
+    if board.name in board_names() and path.resolve().parent != BOARDS.resolve():
+        raise BoardError(
+            f"{path}: key name: {board.name} is the name of a shipped board; devices go by the name, so choose another"
+        )
+    return _with_latency(board)
 
 
-def load_board_file(path: Path) -> Board:
-    """Reads a board file with everything that it inherits, and checks it."""
-    return board_from_data(_with_ancestors(path, chain=()), where=str(path))
-
-
-def _shipped_folder() -> Path:
-    return Path(__file__).parent / "boards"
+def shipped_path(name: str) -> Path:
+    """The file of a shipped board."""
+    if name not in board_names()[1:]:
+        raise BoardError(_unknown_board(name))
+    return BOARDS / f"{name}{SUFFIX}"
 
 
 def _unknown_board(name: str) -> str:
@@ -61,74 +61,36 @@ def _unknown_board(name: str) -> str:
     )
 
 
-def _with_ancestors(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
-    if path in chain:
-        raise BoardError(f"{path}: inherits itself: {' -> '.join(link.name for link in (*chain, path))}")
-    if len(chain) >= MAX_ANCESTORS:
-        raise BoardError(f"{path}: more than {MAX_ANCESTORS} files inherit from each other; flatten them")
-    data = read_board_data(path)
-    parent = data.pop("inherits", None)
-    if parent is None:
-        return data
-    return merge(_with_ancestors(_parent_path(path, parent), (*chain, path)), data)
+def _with_latency(board: Board) -> Board:
+    """Borrows latency constants for the CPU from the shipped board of the nearest instruction set."""
+    if board.latency:
+        return board
+    lender = similar_board(board)
+    if lender is None or lender == board.name:
+        return board
+    shipped = load_board_file(shipped_path(lender), shipped_path)
+    borrowed = tuple(_borrowed(model, shipped) for model in shipped.latency if model.processor == "cpu")
+    return msgspec.structs.replace(board, latency=borrowed)
 
 
-def _parent_path(path: Path, parent: object) -> Path:
-    shipped = _shipped_folder()
-    if not isinstance(parent, str) or parent == HOST:
-        raise BoardError(
-            f"{path}: key inherits: expected the name of a shipped board or a file beside this one, got {parent!r}"
-        )
-    if is_path(parent):
-        inherited = (path.parent / parent).resolve()
-        if not inherited.is_relative_to(path.parent.resolve()):
-            raise BoardError(
-                f"{path}: key inherits: {parent!r} is outside the folder of this file; copy it beside this file"
-            )
-        return inherited
-    if parent not in board_names():
-        raise BoardError(f"{path}: key inherits: {_unknown_board(parent)}")
-    return shipped / f"{parent}{SUFFIX}"
+def similar_board(board: Board) -> str | None:
+    """The shipped board whose cores are most like these; None where there is no resemblance."""
+    isa = set(board.cpu.isa)
+    if board.arch == "x86_64":
+        if isa & {"avx512_vnni", "avx_vnni"}:
+            return "x86-64-avx512-vnni"
+        return "x86-64-avx512" if "avx512f" in isa else "x86-64-avx2"
+    if board.arch == "cortex-m":
+        return None
+    if board.cpu.model in ("Cortex-A53", "Cortex-A55", "Cortex-A35", "Cortex-A7"):
+        return "imx93"
+    return "raspberry-pi-5" if "asimddp" in isa else "raspberry-pi-4"
 
 
-def read_board_data(path: Path) -> dict[str, Any]:
-    """The plain data of one file, within bounds of size and depth; inheritance is not resolved."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise BoardError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise BoardError(f"{path}: larger than {MAX_FILE_BYTES} bytes, which no board file is")
-    try:
-        data = tomllib.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        # ValueError covers bad UTF-8, bad TOML, and numbers with more digits than Python converts.
-        raise BoardError(f"{path}: not valid TOML: {error}") from error
-    _check_depth(data, path)
-    return data
-
-
-def _check_depth(data: dict[str, Any], path: Path) -> None:
-    level: list[Any] = [data]
-    for _ in range(MAX_DEPTH):
-        level = [child for node in level for child in _children(node)]
-        if not level:
-            return
-    raise BoardError(f"{path}: tables and arrays are nested deeper than {MAX_DEPTH} levels")
-
-
-def _children(node: Any) -> list[Any]:
-    if isinstance(node, dict):
-        return list(node.values())
-    return list(node) if isinstance(node, list) else []
-
-
-def merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
-    """Tables merge key by key; anything else in `child` replaces what `parent` says."""
-    merged = dict(parent)
-    for key, value in child.items():
-        inherited = merged.get(key)
-        both_tables = isinstance(value, dict) and isinstance(inherited, dict)
-        merged[key] = merge(inherited, value) if both_tables else value  # type: ignore[arg-type]
-    return merged
+def _borrowed(model: LatencyModel, lender: Board) -> LatencyModel:
+    return msgspec.structs.replace(
+        model,
+        low_factor=model.low_factor * BORROWED_BAND,
+        high_factor=model.high_factor * BORROWED_BAND,
+        source=f"borrowed from {lender.name}, band widened by {BORROWED_BAND}: {model.source}"[:400],
+    )

@@ -1,7 +1,9 @@
 """How long a model takes on a board that is not here: a roofline with an overhead per operator, and an error band.
 
-    t(op)  = overhead + max(macs / (macs_per_cycle[kind] * clock_hz * speed_up(threads)), bytes / bandwidth)
-    t(net) = sum over operators;   band = [t / low_factor, t * high_factor]
+    compute(op)  = macs / (macs_per_cycle[kind] * clock_hz)
+    transfer(op) = activation_bytes / activation_bytes_per_s + weight_bytes / weight_bytes_per_s
+    t(op)        = overhead + max(compute, transfer) / speed_up(threads)
+    t(net)       = sum over operators;   band = [t / low_factor, t * high_factor]
 
 The constants come from the board (`[[latency]]` in its file). They are fitted on measured latencies by bench/cost.py.
 """
@@ -61,10 +63,9 @@ def estimate_latency(
         BoardError: nothing on the board runs that precision.
     """
     model = _choose_model(board, precision, processor)
-    clock_hz = _clock_hz(board, model.processor)
     speed_up = _speed_up(min(threads, board.cpu.cores), model.parallel_fraction)
-    bandwidth = min(model.bandwidth_bytes_per_s * speed_up, max(board.memory.bandwidth_bytes_per_s, 1))
-    total_s = sum(_operator_s(operator, model, clock_hz * speed_up, bandwidth) for operator in workload.operators)
+    clock_hz = _clock_hz(board, model.processor)
+    total_s = sum(_operator_s(operator, model, clock_hz, speed_up) for operator in workload.operators)
     p50_ms = total_s * 1_000
     return LatencyEstimate(
         p50_ms=p50_ms,
@@ -97,11 +98,13 @@ def _speed_up(threads: int, parallel_fraction: float) -> float:
     return 1 / ((1 - parallel_fraction) + parallel_fraction / max(threads, 1))
 
 
-def _operator_s(operator: OperatorCost, model: LatencyModel, cycles_per_s: float, bandwidth: float) -> float:
+def _operator_s(operator: OperatorCost, model: LatencyModel, clock_hz: int, speed_up: float) -> float:
     rates = model.macs_per_cycle
     rate = {"conv": rates.conv, "depthwise": rates.depthwise, "matmul": rates.matmul, "other": rates.conv}[
         operator.kind
     ]
-    compute_s = operator.macs / (rate * cycles_per_s)
-    transfer_s = (operator.weight_bytes + operator.activation_bytes) / bandwidth
-    return model.operator_overhead_us / 1_000_000 + max(compute_s, transfer_s)
+    compute_s = operator.macs / (rate * clock_hz)
+    transfer_s = (
+        operator.activation_bytes / model.activation_bytes_per_s + operator.weight_bytes / model.weight_bytes_per_s
+    )
+    return model.operator_overhead_us / 1_000_000 + max(compute_s, transfer_s) / speed_up

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from .board import Accumulation, Arch, Board, Cpu, EngineSupport, Int8Accumulation, Memory, Precision
 from .faults import EnvironmentFault
-from .rates import assumed_latency
 
 # fmt: off
 X86_FEATURES = frozenset({
@@ -113,7 +112,6 @@ def describe_host(texts: HostTexts) -> Board:
     isa = _features(arch, processors)
     clock_hz = _clock_hz(texts, first)
     model = _model(first, arch)
-    bandwidth = ASSUMED_BANDWIDTH_BYTES_PER_S[arch]
     return Board(
         name="host",
         vendor=first.get("vendor_id") or "this machine",
@@ -128,9 +126,10 @@ def describe_host(texts: HostTexts) -> Board:
             isa=isa,
             int8=int8_accumulation(arch, isa),
         ),
-        memory=Memory(ram_bytes=_installed_ram_bytes(texts.meminfo), bandwidth_bytes_per_s=bandwidth),
+        memory=Memory(
+            ram_bytes=_installed_ram_bytes(texts.meminfo), bandwidth_bytes_per_s=ASSUMED_BANDWIDTH_BYTES_PER_S[arch]
+        ),
         engines=(EngineSupport(name="onnxruntime", precisions=engine_precisions(), version=ENGINE_VERSION),),
-        latency=assumed_latency(isa, bandwidth),
         sources={
             "cpu": "/proc/cpuinfo",
             "memory.ram_bytes": "/proc/meminfo, rounded up to the installed size",
