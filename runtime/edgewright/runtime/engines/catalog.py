@@ -28,7 +28,9 @@ def find_engine(name: str) -> Engine:
     try:
         engine: Engine = importlib.import_module(module).ENGINE
     except ImportError as error:
-        raise EngineMissing(f"engine {name!r} is not installed on this machine ({error}). Install it: {install}") from error
+        raise EngineMissing(
+            f"engine {name!r} is not installed on this machine ({error}). Install it: {install}"
+        ) from error
     return engine
 
 

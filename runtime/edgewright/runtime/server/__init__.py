@@ -1,1 +1,1 @@
-"""The server: the V2 inference protocol over HTTP/1.1 on TCP and on a Unix socket."""
+"""The server process of the device: serves the V2 protocol for the models that the agent gives it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
 from .limits import Limits
@@ -31,6 +32,8 @@ class Connections:
         self._held_bytes = 0
         self.responses: Counter[int] = Counter()
         """Responses by HTTP status, for metrics."""
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when a connection has ended."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -43,6 +46,7 @@ class Connections:
     def remove(self, connection: SweptConnection, held_bytes: int) -> None:
         self._open.discard(connection)
         self._held_bytes -= held_bytes
+        self.on_room()
 
     def hold(self, size: int) -> bool:
         """Reserve memory for a piece of a body; False when all connections together hold too much."""

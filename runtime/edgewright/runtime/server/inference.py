@@ -97,7 +97,9 @@ def _header_length(text: bytes, body_bytes: int) -> int:
 
 def _read(text: bytes, binary: memoryview, signature: Signature, limits: Limits) -> Inference:
     if len(text) > limits.json_bytes:
-        raise HttpError(413, f"{len(text)} bytes of JSON; the limit is {limits.json_bytes}. Send large tensors as binary data")
+        raise HttpError(
+            413, f"{len(text)} bytes of JSON; the limit is {limits.json_bytes}. Send large tensors as binary data"
+        )
     try:
         parsed = _decoder.decode(text)
     except msgspec.DecodeError as error:

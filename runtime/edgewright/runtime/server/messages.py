@@ -65,7 +65,9 @@ def error_response(error: HttpError) -> Response:
 
 
 _STATUS_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus if status.value >= 200
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
+    for status in HTTPStatus
+    if status.value >= 200
 }
 
 
@@ -75,7 +77,12 @@ def render_head(response: Response, *, close: bool, http_minor: int) -> bytes:
     No Date field: a board's clock is often wrong, and RFC 9110 asks for none from a server without a good clock.
     """
     length = sum(len(part) for part in response.body)
-    parts = [_STATUS_LINES[response.status], b"content-type: ", response.content_type, b"\r\ncontent-length: %d" % length]
+    parts = [
+        _STATUS_LINES[response.status],
+        b"content-type: ",
+        response.content_type,
+        b"\r\ncontent-length: %d" % length,
+    ]
     for name, value in response.headers:
         parts += (b"\r\n", name, b": ", value)
     if close:

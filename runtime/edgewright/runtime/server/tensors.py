@@ -79,7 +79,8 @@ def _bytes_from_binary(data: memoryview, shape: tuple[int, ...], name: str) -> N
         position += 4 + length
     if position != len(data) or len(elements) != math.prod(shape):
         raise HttpError(
-            400, f"input '{name}': BYTES data must be {math.prod(shape)} elements, each its length as uint32 and its bytes"
+            400,
+            f"input '{name}': BYTES data must be {math.prod(shape)} elements, each its length as uint32 and its bytes",
         )
     return _object_array(elements, shape)
 
@@ -90,11 +91,15 @@ def from_json(raw: bytes, datatype: str, shape: tuple[int, ...], name: str, max_
         raise HttpError(400, f"input '{name}': {datatype} has no JSON form in the protocol; send it as binary data")
     depth = _nesting(raw)
     if depth not in {1, len(shape)} or depth > max_depth:
-        raise HttpError(400, f"input '{name}': data is nested {depth} deep, expected a flat list or {len(shape)} levels")
+        raise HttpError(
+            400, f"input '{name}': data is nested {depth} deep, expected a flat list or {len(shape)} levels"
+        )
     count = math.prod(shape)
     # A regular array of n numbers has n - 1 commas however it is nested: counted before any number takes memory.
     if datatype != "BYTES" and raw.count(b",") != count - 1:
-        raise HttpError(400, f"input '{name}': data has {raw.count(b',') + 1} elements, expected {count} for {list(shape)}")
+        raise HttpError(
+            400, f"input '{name}': data has {raw.count(b',') + 1} elements, expected {count} for {list(shape)}"
+        )
     try:
         values = _decoder(datatype, depth).decode(raw)
         return _array(values, datatype, shape, depth)

@@ -1,0 +1,115 @@
+"""The V2 protocol's routes over the models in service. See `inference` for the request that does the work."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from importlib import metadata
+from urllib.parse import unquote
+
+import msgspec
+
+from .messages import HttpError, Request, Respond, Response, json_response
+from .metrics import CONTENT_TYPE, render
+from .model_table import ModelTable
+from .served_model import ServedModel
+from .state import ServerState
+
+_log = logging.getLogger(__name__)
+
+EXTENSIONS = ("binary_tensor_data", "statistics")
+
+
+class Application:
+    """Answers requests. Everything but an inference is answered at once."""
+
+    def __init__(self, table: ModelTable, state: ServerState) -> None:
+        self._table = table
+        self._state = state
+        self._fixed: dict[tuple[str, ...], Callable[[], Response]] = {
+            ("v2",): self._server_metadata,
+            ("v2", "health", "live"): lambda: json_response({"live": True}),
+            ("v2", "health", "ready"): self._ready,
+            ("v2", "models", "stats"): lambda: _statistics(tuple(self._table)),
+            ("metrics",): self._metrics,
+        }
+
+    def handle(self, request: Request, respond: Respond) -> None:
+        """Answer one request; see `messages.Handler`."""
+        model = self._table.infer_targets.get(request.target)
+        if model is not None and request.method == b"POST":
+            model.infer(request, respond)
+        else:
+            self._route(request, respond)
+
+    def _route(self, request: Request, respond: Respond) -> None:
+        segments = _segments(request.target)
+        fixed = self._fixed.get(segments)
+        if fixed is not None:
+            _allow(request, b"GET")
+            respond(fixed())
+            return
+        name, version, action = _model_route(segments)
+        _allow(request, b"POST" if action == "infer" else b"GET")
+        model = self._table.find(name, version)
+        if action == "infer":
+            model.infer(request, respond)
+        elif action == "ready":
+            respond(json_response({"name": model.name, "ready": True}))
+        elif action == "stats":
+            respond(_statistics((model,)))
+        else:
+            respond(Response(200, [model.metadata]))
+
+    def _server_metadata(self) -> Response:
+        return json_response({"name": "edgewright", "version": _version(), "extensions": EXTENSIONS})
+
+    def _ready(self) -> Response:
+        if self._state.draining:
+            raise HttpError(503, "the server is shutting down")
+        if self._table.starting:
+            raise HttpError(503, f"model '{self._table.loading}' is being loaded")
+        return json_response({"ready": True})
+
+    def _metrics(self) -> Response:
+        return Response(200, [render(self._table, self._state).encode()], CONTENT_TYPE)
+
+
+def _segments(target: bytes) -> tuple[str, ...]:
+    path = target.partition(b"?")[0]
+    if path.startswith((b"http://", b"https://")):  # the absolute form, which a server must accept
+        path = b"/" + path.split(b"/", 3)[3] if path.count(b"/") >= 3 else b"/"
+    if not path.startswith(b"/"):
+        raise HttpError(400, "the request target must be a path")
+    return tuple(unquote(segment) for segment in path.decode("latin-1").strip("/").split("/"))
+
+
+def _model_route(segments: tuple[str, ...]) -> tuple[str, str | None, str]:
+    """Return (model, version or None, action); the action is empty for the model's metadata."""
+    if segments[:2] != ("v2", "models") or len(segments) < 3:
+        raise HttpError(404, "no such resource; the V2 protocol begins at /v2")
+    name, rest = segments[2], segments[3:]
+    version: str | None = None
+    if rest[:1] == ("versions",) and len(rest) >= 2:
+        version, rest = rest[1], rest[2:]
+    if rest in {(), ("ready",), ("infer",), ("stats",)}:
+        return name, version, rest[0] if rest else ""
+    raise HttpError(404, "no such resource; a model has /ready, /infer and /stats")
+
+
+def _allow(request: Request, method: bytes) -> None:
+    allowed = (b"GET", b"HEAD") if method == b"GET" else (method,)
+    if request.method not in allowed:
+        verbs = b", ".join(allowed)
+        raise HttpError(405, f"this resource takes {verbs.decode()}", headers=((b"allow", verbs),))
+
+
+def _statistics(models: tuple[ServedModel, ...]) -> Response:
+    entries = [model.statistics.as_json(model.name, model.version) for model in models]
+    return Response(200, [msgspec.json.encode({"model_stats": entries})])
+
+
+@functools.cache
+def _version() -> str:
+    return metadata.version("edgewright")

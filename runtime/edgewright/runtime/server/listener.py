@@ -1,0 +1,88 @@
+"""Takes connections from a listening socket that belongs to the agent.
+
+The socket is inherited: what the kernel has queued on it survives this process and waits for the next one. Connections are
+taken only while there is room, so that a crowd waits in that queue instead of in our memory. Each listener has room of
+its own: clients on TCP cannot shut out the agent on the Unix socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+
+from .connection import Connection
+from .connections import Connections
+from .limits import Limits
+from .messages import Handler
+
+_log = logging.getLogger(__name__)
+_TURN = 32
+
+
+class Listener:
+    """One listening socket. All methods are called on the event loop."""
+
+    def __init__(self, listening: socket.socket, handler: Handler, limits: Limits) -> None:
+        listening.setblocking(False)
+        self._socket = listening
+        self._handler = handler
+        self._limits = limits
+        self._starting: set[asyncio.Task[None]] = set()
+        self._accepting = False
+        self._stopped = False
+        self.connections = Connections(limits)
+        self.connections.on_room = self.resume
+
+    def resume(self) -> None:
+        """Take connections (again)."""
+        if not self._accepting and not self._stopped:
+            self._accepting = True
+            asyncio.get_running_loop().add_reader(self._socket, self._accept)
+
+    async def stop(self) -> None:
+        """Take no more connections; those that were taken are set up when this returns."""
+        self._stopped = True
+        self._pause()
+        self._socket.close()
+        if self._starting:
+            await asyncio.wait(self._starting)
+
+    def _pause(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            asyncio.get_running_loop().remove_reader(self._socket)
+
+    def _accept(self) -> None:
+        for _ in range(_TURN):
+            if len(self.connections) + len(self._starting) >= self._limits.connections:
+                self._pause()
+                return
+            try:
+                accepted, _ = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                _log.error("cannot accept a connection: %s", error)
+                self._pause()  # out of file descriptors or memory: `sweep` tries again in a second
+                return
+            task = asyncio.get_running_loop().create_task(self._start(accepted))
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+
+    async def _start(self, accepted: socket.socket) -> None:
+        accepted.setblocking(False)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(
+                lambda: Connection(self._handler, self._limits, self.connections), accepted
+            )
+        except OSError as error:
+            _log.info("a connection ended before it began: %s", error)
+            accepted.close()
+
+    def sweep(self, now_s: float) -> None:
+        """End what has taken too long, and see whether there is room again. Call about once a second."""
+        self.connections.sweep(now_s)
+        if len(self.connections) < self._limits.connections:
+            self.resume()

@@ -1,0 +1,156 @@
+"""The server process: listeners, control channel, clock and end.
+
+The agent starts it with the listening sockets and one end of a socket pair. Each line on the control channel is one
+request (see `runtime.control`). The end of that channel means that the agent is dead: this process then answers what it
+has accepted and ends, so that the next agent finds nothing in its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edgewright.targets.faults import Fault
+
+from ..control import (
+    MAX_LINE_BYTES,
+    Done,
+    Drain,
+    Failed,
+    Load,
+    Ping,
+    Ready,
+    Reply,
+    Request,
+    Unload,
+    decode_request,
+    encode,
+)
+from ..engines.protocol import LoadOptions
+from .application import Application
+from .limits import DEFAULT_LIMITS, Limits
+from .listener import Listener
+from .model_table import ModelTable
+from .recorder import CounterStore
+from .state import ServerState
+
+_log = logging.getLogger(__name__)
+
+_SWEEP_S = 1.0
+_DRAIN_SWEEP_S = 0.05
+_DRAIN_LIMIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """How the agent wants the server."""
+
+    counters_dir: Path
+    boot: str
+    window_s: int
+    emulated: bool = False
+    limits: Limits = DEFAULT_LIMITS
+
+
+class ServerProcess:
+    """One run of the server. `run` returns when it has drained."""
+
+    def __init__(self, options: ServerOptions, control: socket.socket, listening: list[socket.socket]) -> None:
+        self._control = control
+        self._state = ServerState(incarnation=os.urandom(8).hex())
+        store = CounterStore(options.counters_dir, options.boot, self._state.incarnation, options.window_s)
+        self._table = ModelTable(store, options.limits, LoadOptions(emulated=options.emulated))
+        handler = Application(self._table, self._state).handle
+        self._listeners = [Listener(each, handler, options.limits) for each in listening]
+        self._state.listeners = [listener.connections for listener in self._listeners]
+        self._changes: asyncio.Queue[Load | Unload] = asyncio.Queue()
+        self._drain_wanted = asyncio.Event()
+        self._drain_ids: list[int] = []
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def run(self) -> None:
+        """Serve until the agent, a signal or the end of the control channel says to drain."""
+        loop = asyncio.get_running_loop()
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signal_number, self._drain_wanted.set)
+        reader, self._writer = await asyncio.open_connection(sock=self._control, limit=MAX_LINE_BYTES)
+        for listener in self._listeners:
+            listener.resume()
+        self._send(Ready(incarnation=self._state.incarnation))
+        tasks = [
+            loop.create_task(work) for work in (self._read_control(reader), self._change_models(), self._keep_time())
+        ]
+        try:
+            await self._drain_wanted.wait()
+            await self._drain()
+        finally:
+            for task in tasks:
+                task.cancel()
+            self._table.close()
+        for request_id in self._drain_ids:
+            self._send(Done(id=request_id))
+        self._writer.close()
+
+    async def _read_control(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while line := await reader.readline():
+                self._take(decode_request(line))
+        except (msgspec.DecodeError, ValueError, OSError) as error:
+            _log.error("the control channel is unusable: %s", error)
+        self._drain_wanted.set()
+
+    def _take(self, request: Request) -> None:
+        if isinstance(request, Ping):
+            self._send(Done(id=request.id))
+        elif isinstance(request, Drain):
+            self._drain_ids.append(request.id)
+            self._drain_wanted.set()
+        else:
+            self._changes.put_nowait(request)
+
+    async def _change_models(self) -> None:
+        while True:
+            change = await self._changes.get()
+            try:
+                detail = (
+                    await self._table.load(change) if isinstance(change, Load) else self._table.unload(change.model)
+                )
+            except Fault as fault:
+                _log.error("%s", fault)
+                self._send(Failed(id=change.id, reason=str(fault)))
+            except Exception as error:  # an engine may raise anything while it loads; what ran before goes on
+                _log.exception("loading failed")
+                self._send(Failed(id=change.id, reason=f"{type(error).__name__}: {error}"))
+            else:
+                self._send(Done(id=change.id, detail=detail or {}))
+
+    async def _keep_time(self) -> None:
+        while True:
+            await asyncio.sleep(_DRAIN_SWEEP_S if self._state.draining else _SWEEP_S)
+            self._table.tick(time.time())
+            for listener in self._listeners:
+                listener.sweep(time.monotonic())
+
+    async def _drain(self) -> None:
+        self._state.draining = True
+        for listener in self._listeners:
+            await listener.stop()
+        end_s = time.monotonic() + _DRAIN_LIMIT_S
+        for listener in self._listeners:
+            listener.connections.drain()
+        while self._state.open_connections and time.monotonic() < end_s:
+            for listener in self._listeners:
+                listener.connections.sweep(time.monotonic())
+            await asyncio.sleep(_DRAIN_SWEEP_S)
+
+    def _send(self, reply: Reply) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(encode(reply)[:MAX_LINE_BYTES])

@@ -1,0 +1,69 @@
+"""What a served model has done: plain integers, changed on the event loop, read by the stats endpoint and by /metrics."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..telemetry.records import LATENCY_EDGES_US
+
+
+@dataclass(slots=True)
+class Duration:
+    """How often something was done and how long it took in all."""
+
+    count: int = 0
+    ns: int = 0
+
+    def add(self, ns: int) -> None:
+        self.count += 1
+        self.ns += ns
+
+    def as_json(self) -> dict[str, int]:
+        return {"count": self.count, "ns": self.ns}
+
+
+@dataclass(slots=True)
+class ModelStatistics:
+    """Totals since the model was loaded by this run of the server."""
+
+    success: Duration = field(default_factory=Duration)
+    fail: Duration = field(default_factory=Duration)
+    queue: Duration = field(default_factory=Duration)
+    compute_input: Duration = field(default_factory=Duration)
+    compute_infer: Duration = field(default_factory=Duration)
+    compute_output: Duration = field(default_factory=Duration)
+    rows: int = 0
+    last_inference_ms: int = 0
+    observer_errors: int = 0
+    refused: int = 0
+    """Requests that did not fit the model (4xx): never executed, never counted in telemetry."""
+    latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_EDGES_US) + 1))
+
+    def observe_latency(self, latency_us: int) -> None:
+        self.latency[bisect_right(LATENCY_EDGES_US, latency_us)] += 1
+
+    def as_json(self, name: str, version: str) -> dict[str, Any]:
+        """Return one entry of `model_stats`, as the statistics extension spells it."""
+        none = {"count": 0, "ns": 0}
+        return {
+            "name": name,
+            "version": version,
+            "last_inference": self.last_inference_ms,
+            "inference_count": self.rows,
+            "execution_count": self.compute_infer.count,
+            "inference_stats": {
+                "success": self.success.as_json(),
+                "fail": self.fail.as_json(),
+                "queue": self.queue.as_json(),
+                "compute_input": self.compute_input.as_json(),
+                "compute_infer": self.compute_infer.as_json(),
+                "compute_output": self.compute_output.as_json(),
+                "cache_hit": none,
+                "cache_miss": none,
+            },
+            "response_stats": {},
+            "batch_stats": [],
+            "memory_usage": [],
+        }
