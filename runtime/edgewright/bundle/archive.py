@@ -2,8 +2,8 @@
 
     directory  --pack-->  archive  --unpack-->  directory
 
-A bundle is accepted whole or not at all: `unpack` writes into a hidden sibling of the destination, checks every digest on
-the way, and renames it into place last. After a power cut a `.NAME.partial` may be left; the next `unpack` removes it.
+A bundle is accepted whole or not at all: `unpack` writes into a hidden sibling, checks every digest on the
+way, and renames it into place last. After a power cut a `.NAME.partial` may be left; the next `unpack` removes it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a bundle: one class each, so that a caller can tell them apart and tests can name them.
+"""Everything that can be wrong with a bundle: one class each, so that callers can tell them apart.
 
 BundleError (UserFault, exit 2)            the bytes are wrong
 ├── NotABundleError                        nothing here looks like a bundle at all

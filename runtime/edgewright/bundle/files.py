@@ -1,4 +1,4 @@
-"""Read and write single files with care: bounded, no links, no half-written file, and disk faults told apart from bad data."""
+"""Read and write single files with care: bounded, no links, no half-written file; a disk fault is not bad data."""
 
 from __future__ import annotations
 

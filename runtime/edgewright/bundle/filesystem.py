@@ -1,4 +1,4 @@
-"""The few file operations that make a bundle appear on disk: one small interface, so that tests can fail each of them."""
+"""The few file operations that make a bundle appear on disk: one small interface, so that tests can fail each."""
 
 from __future__ import annotations
 

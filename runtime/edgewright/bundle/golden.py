@@ -37,7 +37,7 @@ _SAFETENSORS = {np.dtype(code): name for name, code in _NUMPY.items()}
 
 
 class Golden(msgspec.Struct, frozen=True, kw_only=True):
-    """An output passes where |got - expected| <= absolute_tolerance + relative_tolerance * |expected|, element by element."""
+    """An element passes where |got - expected| <= absolute_tolerance + relative_tolerance * |expected|."""
 
     inputs: Tensors
     outputs: Tensors
@@ -65,7 +65,7 @@ def write_golden(path: Path, golden: Golden) -> None:
 
 
 def encode_golden(golden: Golden) -> bytes:
-    """The bytes of golden.safetensors: tensors sorted by name. (The safetensors package does not promise an order.)"""
+    """The bytes of golden.safetensors: tensors sorted by name; the safetensors package does not promise an order."""
     metadata = {
         "absolute_tolerance": repr(float(golden.absolute_tolerance)),
         "relative_tolerance": repr(float(golden.relative_tolerance)),
@@ -159,9 +159,10 @@ def _compare_one(golden: Golden, name: str, got: NDArray[Any] | None) -> tuple[f
 
 
 def _difference(got: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
-    """|got - expected|; equal values (also infinities, and NaN where NaN is expected) differ by 0, else NaN by infinity."""
+    """|got - expected|; equal values, also infinities and expected NaN, differ by 0; any other NaN by infinity."""
     if got.dtype.kind in "iu":  # float64 would hide differences of large 64-bit integers
-        return np.where(got > expected, got - expected, expected - got).astype(np.float64)
+        exact: NDArray[Any] = np.where(got > expected, got - expected, expected - got)
+        return exact.astype(np.float64)
     wide_got, wide_expected = got.astype(np.float64), expected.astype(np.float64)
     same = (wide_got == wide_expected) | (np.isnan(wide_got) & np.isnan(wide_expected))
     with np.errstate(invalid="ignore", over="ignore"):

@@ -1,7 +1,7 @@
 """manifest.json: from bytes to `Manifest` and back, in one canonical form.
 
-Canonical: UTF-8, keys sorted, two spaces of indentation, one newline at the end, numbers as Python writes them. The reader
-refuses every other spelling of the same content, so a bundle has one byte form.
+Canonical: UTF-8, keys sorted, two spaces of indentation, one newline at the end, numbers as Python writes them. The
+reader refuses every other spelling of the same content, so a bundle has one byte form.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def decode_manifest(data: bytes) -> Manifest:
 
     Raises:
         UnsupportedFormatError: another format version.
-        ManifestError: not JSON, or not a manifest; `ManifestDuplicateKeyError` and `ManifestTooDeepError` are kinds of it.
+        ManifestError: not JSON, or not a manifest; with kinds for a duplicate key and for too deep nesting.
         NotCanonicalError: the same content in another spelling.
-        UnsafePathError, DuplicateEntryError, MissingEntryError, TooManyEntriesError: the list of entries is not acceptable.
+        UnsafePathError, DuplicateEntryError, MissingEntryError, TooManyEntriesError: the entries are unacceptable.
     """
     plain = _parse(data)
     _check_version(plain)

@@ -32,8 +32,9 @@ def check_path(path: str) -> str:
     if allowed and all(_SEGMENT.fullmatch(segment) for segment in segments):
         return path
     raise UnsafePathError(
-        f"bundle: the entry path {path[:120]!r} is not allowed: expected at most {MAX_PATH_BYTES} characters in at most "
-        f"{MAX_DEPTH} parts of A-Z a-z 0-9 . _ + -, none of them empty or starting with a dot. Do not use this bundle."
+        f"bundle: the entry path {path[:120]!r} is not allowed: expected at most {MAX_PATH_BYTES} characters in "
+        f"at most {MAX_DEPTH} parts of A-Z a-z 0-9 . _ + -, none of them empty or starting with a dot. "
+        "Do not use this bundle."
     )
 
 

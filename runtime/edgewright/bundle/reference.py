@@ -1,7 +1,7 @@
 """The drift reference: what inputs and outputs looked like on the calibration data, as histograms with fixed edges.
 
-Devices count on the same edges, so adding histograms of any number of devices is exact. No numpy here: the agent and the
-fleet read references too. Counting is in `observe`.
+Devices count on the same edges, so adding histograms of any number of devices is exact. No numpy here: the agent and
+the fleet read references too. Counting is in `observe`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     tensor: str
     statistic: Statistic
-    """`column`: the value in column `index`. `mean`, `std`, `min`, `max`, `nonfinite` (a fraction): over the sample, or over
-    channel `index` of axis `axis`. `class`: the column of the largest score. `confidence`: the largest probability."""
+    """`column`: the value in column `index`. `mean`, `std`, `min`, `max`, `nonfinite` (a fraction): over the sample, or
+    over channel `index` of axis `axis`. `class`: the column of the largest score. `confidence`: the largest
+    probability."""
     index: int | None = None
     axis: int | None = None
     stride: int = 1
@@ -46,8 +47,8 @@ class Histogram(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     role: Literal["input", "output"]
     kind: Literal["numeric", "categorical"]
     edges: tuple[float, ...]
-    """Numeric: inner edges, rising; bin i holds edges[i-1] <= value < edges[i]; the outer bins are open, NaN is in the last.
-    Categorical: empty."""
+    """Numeric: inner edges, rising; bin i holds edges[i-1] <= value < edges[i]; the outer bins are open, NaN counts in
+    the last. Categorical: empty."""
     counts: tuple[int, ...]
     """One more than edges; categorical: one for each class, and classes past the end count in the last."""
     source: Source
@@ -87,7 +88,7 @@ def decode_reference(data: bytes) -> Reference:
     version = plain.get("version") if isinstance(plain, dict) else None
     if isinstance(version, int) and version != REFERENCE_VERSION:
         raise UnsupportedFormatError(
-            f"reference.cbor: version {version}; this edgewright reads {REFERENCE_VERSION}: update it, or compile again."
+            f"reference.cbor: version {version}; this edgewright reads {REFERENCE_VERSION}. Update it."
         )
     try:
         reference = msgspec.convert(plain, Reference, strict=True)
@@ -156,7 +157,8 @@ def _check_confidence_table(reference: Reference) -> None:
     bins = next((len(h.counts) for h in reference.histograms if h.source.statistic == "confidence"), None)
     if len(table) != bins or not all(0 <= accuracy <= 1 for accuracy in table):
         raise DriftReferenceError(
-            f"reference.cbor: the confidence table has {len(table)} values for {bins} confidence bins, or one outside 0 to 1."
+            f"reference.cbor: the confidence table has {len(table)} values for {bins} confidence bins, "
+            "or one outside 0 to 1."
         )
 
 
@@ -166,7 +168,7 @@ def _refuse_sharing(*_: Any) -> Any:
 
 def _parse(data: bytes) -> Any:
     # Shared values (tags 28, 29) could make a small file huge once written out; every other tag fails the conversion.
-    refused = {tag: _refuse_sharing for tag in (25, 28, 29, 256)}
+    refused = dict.fromkeys((25, 28, 29, 256), _refuse_sharing)
     try:
         return cbor2.loads(
             data,

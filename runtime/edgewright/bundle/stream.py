@@ -45,8 +45,8 @@ DEFAULT_LIMITS = Limits()
 class ArchiveStream:
     """One pass over an archive: `manifest()`, then `content()` of each entry in the manifest's order, then `finish()`.
 
-    Everything that was read has been hashed, so `digest` after `finish()` is that of exactly the bytes that were checked:
-    there is no second look at the file that could see other bytes.
+    Everything that was read has been hashed, so `digest` after `finish()` is that of exactly the bytes that were
+    checked: there is no second look at the file that could see other bytes.
     """
 
     def __init__(self, file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -113,7 +113,7 @@ class ArchiveStream:
             raise NotCanonicalError(f"bundle: expected two zero blocks at byte {offset}, got one.")
         if self._file.read(1):
             raise TrailingDataError(
-                f"bundle: the archive ends at byte {self._offset}, but more bytes follow. Fetch it again or pack it again."
+                f"bundle: the archive ends at byte {self._offset}, but more bytes follow. Fetch or pack it again."
             )
 
     def _check_limits(self, manifest_bytes: int, manifest: Manifest) -> None:
@@ -154,7 +154,7 @@ class ArchiveStream:
         self._take(data)
         if len(data) < size_bytes:
             raise TruncatedError(
-                f"bundle: the archive ends at byte {self._offset}, {where}: the download or copy was cut. Fetch it again."
+                f"bundle: the archive ends at byte {self._offset}, {where}: the copy was cut. Fetch it again."
             )
         return data
 

@@ -76,8 +76,8 @@ def decode_header(block: bytes, offset: int) -> tuple[str, int]:
         path = block[345:500].rstrip(b"\0").decode("ascii", "replace") + "/" + path
     if encode_header(path, size_bytes) != block:
         raise NotCanonicalError(
-            f"bundle: the header of {path} at byte {offset} is not in canonical form: expected mode 0644, owner, group and "
-            "time 0, and no names of users. Was it repacked with another tar? Pack it with edgewright."
+            f"bundle: the header of {path} at byte {offset} is not in canonical form: expected mode 0644, owner, group "
+            "and time 0, and no names of users. Was it repacked with another tar? Pack it with edgewright."
         )
     return path, size_bytes
 
