@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
 
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
+from starlette.datastructures import QueryParams
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..faults import UnauthorizedError
 from ..store import enrolment
@@ -53,14 +54,31 @@ class Gate:
         if secret is None or not credentials.same(bearer, credentials.device_bearer(device, secret)):
             raise UnauthorizedError("the bearer token is not that of an enrolled device")
 
-    async def login_link(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        """Turn the login link `/?token=…` into a cookie and a clean address (a middleware)."""
-        token = request.query_params.get("token")
-        if request.url.path != "/" or token is None or not credentials.same(token, self._admin_token):
-            return await call_next(request)
+    def login(self, token: str) -> Response | None:
+        """Answer the login link `/?token=…` with a cookie and a clean address; None where the token is wrong."""
+        if not credentials.same(token, self._admin_token):
+            return None
         response = RedirectResponse("/", status_code=303)
         response.set_cookie(COOKIE, self._cookie, max_age=COOKIE_LIFETIME_S, httponly=True, samesite="strict")
         return response
+
+
+class LoginLink:
+    """ASGI middleware: answers the login link, passes everything else on."""
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app = app
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "http" and scope["path"] == "/":
+            token = QueryParams(scope["query_string"]).get("token")
+            response = self._gate.login(token) if token is not None else None
+            if response is not None:
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 async def _bearer(request: Request) -> str:

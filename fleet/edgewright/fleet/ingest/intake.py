@@ -20,8 +20,8 @@ MAX_TEXT = 2000
 MAX_NAME = 200
 MAX_MODELS = 64
 MAX_ISA = 256
-MAX_HISTOGRAMS = 512
-MAX_BINS = 4096
+MAX_HISTOGRAMS = 1024
+MAX_BINS = 65_536
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):

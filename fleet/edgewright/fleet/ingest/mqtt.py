@@ -28,17 +28,15 @@ class MqttLink:
     the protocol's own acknowledgements say what arrived.
     """
 
-    def __init__(self, *, host: str, port: int, tenant: str, on_message: Callable[[str, bytes], None]) -> None:
+    def __init__(self, *, host: str, port: int, tenant: str) -> None:
         self._filter = wire.topic(tenant, "+", "up", "+")
         self._address = f"{host}:{port}"
         self._host, self._port = host, port
-        self._on_message = on_message
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"edgewright-fleet-{tenant}")
         self._client.max_queued_messages_set(MAX_QUEUED_MESSAGES)
         self._client.reconnect_delay_set(FIRST_RETRY_S, random.randint(*LONGEST_RETRY_S))  # noqa: S311  (jitter)
         self._client.on_connect = self._connected
         self._client.on_disconnect = self._disconnected
-        self._client.on_message = self._received
         self._told_away = False
         self._client.on_connect_fail = self._failed
 
@@ -47,8 +45,17 @@ class MqttLink:
         """Whether the broker answers at this moment."""
         return self._client.is_connected()
 
-    def start(self) -> None:
-        """Begin to connect; returns at once."""
+    def start(self, on_message: Callable[[str, bytes], None]) -> None:
+        """Begin to connect; returns at once. `on_message` is called from the network thread."""
+
+        def received(_client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+            try:
+                topic = message.topic
+            except UnicodeDecodeError:
+                return  # no device of ours has such a topic, and an exception here would end paho's thread
+            on_message(topic, bytes(message.payload))
+
+        self._client.on_message = received
         self._client.connect_async(self._host, self._port, keepalive=KEEPALIVE_S)
         self._client.loop_start()
 
@@ -79,10 +86,3 @@ class MqttLink:
         if not self._told_away:
             log.warning("no MQTT broker at %s; devices keep their telemetry until there is one", self._address)
             self._told_away = True
-
-    def _received(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            return  # no device of ours has such a topic, and an exception here would end paho's thread
-        self._on_message(topic, bytes(message.payload))

@@ -1,0 +1,49 @@
+"""Rollouts: make one, look at it, press its buttons."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from fastapi import APIRouter, Body, Depends, Response
+
+from ..core.rows import Rollout
+from ..service import Fleet, RolloutView
+from .auth import Gate
+from .documents import Documents, answer
+from .requests import RolloutRequest
+
+Reason = Annotated[str, Body(embed=True, max_length=500)]
+
+
+class RolloutList(msgspec.Struct, frozen=True, kw_only=True):
+    """Rollouts, newest first."""
+
+    rollouts: list[Rollout]
+
+
+def build(fleet: Fleet, gate: Gate, documents: Documents) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(prefix="/v1/rollouts", tags=["rollouts"], dependencies=[Depends(gate.require_admin)])
+
+    @router.post("", status_code=201, responses=documents.of(Rollout, status=201, errors=(400, 401, 404, 409)))
+    def create(request: RolloutRequest) -> Response:
+        """Start to roll a release out, wave by wave."""
+        return answer(fleet.create_rollout(request.model, request.version, request.policy), status_code=201)
+
+    @router.get("", responses=documents.of(RolloutList))
+    def list_rollouts() -> Response:
+        """List rollouts, newest first."""
+        return answer(RolloutList(rollouts=fleet.rollouts()))
+
+    @router.get("/{rollout}", responses=documents.of(RolloutView, errors=(401, 404)))
+    def get_rollout(rollout: str) -> Response:
+        """Return one rollout with its orders and gates."""
+        return answer(fleet.rollout(rollout))
+
+    @router.post("/{rollout}/{event}", responses=documents.of(Rollout, errors=(401, 404, 409)))
+    def press(rollout: str, event: Literal["pause", "resume", "abort", "rollback"], reason: Reason = "") -> Response:
+        """Pause, resume, abort (stop where it is) or roll back (every device to what it ran before)."""
+        return answer(fleet.fire(rollout, event, reason=reason))
+
+    return router

@@ -1,0 +1,328 @@
+"""What the fleet can be asked to do. Each operation is one transaction, with its audit entry in it."""
+
+from __future__ import annotations
+
+import secrets
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgewright.bundle import archive
+from edgewright.bundle.manifest import Manifest
+
+from .artifacts import Artifacts, Upload
+from .commands import carry_out
+from .core import rollout as core
+from .core.drift import DriftReport, drift_report, latest, total
+from .core.gates import GateStatus
+from .core.policy import DriftGate, policy_from
+from .core.rows import Assignment, ReleaseBundle, Rollout
+from .faults import ConflictError, FleetError
+from .references import references_of
+from .store import audit_log, enrolment, releases, rollouts, telemetry
+from .store.database import Database, read_meta, write_meta
+from .trust import credentials
+from .trust.audit import AuditEntry, AuditVerdict, verify
+
+ATTEMPTS = 5
+"""How often an operator's wish is tried again when a tick changed the rollout at the same time."""
+
+
+class Enrolled(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device is given, once."""
+
+    tenant: str
+    device: str
+    secret: bytes
+
+
+class RolloutView(msgspec.Struct, frozen=True, kw_only=True):
+    """A rollout with its orders and what its gates said last."""
+
+    rollout: Rollout
+    gates: tuple[GateStatus, ...]
+    assignments: tuple[Assignment, ...]
+
+
+class DriftView(msgspec.Struct, frozen=True, kw_only=True):
+    """Live traffic of one bundle against the reference that came with it."""
+
+    model: str
+    version: str
+    target: str
+    bundle: str
+    devices: int
+    requests: int
+    failures: int
+    rows: int
+    report: DriftReport
+
+
+class Fleet:
+    """The operations. `now` is a clock, so that tests can bring their own."""
+
+    def __init__(self, database: Database, artifacts: Artifacts, *, now: Callable[[], float]) -> None:
+        self.database = database
+        self.artifacts = artifacts
+        self.now = now
+        self.tenant = _tenant(database)
+
+    def add_token(self, *, label: str, lifetime_s: float) -> str:
+        """Make a one-time enrolment token; it is shown once and never stored."""
+        token = credentials.new_enrolment_token()
+        now_s = self.now()
+        with self.database.write() as connection:
+            enrolment.add_token(connection, token, label=label, now_s=now_s, lifetime_s=lifetime_s)
+            audit_log.append(
+                connection,
+                now_s=now_s,
+                actor="admin",
+                action="token.created",
+                subject=f"token:{credentials.token_digest(token)[:12]}",
+                detail={"label": label, "lifetime_s": lifetime_s},
+            )
+        return token
+
+    def enrol(self, token: str, device: enrolment.Enrolling) -> Enrolled:
+        """Use up a token and give the device its id and secret.
+
+        Raises:
+            UnauthorizedError: the token is unknown, used or expired.
+            ConflictError: the name is taken.
+        """
+        secret = credentials.new_device_secret()
+        now_s = self.now()
+        with self.database.write() as connection:
+            name = enrolment.enrol(connection, token, device, secret=secret, now_s=now_s)
+            audit_log.append(
+                connection,
+                now_s=now_s,
+                actor=f"device:{name}",
+                action="device.enrolled",
+                subject=f"device:{name}",
+                detail={
+                    "target": device.target,
+                    "emulated": device.emulated,
+                    "token": credentials.token_digest(token)[:12],
+                },
+            )
+        return Enrolled(tenant=self.tenant, device=name, secret=secret)
+
+    def accept(self, upload: Upload) -> releases.StoredBundle:
+        """Verify an uploaded archive in full and keep it. The same archive again is accepted and changes nothing.
+
+        Raises:
+            BundleError: it is not a whole and sound bundle.
+        """
+        digest = upload.finish()
+        manifest = archive.verify(upload.path)
+        bundle = _stored(upload, digest, manifest, now_s=self.now())
+        upload.keep(digest)
+        with self.database.write() as connection:
+            if releases.put_bundle(connection, bundle):
+                audit_log.append(
+                    connection,
+                    now_s=bundle.uploaded_s,
+                    actor="admin",
+                    action="bundle.uploaded",
+                    subject=f"bundle:{digest}",
+                    detail={"model": bundle.model, "version": bundle.version, "target": bundle.target},
+                )
+        return bundle
+
+    def add_release(self, model: str, version: str, digests: list[str]) -> releases.Release:
+        """Make a release of uploaded bundles; the same call again returns the same release.
+
+        Raises:
+            FleetError: the bundles do not fit together (ConflictError, NotFoundError among them).
+        """
+        now_s = self.now()
+        with self.database.write() as connection:
+            known = releases.find_release(connection, model, version)
+            release = releases.add_release(connection, model, version, digests, now_s=now_s)
+            if known is None:
+                audit_log.append(
+                    connection,
+                    now_s=now_s,
+                    actor="admin",
+                    action="release.created",
+                    subject=f"release:{model} {version}",
+                    detail={"bundles": release.bundles},
+                )
+        return release
+
+    def create_rollout(self, model: str, version: str, policy: dict[str, Any]) -> Rollout:
+        """Start to roll a release out.
+
+        Raises:
+            PolicyError: the policy cannot be used.
+            NotFoundError: no such release.
+            ConflictError: a rollout of that model has not ended.
+        """
+        checked = policy_from(policy, where="policy")
+        now_s = self.now()
+        with self.database.write() as connection:
+            release = releases.get_release(connection, model, version)
+            rollout = Rollout(
+                id=f"r-{secrets.token_hex(4)}",
+                model=model,
+                version=version,
+                bundles=tuple(
+                    ReleaseBundle(target=target, digest=digest) for target, digest in release.bundles.items()
+                ),
+                policy=checked,
+                seed=secrets.randbits(32),
+                created_s=now_s,
+            )
+            rollouts.add(connection, rollout)
+            audit_log.append(
+                connection,
+                now_s=now_s,
+                actor="admin",
+                action="rollout.created",
+                subject=f"rollout:{rollout.id}",
+                detail={
+                    "model": model,
+                    "version": version,
+                    "seed": rollout.seed,
+                    "policy": msgspec.to_builtins(checked),
+                },
+            )
+        return rollout
+
+    def fire(self, rollout_id: str, event: core.Event, *, reason: str) -> Rollout:
+        """Carry out an operator's wish about a rollout.
+
+        Raises:
+            NotFoundError: there is no such rollout.
+            ConflictError: not possible in its state.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                return self._fire(rollout_id, event, reason=reason)
+            except rollouts.StaleRolloutError:
+                continue
+        raise ConflictError(f"rollout {rollout_id} keeps changing; look at its status and try again")
+
+    def _fire(self, rollout_id: str, event: core.Event, *, reason: str) -> Rollout:
+        now_s = self.now()
+        with self.database.write() as connection:
+            rollout, _ = rollouts.get(connection, rollout_id)
+            assignments = rollouts.assignments_of(connection, rollout_id)
+            try:
+                commands = core.fire(rollout, event, now_s, assignments, actor="admin", reason=reason)
+            except core.RolloutConflict as conflict:
+                raise ConflictError(str(conflict)) from conflict
+            carry_out(connection, rollout, commands, now_s=now_s)
+            return rollouts.get(connection, rollout_id)[0]
+
+    def rollout(self, rollout_id: str) -> RolloutView:
+        """Return all about one rollout.
+
+        Raises:
+            NotFoundError: there is no such rollout.
+        """
+        with self.database.read() as connection:
+            rollout, gates = rollouts.get(connection, rollout_id)
+            assignments = tuple(rollouts.assignments_of(connection, rollout_id))
+        return RolloutView(rollout=rollout, gates=gates, assignments=assignments)
+
+    def rollouts(self) -> list[Rollout]:
+        """Return rollouts, newest first."""
+        with self.database.read() as connection:
+            return rollouts.every(connection)
+
+    def devices(self, *, after: str = "", limit: int | None = None) -> list[enrolment.Device]:
+        """Return devices in the order of their names."""
+        with self.database.read() as connection:
+            return enrolment.every(connection, after=after, limit=limit)
+
+    def device(self, device: str) -> enrolment.Device:
+        """Return one device.
+
+        Raises:
+            NotFoundError: there is none of that name.
+        """
+        with self.database.read() as connection:
+            return enrolment.get(connection, device)
+
+    def releases(self) -> list[releases.Release]:
+        """Return releases, newest first."""
+        with self.database.read() as connection:
+            return releases.every_release(connection)
+
+    def drift(self, *, model: str | None = None, span_s: float = 86400.0) -> list[DriftView]:
+        """Compare the traffic of the last `span_s` seconds with the references, bundle by bundle."""
+        with self.database.read() as connection:
+            bundles = {bundle.digest: bundle for bundle in releases.every_bundle(connection)}
+            references = references_of(connection)
+            found = telemetry.windows_of(connection, model=model, since_s=self.now() - span_s)
+        views: list[DriftView] = []
+        for digest, bundle in sorted(
+            bundles.items(), key=lambda item: (item[1].model, item[1].uploaded_s, item[1].target)
+        ):
+            live = total(latest(window for window in found if window.record.bundle == digest))
+            if not live.windows:
+                continue
+            views.append(
+                DriftView(
+                    model=bundle.model,
+                    version=bundle.version,
+                    target=bundle.target,
+                    bundle=digest,
+                    devices=live.devices,
+                    requests=live.requests,
+                    failures=live.failures,
+                    rows=live.rows,
+                    report=drift_report(references[digest], live, DriftGate()),
+                )
+            )
+        return views
+
+    def audit(self, *, limit: int, before_seq: int | None = None, subject: str | None = None) -> list[AuditEntry]:
+        """Return audit entries, newest first."""
+        with self.database.read() as connection:
+            return audit_log.page(connection, limit=limit, before_seq=before_seq, subject=subject)
+
+    def verify_audit(self, *, head: str | None = None) -> AuditVerdict:
+        """Check the whole chain."""
+        with self.database.read() as connection:
+            return verify(audit_log.every(connection), head=head)
+
+
+def _tenant(database: Database) -> str:
+    with database.write() as connection:
+        tenant = read_meta(connection, "tenant")
+        if tenant is None:
+            tenant = f"t-{secrets.token_hex(4)}"
+            write_meta(connection, "tenant", tenant)
+    return tenant
+
+
+def _stored(upload: Upload, digest: str, manifest: Manifest, *, now_s: float) -> releases.StoredBundle:
+    reference_digest = next(entry.sha256 for entry in manifest.entries if entry.path == "reference.cbor")
+    return releases.StoredBundle(
+        digest=digest,
+        model=manifest.model,
+        version=manifest.version,
+        target=manifest.target.name,
+        target_digest=manifest.target.digest,
+        security_epoch=manifest.security_epoch,
+        size_bytes=upload.size_bytes,
+        manifest=_read(upload.path, "manifest.json"),
+        reference_digest="sha256:" + reference_digest.removeprefix("sha256:"),
+        reference=_read(upload.path, "reference.cbor"),
+        uploaded_s=now_s,
+    )
+
+
+def _read(path: Path, name: str) -> bytes:
+    """Read one small entry of an archive that was verified already: names, sizes and digests are known to be right."""
+    with tarfile.open(path, "r:") as tar:
+        file = tar.extractfile(name)
+        if file is None:
+            raise FleetError(f"{name} is not a file in the bundle")
+        return file.read()

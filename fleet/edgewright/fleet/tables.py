@@ -1,0 +1,189 @@
+"""Results as tables for people. Takes the API's JSON."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+STYLE_OF_STATE = {
+    "completed": "green",
+    "confirmed": "green",
+    "running": "cyan",
+    "paused": "yellow",
+    "aborted": "yellow",
+    "rolling_back": "red",
+    "rolled_back": "red",
+    "failed": "red",
+    "refused": "red",
+    "drifted": "red",
+    "inconclusive": "yellow",
+    "stable": "green",
+    "pass": "green",
+    "wait": "cyan",
+    "fail": "red",
+}
+MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
+SHORT_DIGEST = 12
+
+
+def devices(found: dict[str, Any]) -> RenderableType:
+    """Every device with what it runs."""
+    table = _table("device", "target", "runs", "phase", "backlog", "heard", "software")
+    for device in found["devices"]:
+        models = device["models"]
+        heard = device["last_seen_s"]
+        table.add_row(
+            escape(device["device"]),
+            escape(device["target"]) + (" (emulated)" if device["emulated"] else ""),
+            "\n".join(escape(f"{model['model']} {model['version']}") for model in models) or "–",
+            "\n".join(_coloured(model["phase"]) for model in models),
+            "–" if device["spool_backlog"] is None else str(device["spool_backlog"]),
+            "never" if heard is None else _ago(found["now_s"] - heard),
+            escape(device["software"]),
+        )
+    return table if found["devices"] else "no devices; `edgewright fleet device token` makes a token that enrols one"
+
+
+def releases(found: dict[str, Any]) -> RenderableType:
+    """Every release with its bundles."""
+    table = _table("model", "version", "target", "bundle", "made")
+    for release in found["releases"]:
+        table.add_row(
+            escape(release["model"]),
+            escape(release["version"]),
+            "\n".join(escape(target) for target in release["bundles"]),
+            "\n".join(_short(digest) for digest in release["bundles"].values()),
+            _clock(release["created_s"]),
+        )
+    return table if found["releases"] else "no releases; `edgewright fleet release add BUNDLE…` makes one"
+
+
+def rollouts(found: dict[str, Any]) -> RenderableType:
+    """Every rollout, one line each."""
+    table = _table("rollout", "model", "version", "state", "wave", "made", "why")
+    for each in found["rollouts"]:
+        table.add_row(
+            each["id"],
+            escape(each["model"]),
+            escape(each["version"]),
+            _coloured(each["state"]),
+            _wave(each),
+            _clock(each["created_s"]),
+            escape(each["reason"]),
+        )
+    return table if found["rollouts"] else "no rollouts; `edgewright fleet rollout create MODEL VERSION` starts one"
+
+
+def rollout(view: dict[str, Any]) -> RenderableType:
+    """One rollout: its state, its gates, its devices."""
+    given = view["assignments"]
+    counts = Counter((each["rollback_phase"] and "went back") or each["phase"] or "ordered" for each in given)
+    summary = ", ".join(f"{count} {phase}" for phase, count in sorted(counts.items())) or "no device has an order yet"
+    parts: list[RenderableType] = [rollouts({"rollouts": [view["rollout"]]}), f"devices: {summary}"]
+    if view["gates"]:
+        parts.append(_gates(view["gates"]))
+    if given:
+        parts.append(_assignments(given))
+    return Group(*parts)
+
+
+def drift(found: dict[str, Any]) -> RenderableType:
+    """Every bundle with traffic, feature by feature."""
+    if not found["bundles"]:
+        return f"no traffic in the last {_span(found['span_s'])}"
+    parts: list[RenderableType] = []
+    for bundle in found["bundles"]:
+        report = bundle["report"]
+        title = f"{bundle['model']} {bundle['version']} on {bundle['target']}: "
+        parts.append(f"[bold]{escape(title)}[/]{_coloured(report['verdict'])}  {escape(report['message'])}")
+        table = _table("feature", "samples", "PSI", "KS", "p", "verdict")
+        for feature in report["features"]:
+            table.add_row(
+                escape(feature["name"]),
+                str(feature["samples"]),
+                f"{feature['psi']:.3f}",
+                "–" if feature["ks"] is None else f"{feature['ks']:.3f}",
+                f"{feature['p_value']:.2g}",
+                _coloured(feature["verdict"]),
+            )
+        parts.append(table)
+    return Group(*parts)
+
+
+def audit(found: dict[str, Any]) -> RenderableType:
+    """Audit entries, newest first."""
+    table = _table("seq", "when", "who", "what", "to what", "detail")
+    for entry in found["entries"]:
+        detail = entry["detail"]
+        text = detail.get("reason") or detail.get("message") or ", ".join(f"{k}={v}" for k, v in detail.items())
+        table.add_row(
+            str(entry["seq"]),
+            _clock(entry["at_s"]),
+            escape(entry["actor"]),
+            entry["action"],
+            escape(entry["subject"]),
+            escape(str(text)[:200]),
+        )
+    return table
+
+
+def _gates(gates: list[dict[str, Any]]) -> Table:
+    table = _table("gate", "target", "says", "why")
+    for gate in gates:
+        table.add_row(gate["gate"], escape(gate["target"] or "all"), _coloured(gate["outcome"]), escape(gate["reason"]))
+    return table
+
+
+def _assignments(given: list[dict[str, Any]]) -> Table:
+    table = _table("device", "wave", "target", "phase", "back", "why")
+    for each in given:
+        table.add_row(
+            escape(each["device"]),
+            str(each["wave"] + 1),
+            escape(each["target"]),
+            _coloured(each["phase"] or "ordered"),
+            _coloured(each["rollback_phase"] or ("ordered" if each["rolled_back_s"] else "")),
+            escape(each["phase_reason"]),
+        )
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _coloured(state: str) -> str:
+    style = STYLE_OF_STATE.get(state)
+    return f"[{style}]{state}[/]" if style else escape(state)
+
+
+def _wave(rollout_row: dict[str, Any]) -> str:
+    waves = rollout_row["policy"]["waves"]
+    return f"{rollout_row['wave'] + 1}/{len(waves)}"
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:SHORT_DIGEST]
+
+
+def _clock(at_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_s))
+
+
+def _ago(span_s: float) -> str:
+    return f"{_span(max(span_s, 0))} ago"
+
+
+def _span(span_s: float) -> str:
+    for unit_s, name in ((DAY_S, "d"), (HOUR_S, "h"), (MINUTE_S, "min")):
+        if span_s >= 2 * unit_s:
+            return f"{span_s / unit_s:.0f} {name}"
+    return f"{span_s:.0f} s"
