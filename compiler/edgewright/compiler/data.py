@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .faults import DataError
+from .graph import Port
 
 Part = Literal["calibrate", "tune", "test"]
 Arrays = dict[str, NDArray[Any]]
@@ -59,6 +60,14 @@ class Dataset:
     ignored: tuple[str, ...]
     """Arrays of the file that are neither an input, nor `y`, nor `split`."""
     split_by: str
+
+    @property
+    def reference(self) -> Samples:
+        """What the drift reference is made from: everything that is not kept for the final score."""
+        parts = (self.calibrate, self.tune)
+        inputs = {name: np.concatenate([part.inputs[name] for part in parts]) for name in self.calibrate.inputs}
+        labels = [part.labels for part in parts if part.labels is not None]
+        return Samples(inputs, np.concatenate(labels) if labels else None)
 
 
 def load_arrays(path: Path) -> tuple[Arrays, str]:
@@ -165,3 +174,31 @@ def _check_parts(path: Path, divided: Mapping[Part, Samples], *, given: bool) ->
         if len(samples) == 0:
             remedy = "name every part in `split`" if given else "give more (different) samples, or an array `split`"
             raise DataError(f"{path}: no sample for the part {part!r}; {remedy}")
+
+
+def as_model_inputs(samples: Samples, ports: tuple[Port, ...]) -> Samples:
+    """The samples in the types that the model takes.
+
+    Raises:
+        DataError: another shape, or values that the type cannot hold.
+    """
+    return Samples({port.name: _cast(samples.inputs[port.name], port) for port in ports}, samples.labels)
+
+
+def _cast(array: NDArray[Any], port: Port) -> NDArray[Any]:
+    expected = port.shape[1:]
+    fits = array.ndim == len(port.shape) and all(
+        want in (-1, got) for want, got in zip(expected, array.shape[1:], strict=True)
+    )
+    if not fits:
+        shape = ", ".join("any" if size < 0 else str(size) for size in expected)
+        raise DataError(f"input {port.name!r}: expected samples of shape ({shape}), the data has {array.shape[1:]}")
+    wanted = port.dtype.numpy()
+    if array.dtype == wanted:
+        return array
+    cast = array.astype(wanted)
+    if wanted.kind in "biu" and not np.array_equal(cast.astype(np.float64), array.astype(np.float64)):
+        raise DataError(
+            f"input {port.name!r} takes {wanted}, but the data ({array.dtype}) has values that {wanted} cannot hold"
+        )
+    return cast

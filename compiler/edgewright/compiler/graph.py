@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
+from edgewright.bundle.manifest import Datatype
+
 from .faults import UnsupportedModel
 
 Graph = ir.Model
@@ -19,7 +21,7 @@ Graph = ir.Model
 IR_VERSION = 10
 """Written into every shipped model: old enough for every engine in the supported range, new enough for opset 21."""
 
-V2_DATATYPES = {
+V2_DATATYPES: dict[ir.DataType, Datatype] = {
     ir.DataType.BOOL: "BOOL",
     ir.DataType.UINT8: "UINT8",
     ir.DataType.UINT16: "UINT16",

@@ -139,14 +139,18 @@ def check_metric(metric: Metric, outputs: NDArray[Any], labels: NDArray[Any] | N
     if metric.needs_labels and labels is None:
         raise MetricError(f"--metric {metric.name} needs labels: add an array `y` to the data, or leave --metric out")
     if metric.name in {"top1", "agreement"} and not looks_like_classes(outputs):
-        raise MetricError(f"--metric {metric.name} needs class scores (samples, classes), the output is {outputs.shape}")
+        raise MetricError(
+            f"--metric {metric.name} needs class scores (samples, classes), the output is {outputs.shape}"
+        )
     if metric.name == "top1" and labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "biu"):
         raise MetricError(f"--metric top1 needs one whole number per sample in `y`, got {labels.dtype} {labels.shape}")
     if metric.name == "auc" and labels is not None:
         if labels.ndim != 1 or set(np.unique(labels).tolist()) != {0, 1}:
             raise MetricError("--metric auc needs `y` of zeros and ones, both of them present")
         if outputs.reshape(len(outputs), -1).shape[1] > 2:
-            raise MetricError(f"--metric auc needs one score (or two classes) per sample, the output is {outputs.shape}")
+            raise MetricError(
+                f"--metric auc needs one score (or two classes) per sample, the output is {outputs.shape}"
+            )
     if metric.name in {"mse", "snr"} and labels is not None and labels.size != outputs.size:
         raise MetricError(f"--metric {metric.name} needs `y` like the output {outputs.shape}, got {labels.shape}")
 
@@ -327,7 +331,7 @@ def metric_from_function(name: str, function: Callable[[NDArray[Any], NDArray[An
             raise MetricError(f"--metric {name}: the function raised {type(error).__name__}: {error}") from error
         if result.ndim > 1 or (result.ndim == 1 and len(result) != len(outputs)) or not np.isfinite(result).all():
             raise MetricError(
-                f"--metric {name}: expected one finite number, or one per sample ({len(outputs)}), got shape {result.shape}"
+                f"--metric {name}: expected a finite number, or one per sample ({len(outputs)}), got shape {result.shape}"
             )
         return float(result.mean())
 

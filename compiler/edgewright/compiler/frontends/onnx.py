@@ -14,7 +14,7 @@ import onnx
 import onnx.checker
 import onnx.version_converter
 import onnx_ir.passes.common as common
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from ..faults import ModelError, UnsupportedModel
 from ..graph import IR_VERSION, Graph, from_proto, nodes, place, signature

@@ -39,7 +39,7 @@ def load_torch(build: str, weights: Path | None, samples: Mapping[str, NDArray[A
         import torch
     except ImportError as error:
         raise ToolchainMissing(
-            "PyTorch is not installed, and a model given as module:function needs it: pip install 'edgewright[compiler]'"
+            "PyTorch is not installed, and module:function needs it: pip install 'edgewright[compiler]'"
         ) from error
     module = _build(build, torch.nn.Module)
     if weights is not None:
@@ -49,7 +49,10 @@ def load_torch(build: str, weights: Path | None, samples: Mapping[str, NDArray[A
     graph = import_proto(proto, build)
     hashed = hashlib.sha256(to_bytes(graph))
     return SourceModel(
-        graph=graph, name=build.rpartition(":")[0].rpartition(".")[2], digest=f"sha256:{hashed.hexdigest()}", format="torch"
+        graph=graph,
+        name=build.rpartition(":")[0].rpartition(".")[2],
+        digest=f"sha256:{hashed.hexdigest()}",
+        format="torch",
     )
 
 
@@ -129,7 +132,7 @@ def _export(module: Any, build: str, samples: Mapping[str, NDArray[Any]]) -> Any
                 external_data=False,
                 verbose=False,
             )
-    except Exception as error:  # noqa: BLE001 - torch raises dozens of types here, all meaning: not exportable
+    except Exception as error:  # torch raises dozens of types here, all meaning: not exportable
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
             f"model {build!r} cannot be exported by torch.export with a free batch: {reason[0][:400]}. "

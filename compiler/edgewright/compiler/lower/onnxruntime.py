@@ -58,7 +58,7 @@ def preflight(graph: Graph, where: str) -> None:
     """
     try:
         open_session(to_bytes(graph), Arithmetic.ENGINE)
-    except Exception as error:  # noqa: BLE001 - the binding raises a dozen classes without a common base but Exception
+    except Exception as error:  # the binding raises a dozen classes without a common base but Exception
         raise UnsupportedModel(_explain(graph, where, str(error))) from error
 
 
@@ -73,7 +73,7 @@ def _explain(graph: Graph, where: str, reason: str) -> str:
     domain = f"{guilty.domain}:" if guilty.domain else ""
     return (
         f"{where}: operator {domain}{guilty.op_type} at {place(guilty)} does not run in ONNX Runtime "
-        f"{onnxruntime.__version__}: {first}. Replace it by standard operators, or change its attributes, when exporting"
+        f"{onnxruntime.__version__}: {first}. Use standard operators, or other attributes, when exporting"
     )
 
 

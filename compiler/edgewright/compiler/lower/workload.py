@@ -12,7 +12,9 @@ from edgewright.targets.cost import OperatorCost, OperatorKind, Workload
 
 from ..graph import Graph, clone, from_proto, to_proto
 
-FREE = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "QuantizeLinear", "DequantizeLinear", "Cast"})
+FREE = frozenset(
+    {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "QuantizeLinear", "DequantizeLinear", "Cast"}
+)
 """Operators that an engine removes or fuses away."""
 FUSED = frozenset({"Relu", "Clip", "LeakyRelu"})
 """Activations that run inside the operator before them."""

@@ -27,6 +27,9 @@ class FoldBias(Pass[NoOptions]):
         folded = sum(_fold(graph, node) for node in list(graph.graph) if node.op_type == "Conv" and node.domain == "")
         gemms = operator_counts(graph).get("Gemm", 0)
         rewritten = rewrite(graph, pattern_rewrite_rules=[matmul_add_to_gemm_rule])
+        for node in rewritten.graph:
+            if node.op_type == "Gemm" and node.domain == "":
+                _flatten(rewritten, node)
         return rewritten, {
             "conv_biases": folded,
             "gemms": operator_counts(rewritten).get("Gemm", 0) - gemms,
@@ -45,10 +48,10 @@ def _fold(graph: Graph, conv: ir.Node) -> int:
     if add.op_type != "Add" or add.domain != "" or add.graph is not conv.graph:
         return 0
     other = add.inputs[1] if add.inputs[0] is result else add.inputs[0]
-    bias = _bias(other, channels=int(weight.shape[0]), rank=len(weight.shape))
+    bias = _bias(other, channels=weight.numpy().shape[0], rank=len(weight.shape))
     if bias is None or other is None:
         return 0
-    _replace(graph, conv, add, ir.Value(name=f"{result.name}_bias", const_value=ir.tensor(bias)))
+    _replace(graph, conv, add, _initializer(graph, f"{result.name}_bias", bias))
     return 1
 
 
@@ -65,9 +68,36 @@ def _bias(value: ir.Value | None, channels: int, rank: int) -> NDArray[np.float3
     return np.ascontiguousarray(padded.reshape(channels), dtype=np.float32)
 
 
+def _flatten(graph: Graph, gemm: ir.Node) -> None:
+    """Brings a constant Gemm bias such as (1, N) to (N,), the one shape that quantizers take per channel."""
+    bias = gemm.inputs[2] if len(gemm.inputs) > 2 else None
+    weight = gemm.inputs[1].const_value if gemm.inputs[1] is not None else None
+    if bias is None or bias.const_value is None or weight is None:
+        return
+    channels = weight.numpy().shape[0 if gemm.attributes.get_int("transB", 0) else 1]
+    array = bias.const_value.numpy()
+    if array.shape == (channels,) or array.size not in (1, channels) or (array.ndim > 1 and array.shape[0] != 1):
+        return
+    flat = np.ascontiguousarray(np.broadcast_to(array.reshape(-1), (channels,)), dtype=np.float32)
+    gemm.replace_input_with(2, _initializer(graph, f"{bias.name}_flat", flat))
+
+
+def _initializer(graph: Graph, name: str, array: NDArray[np.float32]) -> ir.Value:
+    """A new weight of the graph, or the one that a node before made from the same values."""
+    known = graph.graph.initializers.get(name)
+    if known is not None:
+        return known
+    value = ir.Value(
+        name=name,
+        const_value=ir.tensor(array, name=name),
+        type=ir.TensorType(ir.DataType.FLOAT),
+        shape=ir.Shape(array.shape),
+    )
+    graph.graph.register_initializer(value)
+    return value
+
+
 def _replace(graph: Graph, conv: ir.Node, add: ir.Node, bias: ir.Value) -> None:
-    bias.dtype, bias.shape = ir.DataType.FLOAT, ir.Shape(bias.const_value.shape)  # type: ignore[union-attr]
-    graph.graph.register_initializer(bias)
     final = add.outputs[0]
     node = ir.Node(
         "",

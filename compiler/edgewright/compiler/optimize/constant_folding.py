@@ -32,7 +32,3 @@ class FoldConstants(Pass[NoOptions]):
         onnxscript.optimizer.remove_unused_nodes(graph)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
         return graph, {"nodes_removed": before - count_nodes(graph)}
-
-
-
-

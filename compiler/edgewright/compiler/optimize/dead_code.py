@@ -19,7 +19,7 @@ class RemoveDeadCode(Pass[NoOptions]):
         del options, target
         nodes, weights = count_nodes(graph), len(graph.graph.initializers)
         common.RemoveUnusedNodesPass()(graph)
-        common.RemoveUnusedFunctionsPass()(graph)
+        common.RemoveUnusedFunctionsPass()(graph)  # type: ignore[no-untyped-call]
         common.RemoveUnusedOpsetsPass()(graph)
         common.NameFixPass()(graph)
         common.TopologicalSortPass()(graph)

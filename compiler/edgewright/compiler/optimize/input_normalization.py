@@ -34,7 +34,7 @@ class FoldInputNormalization(Pass[Normalization]):
         inputs = graph.graph.inputs
         if len(inputs) != 1:
             raise DataError(
-                f"--mean and --scale work on models with one input, this one has {len(inputs)}; fold it before exporting"
+                f"--mean and --scale need a model with one input, this has {len(inputs)}; fold it before exporting"
             )
         if inputs[0].dtype != ir.DataType.FLOAT or inputs[0].shape is None:
             raise DataError(f"--mean and --scale need a float32 input, {inputs[0].name!r} is {inputs[0].dtype}")
@@ -71,7 +71,9 @@ def channel_axis(value: ir.Value, channels: int, option: str) -> int:
         return 1
     if len(shape) >= 2 and shape[-1] == channels:
         return len(shape) - 1
-    raise DataError(f"{option} has {channels} values, but no channel axis of input {value.name!r} {shape} has that size")
+    raise DataError(
+        f"{option} has {channels} values, but no channel axis of input {value.name!r} {shape} has that size"
+    )
 
 
 def _constant(graph: Graph, value: ir.Value, numbers: tuple[float, ...], name: str) -> ir.Value:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx_ir.passes.common import TopologicalSortPass
 from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -65,6 +66,7 @@ class QuantizeStatic(Pass[Scheme]):
     def apply(self, graph: Graph, options: Scheme, target: Board | None) -> tuple[Graph, Evidence]:
         del target
         quantized = from_proto(_emit(to_proto(graph), self._ranges, options))
+        TopologicalSortPass()(quantized)
         quantized.ir_version = IR_VERSION
         quantized.producer_name = "edgewright"
         quantized.producer_version = None

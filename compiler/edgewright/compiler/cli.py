@@ -1,0 +1,172 @@
+"""`edgewright compile`. Only click is imported here: `--help` must not wait for the compiler."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from .report.schema import Report
+    from .request import Request
+
+INTERRUPTED = 130
+
+EPILOG = """\b
+Examples:
+  edgewright compile model.onnx --target host --data eval.npz --out build
+  edgewright compile model.onnx --target raspberry-pi-5 --target host --data eval.npz --max-drop 0.5% --out build
+  edgewright compile net.onnx --target host --data pictures.npz --scale 1/255 --out build
+  edgewright compile --model nets.cnn:build --weights cnn.safetensors --target host --data eval.npz --out build
+  edgewright compile model.onnx --target host --data eval.npz --measurements build/measurements.json --out again
+
+\b
+Exit codes:
+  0  every target shipped
+  2  the command, the model file or the data is wrong
+  3  the budget was missed: the float model shipped instead, the report says why
+  4  an operator or opset is not supported
+  5  the engine or toolchain of a target is missing
+With several targets, the gravest one counts; what succeeded is written."""
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """`0.5`, `1/255`, or one per channel: `123.7,116.3,103.5`."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: str | tuple[float, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(_number(part) for part in value.split(","))
+        except (ValueError, ZeroDivisionError):
+            self.fail(f"{value!r}: expected a number, a fraction such as 1/255, or several with commas", param, ctx)
+
+
+def _number(text: str) -> float:
+    above, slash, below = text.partition("/")
+    number = float(above) / float(below) if slash else float(above)
+    if not -1e12 < number < 1e12:
+        raise ValueError(text)
+    return number
+
+
+@click.command("compile", epilog=EPILOG)
+@click.argument("model", required=False, metavar="MODEL")
+@click.option("--model", "model_option", metavar="PKG.MOD:BUILD", help="A PyTorch model: a function that returns it.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Its weights, as safetensors.")
+@click.option("--target", "targets", multiple=True, required=True, metavar="T", help="Board name or file; repeat it.")
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz",
+    help="One array per input (or `x`), and optionally `y` and `split` (calibrate, tune, test).",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Results.")
+@click.option(
+    "--metric",
+    metavar="M",
+    help="top1, auc, mse, snr, agreement, distortion, or module:function(outputs, y). Default: what fits the data.",
+)
+@click.option(
+    "--max-drop",
+    metavar="D",
+    help="What int8 may lose: 1% (points for top1, auc, agreement; relative for errors), 0.5dB for snr. Default 1%.",
+)
+@click.option("--mean", type=Numbers(), metavar="N[,N...]", help="Fold (x - mean) * scale in; the input becomes bytes.")
+@click.option("--scale", type=Numbers(), metavar="N[,N...]", help="See --mean; 1/255 works.")
+@click.option("--name", metavar="NAME", help="Name of the model on devices. Default: the file's name.")
+@click.option("--release-version", default="1", show_default=True, metavar="V", help="Version of this release.")
+@click.option(
+    "--security-epoch",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**31 - 1),
+    help="Floor below which devices do not roll back.",
+)
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 256), help="Threads on the device.")
+@click.option(
+    "--measurements",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Replay recorded latencies instead of measuring: gives the same bundles again.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print report.json instead of the matrix.")
+def compile_command(
+    model: str | None,
+    model_option: str | None,
+    weights: Path | None,
+    targets: tuple[str, ...],
+    data: Path,
+    out: Path,
+    metric: str | None,
+    max_drop: str | None,
+    mean: tuple[float, ...] | None,
+    scale: tuple[float, ...] | None,
+    name: str | None,
+    release_version: str,
+    security_epoch: int,
+    threads: int,
+    measurements: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Compile a trained model into one bundle per target board.
+
+    MODEL is an ONNX file. An int8 version ships where it is faster than the float model and loses no more than
+    --max-drop; otherwise the float model ships, and the report says why.
+    """
+    if (model is None) == (model_option is None):
+        raise click.UsageError("give one model: an ONNX file, or --model package.module:function")
+    from .request import Request  # start-up time
+
+    request = Request(
+        model=model or model_option or "",
+        weights=weights,
+        targets=targets,
+        data=data,
+        out=out,
+        metric=metric,
+        max_drop=max_drop,
+        name=name,
+        version=release_version,
+        security_epoch=security_epoch,
+        threads=threads,
+        mean=mean,
+        scale=scale,
+        measurements=measurements,
+    )
+    # A terminated build cleans up like an interrupted one.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        report = _run(request, as_json=as_json)
+    except KeyboardInterrupt:
+        click.echo("edgewright: interrupted; nothing was written", err=True)
+        sys.exit(INTERRUPTED)
+    sys.exit(report.exit_code)
+
+
+def _run(request: Request, *, as_json: bool) -> Report:
+    from rich.console import Console  # start-up time
+
+    from .pipeline import compile_model
+    from .report.progress import TerminalStages
+    from .report.schema import encode
+    from .report.terminal import print_report
+
+    report = compile_model(request, TerminalStages())
+    if as_json:
+        click.echo(encode(report), nl=False)
+    else:
+        print_report(report, Console())
+    for target in report.targets:
+        if target.exit_code:
+            click.echo(f"edgewright: {target.target}: {target.reason}", err=True)
+    return report

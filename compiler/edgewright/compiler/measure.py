@@ -1,0 +1,153 @@
+"""Latency on this machine: candidates take turns in rounds, so that what disturbs one disturbs all of them.
+
+The figures are an input of the build: they go into measurements.json, and a build that replays the file makes the same
+bundles. `summarise` and `ratio` are pure; `measure` is the shell.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from numpy.typing import NDArray
+
+from .faults import ReplayError
+from .graph import digest
+from .lower.onnxruntime import Arithmetic, open_session
+from .metrics import Estimate
+
+ROUNDS = 25
+WARM_UP_CALLS = 10
+ROUND_TARGET_NS = 4_000_000
+MAX_CALLS_PER_ROUND = 50
+MAX_FILE_BYTES = 4 << 20
+FORMAT_VERSION = 1
+
+
+class Measurements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """measurements.json: the median call of every round, in nanoseconds, by candidate."""
+
+    format_version: int = FORMAT_VERSION
+    rounds_ns: dict[str, tuple[int, ...]] = {}
+
+
+def key(model: bytes, board_digest: str, threads: int) -> str:
+    """What a figure belongs to: these bytes, on this board, with so many threads."""
+    return f"{digest(model)} on {board_digest} threads {threads}"
+
+
+def encode(measurements: Measurements) -> bytes:
+    """Canonical bytes."""
+    return msgspec.json.format(msgspec.json.encode(measurements, order="sorted"), indent=2) + b"\n"
+
+
+def read(path: Path) -> Measurements:
+    """Reads a measurements file.
+
+    Raises:
+        ReplayError: missing, too large, or not one.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise ReplayError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
+        measurements = msgspec.json.decode(content, type=Measurements)
+    except OSError as error:
+        raise ReplayError(f"{path}: cannot be read: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise ReplayError(f"{path}: not a measurements file: {error}") from error
+    if measurements.format_version != FORMAT_VERSION:
+        raise ReplayError(f"{path}: format version {measurements.format_version}, expected {FORMAT_VERSION}")
+    bad = [name for name, rounds in measurements.rounds_ns.items() if len(rounds) < 1 or min(rounds) <= 0]
+    if bad:
+        raise ReplayError(f"{path}: no usable rounds for {bad[0]!r}")
+    return measurements
+
+
+def replayed(recorded: Measurements, keys: Sequence[str], path: Path) -> dict[str, tuple[int, ...]]:
+    """The recorded rounds of these candidates.
+
+    Raises:
+        ReplayError: the record is of another build or machine.
+    """
+    missing = [name for name in keys if name not in recorded.rounds_ns]
+    if missing:
+        raise ReplayError(
+            f"{path}: no figures for {missing[0]!r}: it was recorded from another model, data, option, tool version or "
+            "machine. Leave --measurements out to measure again"
+        )
+    return {name: recorded.rounds_ns[name] for name in keys}
+
+
+def measure(
+    models: Mapping[str, bytes],
+    sample: Mapping[str, NDArray[Any]],
+    threads: int,
+    advance: Callable[[int], None] = lambda _: None,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
+) -> dict[str, tuple[int, ...]]:
+    """Times one inference of each model, `ROUNDS` times in turn; the order rotates from round to round."""
+    calls = {
+        name: _Caller(open_session(model, Arithmetic.ENGINE, threads), sample, clock_ns)
+        for name, model in models.items()
+    }
+    for call in calls.values():
+        call.warm_up()
+    rounds: dict[str, list[int]] = {name: [] for name in calls}
+    order = list(calls)
+    for _ in range(ROUNDS):
+        for name in order:
+            rounds[name].append(calls[name].round_ns())
+        order = order[1:] + order[:1]
+        advance(1)
+    return {name: tuple(values) for name, values in rounds.items()}
+
+
+class _Caller:
+    """One session that is called again and again with one sample."""
+
+    def __init__(self, session: Any, sample: Mapping[str, NDArray[Any]], clock_ns: Callable[[], int]) -> None:
+        self._session = session
+        self._sample = dict(sample)
+        self._clock_ns = clock_ns
+        self._calls = 1
+
+    def warm_up(self) -> None:
+        """Lets the engine allocate, and learns how many calls make a round."""
+        slowest_first = [self._call_ns() for _ in range(WARM_UP_CALLS)]
+        typical_ns = max(1, int(statistics.median(slowest_first)))
+        self._calls = min(MAX_CALLS_PER_ROUND, max(1, ROUND_TARGET_NS // typical_ns))
+
+    def round_ns(self) -> int:
+        """The median call of a round."""
+        return max(1, int(statistics.median(self._call_ns() for _ in range(self._calls))))
+
+    def _call_ns(self) -> int:
+        start = self._clock_ns()
+        self._session.run(None, self._sample)
+        return self._clock_ns() - start
+
+
+def summarise(rounds_ns: Sequence[int]) -> Estimate:
+    """Median latency in milliseconds with the interval of its order statistics."""
+    return median_interval([value / 1e6 for value in rounds_ns])
+
+
+def ratio(candidate_ns: Sequence[int], baseline_ns: Sequence[int]) -> Estimate:
+    """Candidate over baseline, round by round; below 1 is faster."""
+    return median_interval([new / old for new, old in zip(candidate_ns, baseline_ns, strict=False)])
+
+
+def median_interval(values: Sequence[float]) -> Estimate:
+    """Median and a 95 % interval that needs no distribution: the ranks n/2 -+ 0.98 sqrt(n)."""
+    ordered = sorted(values)
+    count = len(ordered)
+    low = max(0, math.floor(count / 2 - 0.98 * math.sqrt(count)))
+    high = min(count - 1, math.ceil(count / 2 + 0.98 * math.sqrt(count)))
+    return Estimate(statistics.median(ordered), ordered[low], ordered[high])

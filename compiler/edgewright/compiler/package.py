@@ -1,0 +1,151 @@
+"""Writes the bundle of one target: model, self-test, drift reference, SBOM, manifest; then the archive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgewright.bundle.archive import pack
+from edgewright.bundle.assemble import write_manifest
+from edgewright.bundle.calibrate import build_reference
+from edgewright.bundle.golden import Golden, write_golden
+from edgewright.bundle.manifest import (
+    FORMAT_VERSION,
+    Accuracy,
+    Datatype,
+    EngineRequirement,
+    Latency,
+    Lineage,
+    Manifest,
+    MemoryNeed,
+    PassRecord,
+    TargetRequirement,
+    TensorSpec,
+)
+from edgewright.bundle.paths import GOLDEN, REFERENCE, SBOM
+from edgewright.bundle.reference import write_reference
+from edgewright.bundle.sbom import write_sbom
+from edgewright.targets.board import Board
+
+from . import measure
+from .data import Dataset
+from .graph import V2_DATATYPES, Graph, Port, digest, signature
+from .lower import onnxruntime as engine
+from .lower.onnxruntime import Outputs
+from .lower.workload import memory
+from .measure import Measurements
+from .variants import Variant
+
+MODEL = "model/model.onnx"
+CHANNELS = frozenset({1, 3, 4})
+"""Sizes by which a picture's channel axis is recognised."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shipment:
+    """Everything that one bundle says and holds."""
+
+    name: str
+    version: str
+    security_epoch: int
+    board: Board
+    graph: Graph
+    variant: Variant
+    golden: Golden
+    data: Dataset
+    reference_outputs: Outputs
+    engine_options: dict[str, str | int | bool]
+    latency: Latency
+    accuracy: Accuracy
+    flags: tuple[str, ...]
+    source_digest: str
+    measurements: Measurements | None
+    records: tuple[PassRecord, ...]
+    tools: dict[str, str]
+    classes_known: bool
+    """Whether labels are the true classes of the first output's scores."""
+
+
+def write_bundle(shipment: Shipment, stage: Path) -> tuple[str, str]:
+    """Makes `<target>.bundle` in the stage; returns its file name and digest."""
+    folder = stage / f"{shipment.board.name}.files"
+    (folder / "model").mkdir(parents=True)
+    inputs, outputs = tensor_specs(shipment.graph)
+    (folder / MODEL).write_bytes(shipment.variant.model)
+    write_golden(folder / GOLDEN, shipment.golden)
+    samples = shipment.data.reference
+    labels = samples.labels if shipment.classes_known else None
+    write_reference(
+        folder / REFERENCE,
+        build_reference(samples.inputs, shipment.reference_outputs, labels, (*inputs, *outputs)),
+    )
+    manifest = make_manifest(shipment, inputs, outputs)
+    write_sbom(folder / SBOM, manifest, digest(shipment.variant.model))
+    write_manifest(folder, manifest)
+    file_name = f"{shipment.board.name}.bundle"
+    return file_name, pack(folder, stage / file_name)
+
+
+def make_manifest(shipment: Shipment, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Manifest:
+    """The manifest, without the list of files."""
+    board, variant = shipment.board, shipment.variant
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        model=shipment.name,
+        version=shipment.version,
+        security_epoch=shipment.security_epoch,
+        precision=variant.precision,
+        target=TargetRequirement(name=board.name, digest=board.digest(), arch=board.arch, isa=board.cpu.isa),
+        engine=EngineRequirement(name=engine.NAME, version=engine.VERSION_RANGE, options=shipment.engine_options),
+        inputs=inputs,
+        outputs=outputs,
+        memory=memory_need(shipment.graph, variant),
+        latency=shipment.latency,
+        accuracy=shipment.accuracy,
+        flags=shipment.flags,
+        lineage=make_lineage(shipment),
+        entries=(),
+    )
+
+
+def make_lineage(shipment: Shipment) -> Lineage:
+    """Where the model comes from."""
+    measurements = shipment.measurements
+    return Lineage(
+        source_digest=shipment.source_digest,
+        data_digest=shipment.data.digest,
+        measurements_digest=None if measurements is None else digest(measure.encode(measurements)),
+        passes=(*shipment.records, *shipment.variant.records),
+        tools=shipment.tools,
+    )
+
+
+def memory_need(graph: Graph, variant: Variant) -> MemoryNeed:
+    """Predicted: the file, the engine's packed copy of the weights, and activations at their fullest."""
+    need = memory(graph, 1 if variant.precision == "int8" else 4)
+    peak_bytes = len(variant.model) + need.weight_bytes + 2 * need.peak_activation_bytes
+    return MemoryNeed(model_bytes=len(variant.model), peak_bytes=peak_bytes)
+
+
+def tensor_specs(graph: Graph) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs as a client sees them."""
+    found = signature(graph)
+    return tuple(_spec(port) for port in found.inputs), tuple(_spec(port) for port in found.outputs)
+
+
+def _spec(port: Port) -> TensorSpec:
+    return TensorSpec(name=port.name, datatype=_datatype(port), shape=port.shape, layout=layout(port.shape))
+
+
+def _datatype(port: Port) -> Datatype:
+    return V2_DATATYPES[port.dtype]
+
+
+def layout(shape: tuple[int, ...]) -> str | None:
+    """NCHW or NHWC where the shape leaves no doubt."""
+    if len(shape) != 4:
+        return None
+    first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
+    if first == last:
+        return None
+    return "NCHW" if first else "NHWC"

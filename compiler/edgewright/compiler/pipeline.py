@@ -1,0 +1,247 @@
+"""The whole order of a compilation. What is shared by all targets is done once; `target.py` does the rest per target.
+
+import -> optimise -> preflight -> divide data -> calibrate once -> int8 variants
+       -> per target: measure or estimate -> score -> choose -> package
+       -> report -> publish (files take their names at the very end)
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgewright.bundle.manifest import PassRecord
+from edgewright.targets.board import Board
+from edgewright.targets.faults import EnvironmentFault, Fault
+from edgewright.targets.host import detect_host
+
+from . import measure, metrics
+from .data import Arrays, Dataset, as_model_inputs, dataset, load_arrays
+from .faults import DataError
+from .frontends.source import SourceModel
+from .graph import Graph, is_quantized, signature
+from .lower.onnxruntime import preflight
+from .measure import Measurements
+from .optimize import FLOAT_PASSES
+from .optimize.input_normalization import FoldInputNormalization, Normalization
+from .passes import NoOptions
+from .quantize.calibrate import calibrate
+from .quantize.plan import schemes_for
+from .report.progress import SilentStages, Stages
+from .report.schema import Report, SourceReport, TargetReport, exit_code_of
+from .report.schema import encode as encode_report
+from .request import Request, check_version, load_boards, model_name
+from .target import Build, Timings, compile_target
+from .variants import Evaluator, Variant, float_variant, int8_variant
+
+REPORT = "report.json"
+MEASUREMENTS = "measurements.json"
+TOOLS = ("edgewright", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript")
+
+
+def compile_model(request: Request, stages: Stages | None = None) -> Report:
+    """Compiles one model for all targets of a request and writes bundles, report.json and measurements.json."""
+    stages = stages or SilentStages()
+    boards = load_boards(request.targets)
+    version = check_version(request.version)
+    arrays, data_digest = load_arrays(request.data)
+    with stages.stage("importing the model"):
+        source = import_model(request, arrays)
+    name = model_name(request.name, source.name)
+    with stages.stage("optimising"):
+        graph, records = optimise(source.graph, typed_normalization(request.normalization, arrays))
+        preflight(graph, request.model)
+    divided = divide(request.data, arrays, data_digest, graph)
+    variants = make_variants(graph, divided, boards, stages)
+    evaluator = Evaluator({"tune": divided.tune, "test": divided.test, "reference": divided.reference}, threads=1)
+    metric = choose_metric(request, variants, evaluator, divided)
+    timings = Timings(request.threads, request.measurements)
+    build = Build(
+        name=name,
+        version=version,
+        security_epoch=request.security_epoch,
+        threads=request.threads,
+        graph=graph,
+        source_digest=source.digest,
+        data=divided,
+        variants=variants,
+        records=records,
+        tools=tool_versions(source.format),
+        metric=metric,
+        budget=metrics.parse_budget(request.max_drop, metric),
+        evaluator=evaluator,
+        timings=timings,
+        host=detect_host(),
+        stages=stages,
+    )
+    with staging(request.out) as stage:
+        outcomes = tuple(attempt(board, build, Path(stage)) for board in boards)
+        report = make_report(build, source, outcomes)
+        publish(Path(stage), request.out, report, timings.used)
+    return report
+
+
+def import_model(request: Request, arrays: Arrays) -> SourceModel:
+    """Through the frontend that fits; frontends are imported late, because torch takes seconds."""
+    if request.from_torch:
+        from .frontends.torch import load_torch
+
+        return load_torch(request.model, request.weights, torch_samples(request.normalization, arrays))
+    if request.weights is not None:
+        raise DataError("--weights belongs to a PyTorch model (module:function); an ONNX file brings its own weights")
+    from .frontends.onnx import load_onnx
+
+    return load_onnx(Path(request.model))
+
+
+def torch_samples(normalization: Normalization | None, arrays: Arrays) -> Arrays:
+    """Two samples per array as the module takes them: floats, normalised where that is folded in."""
+    samples = {}
+    for name, array in arrays.items():
+        if name in {"y", "split"} or array.ndim == 0 or array.dtype.kind not in "biuf":
+            continue
+        sample = np.resize(array[:2], (2, *array.shape[1:]))
+        keep_integers = normalization is None and array.dtype.kind in "iu" and array.dtype.itemsize > 1
+        samples[name] = sample.astype(np.int64 if keep_integers else np.float32)
+    return samples
+
+
+def typed_normalization(normalization: Normalization | None, arrays: Arrays) -> Normalization | None:
+    """The raw input is INT8 where the data is; else UINT8."""
+    if normalization is None:
+        return None
+    inputs = [array for name, array in arrays.items() if name not in {"y", "split"}]
+    signed = any(array.dtype == np.int8 for array in inputs)
+    return msgspec.structs.replace(normalization, datatype="INT8" if signed else "UINT8")
+
+
+def optimise(graph: Graph, normalization: Normalization | None) -> tuple[Graph, tuple[PassRecord, ...]]:
+    """The float passes, in order; normalisation of the input first, so that constants of it can be folded."""
+    records = []
+    if normalization is not None:
+        result = FoldInputNormalization()(graph, normalization)
+        graph = result.graph
+        records.append(result.record)
+    for float_pass in FLOAT_PASSES:
+        result = float_pass(graph, NoOptions())
+        graph = result.graph
+        records.append(result.record)
+    return graph, tuple(records)
+
+
+def divide(path: Path, arrays: Arrays, digest: str, graph: Graph) -> Dataset:
+    """The data in the model's types, in three parts."""
+    ports = signature(graph).inputs
+    divided = dataset(path, arrays, digest, tuple(port.name for port in ports))
+    return replace(
+        divided,
+        calibrate=as_model_inputs(divided.calibrate, ports),
+        tune=as_model_inputs(divided.tune, ports),
+        test=as_model_inputs(divided.test, ports),
+    )
+
+
+def make_variants(graph: Graph, divided: Dataset, boards: tuple[Board, ...], stages: Stages) -> dict[str, Variant]:
+    """The float model and every int8 scheme that some board can use; calibration runs once."""
+    variants = {"float32": float_variant(graph)}
+    if is_quantized(graph):
+        return variants
+    schemes = {scheme.name: scheme for board in boards for scheme in schemes_for(board)}
+    with stages.stage("calibrating", len(divided.calibrate)) as advance:
+        ranges = calibrate(graph, divided.calibrate, advance)
+    with stages.stage("quantizing", len(schemes)) as advance:
+        for name, scheme in schemes.items():
+            variants[name] = int8_variant(graph, ranges, scheme)
+            advance(1)
+    return variants
+
+
+def choose_metric(
+    request: Request, variants: dict[str, Variant], evaluator: Evaluator, divided: Dataset
+) -> metrics.Metric:
+    """The metric that was asked for, or that fits the data; checked against the float model's outputs."""
+    from .lower.onnxruntime import Arithmetic
+
+    outputs = evaluator.first(variants["float32"], Arithmetic.ENGINE, "test")
+    if request.metric is not None and ":" in request.metric:
+        from .frontends.torch import import_attribute
+
+        return metrics.metric_from_function(request.metric, import_attribute(request.metric, "--metric"))
+    return metrics.resolve_metric(request.metric, outputs, divided.test.labels)
+
+
+def attempt(board: Board, build: Build, stage: Path) -> TargetReport:
+    """One target; what is wrong with it is its own outcome and does not stop the others."""
+    try:
+        return compile_target(board, build, stage)
+    except Fault as fault:
+        return TargetReport(
+            target=board.name,
+            target_digest=board.digest(),
+            outcome="failed",
+            exit_code=fault.exit_code,
+            reason=str(fault),
+        )
+
+
+def make_report(build: Build, source: SourceModel, outcomes: tuple[TargetReport, ...]) -> Report:
+    """Puts together what report.json says."""
+    data = build.data
+    return Report(
+        model=build.name,
+        version=build.version,
+        source=SourceReport(
+            format=source.format,
+            model_digest=source.digest,
+            data_digest=data.digest,
+            samples={"calibrate": len(data.calibrate), "tune": len(data.tune), "test": len(data.test)},
+            split_by=data.split_by,
+            ignored_arrays=data.ignored,
+        ),
+        metric=build.metric.name,
+        budget=str(build.budget),
+        passes=build.records,
+        targets=outcomes,
+        tools=build.tools,
+        exit_code=exit_code_of(outcomes),
+    )
+
+
+def tool_versions(source_format: str) -> dict[str, str]:
+    """Versions of everything that has a say in the bytes of a bundle."""
+    names = (*TOOLS, "torch") if source_format == "torch" else TOOLS
+    return {name: metadata.version(name) for name in sorted(names)}
+
+
+def staging(out: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder beside the results, on the same disk, that goes away whatever happens."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=".edgewright-compile-", dir=out)
+    except OSError as error:
+        raise EnvironmentFault(f"--out {out}: cannot be written: {error.strerror}. Choose another folder") from error
+
+
+def publish(stage: Path, out: Path, report: Report, measurements: Measurements) -> None:
+    """Gives every file its name at once; the report comes last, so that it never speaks of files that are not there."""
+    bundles = [target.bundle for target in report.targets if target.bundle is not None]
+    try:
+        (stage / MEASUREMENTS).write_bytes(measure.encode(measurements))
+        (stage / REPORT).write_bytes(encode_report(report))
+        for name in (*bundles, MEASUREMENTS, REPORT):
+            with (stage / name).open("rb") as file:
+                os.fsync(file.fileno())
+            (stage / name).replace(out / name)
+        descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise EnvironmentFault(f"--out {out}: cannot be written: {error.strerror}") from error

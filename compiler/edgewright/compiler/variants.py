@@ -1,0 +1,101 @@
+"""The ways in which a model can ship: as float, or in one of the int8 schemes. Made once, shared by all targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.bundle.manifest import PassRecord, Precision
+
+from .data import Samples
+from .faults import ModelError
+from .graph import Graph, to_bytes
+from .lower.onnxruntime import Arithmetic, Outputs, open_session, run
+from .quantize.calibrate import Ranges
+from .quantize.plan import Scheme
+from .quantize.static import QuantizeStatic
+
+FLOAT = "float32"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model file that could ship."""
+
+    name: str
+    precision: Precision
+    model: bytes
+    scheme: Scheme | None
+    records: tuple[PassRecord, ...]
+    float_operators: Mapping[str, int] = field(default_factory=dict)
+
+
+def float_variant(graph: Graph) -> Variant:
+    """The optimised float model."""
+    return Variant(FLOAT, "float32", to_bytes(graph), None, ())
+
+
+def int8_variant(graph: Graph, ranges: Ranges, scheme: Scheme) -> Variant:
+    """The model in one int8 scheme."""
+    result = QuantizeStatic(ranges)(graph, scheme)
+    return Variant(
+        scheme.name, "int8", to_bytes(result.graph), scheme, (result.record,), operators_in_float(result.graph)
+    )
+
+
+def operators_in_float(graph: Graph) -> dict[str, int]:
+    """Operators of a QDQ graph that read no dequantized value: they compute in float."""
+    counts: dict[str, int] = {}
+    for node in graph.graph:
+        producers = [value.producer() for value in node.inputs if value is not None]
+        dequantized = any(producer is not None and producer.op_type == "DequantizeLinear" for producer in producers)
+        fed_to_quantizer = any(use.node.op_type == "QuantizeLinear" for value in node.outputs for use in value.uses())
+        boundary = node.op_type in {"QuantizeLinear", "DequantizeLinear"}
+        if not boundary and not (dequantized and (fed_to_quantizer or node.op_type in _INTEGER_ENDS)):
+            counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+_INTEGER_ENDS = frozenset({"Conv", "Gemm", "MatMul", "Relu", "Clip"})
+"""Operators that stay integer although what follows them is not quantized at once."""
+
+
+class Evaluator:
+    """Outputs of variants on the parts of the data, each computed once however many targets ask."""
+
+    def __init__(self, parts: Mapping[str, Samples], threads: int) -> None:
+        self._parts = parts
+        self._threads = threads
+        self._known: dict[tuple[str, Arithmetic, str], Outputs] = {}
+
+    def outputs(self, variant: Variant, arithmetic: Arithmetic, part: str) -> Outputs:
+        """All outputs of a variant on one part."""
+        wanted = (variant.name, arithmetic, part)
+        if wanted not in self._known:
+            self._known[wanted] = evaluate(variant.model, self._parts[part], arithmetic, self._threads)
+        return self._known[wanted]
+
+    def first(self, variant: Variant, arithmetic: Arithmetic, part: str) -> NDArray[Any]:
+        """The first output: the one that metrics score."""
+        return next(iter(self.outputs(variant, arithmetic, part).values()))
+
+
+def evaluate(model: bytes, samples: Samples, arithmetic: Arithmetic, threads: int) -> Outputs:
+    """Runs a model file over samples.
+
+    Raises:
+        ModelError: an output has no row per sample, or is not finite.
+    """
+    outputs = run(open_session(model, arithmetic, threads), samples.inputs)
+    for name, array in outputs.items():
+        if len(array) != len(samples):
+            raise ModelError(
+                f"output {name!r} has {len(array)} rows for {len(samples)} samples; its first dimension must be the batch"
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ModelError(f"output {name!r} holds NaN or infinity on the given data; check the data's scale")
+    return outputs
