@@ -20,23 +20,11 @@ from pathlib import Path
 
 from bench import record
 from examples.demo import digits
-from examples.demo.processes import Stage, edgewright, free_port, run_json
+from examples.demo.processes import Stage, command_line, descendants, edgewright, free_port, run_json
 
 STEADY_LIMIT_MB = 110.0
 TRIAL_LIMIT_MB = 190.0
 READY_LIMIT_S = 1.5
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the process and all that it started."""
-    found = [pid]
-    for parent in found:
-        for task in Path(f"/proc/{parent}/task").glob("*/children"):
-            try:
-                found += [int(child) for child in task.read_text().split()]
-            except OSError:
-                continue
-    return found
 
 
 def pss_mb(pid: int) -> float:
@@ -47,13 +35,6 @@ def pss_mb(pid: int) -> float:
         return 0.0
     line = next((line for line in text.splitlines() if line.startswith("Pss:")), "Pss: 0 kB")
     return int(line.split()[1]) * 1024 / 1e6
-
-
-def command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
 
 
 def snapshot(pid: int) -> dict[str, float]:
