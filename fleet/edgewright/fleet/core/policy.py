@@ -1,8 +1,8 @@
 """The rollout policy: how fast, how far, and what stops it.
 
 Keys are spelled as in AWS IoT Jobs where it has the same thing (`abortConfig`, `timeoutConfig`,
-`jobExecutionsRolloutConfig`), so that what a team already knows carries over. TOML and JSON are both read; every key has
-a default that works. docs/guides/rollouts.md explains each.
+`jobExecutionsRolloutConfig`), so that what a team already knows carries over. TOML and JSON are both read; every key
+has a default that works. docs/guides/rollouts.md explains each.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Immutable, keyword-only, camelCase outside, and unknown keys are refused."""
 
 
-class AbortCriterion(_Strict):
+class AbortCriterion(_Strict, frozen=True, kw_only=True):
     """Stop when the share of a kind of failure among executed devices goes over a fixed threshold."""
 
     failure_type: FailureType
@@ -49,13 +49,13 @@ class AbortCriterion(_Strict):
     min_number_of_executed_things: Count
 
 
-class AbortConfig(_Strict):
+class AbortConfig(_Strict, frozen=True, kw_only=True):
     """Fixed thresholds, as in AWS IoT Jobs. They come on top of the gates, which need no tuning."""
 
     criteria_list: tuple[AbortCriterion, ...] = ()
 
 
-class TimeoutConfig(_Strict):
+class TimeoutConfig(_Strict, frozen=True, kw_only=True):
     """Deadlines inside the horizon. None: only the horizon counts."""
 
     in_progress_timeout_in_minutes: Annotated[float, msgspec.Meta(gt=0, le=10080)] | None = None
@@ -64,13 +64,13 @@ class TimeoutConfig(_Strict):
     """From the order to the device's first report."""
 
 
-class RolloutConfig(_Strict):
+class RolloutConfig(_Strict, frozen=True, kw_only=True):
     """How fast orders go out inside a wave."""
 
     maximum_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
 
 
-class FailureGate(_Strict):
+class FailureGate(_Strict, frozen=True, kw_only=True):
     """Failed installs against an absolute limit, as an always-valid test (gates.py)."""
 
     enabled: bool = True
@@ -85,7 +85,7 @@ class FailureGate(_Strict):
     """At the end of a wave whose failures lean towards bad but prove nothing yet."""
 
 
-class DriftGate(_Strict):
+class DriftGate(_Strict, frozen=True, kw_only=True):
     """Outputs, errors and estimated accuracy of devices on the new release against those on the old (gates.py)."""
 
     enabled: bool = True
@@ -104,11 +104,11 @@ class DriftGate(_Strict):
     """At the horizon, when there was too little traffic to tell."""
 
 
-class Policy(_Strict):
+class Policy(_Strict, frozen=True, kw_only=True):
     """One rollout policy."""
 
     waves: tuple[int | str, ...] = (1, "10%", "rest")
-    """Devices that each wave adds: a number, a share of all eligible devices (`"10%"`, rounded up), or `"rest"` (last)."""
+    """Devices that each wave adds: a number, a share of all eligible ones (`"10%"`, rounded up), or `"rest"` (last)."""
     horizon_seconds: PositiveSeconds = 3600.0
     """A device that has not reported a result this long after its order has failed."""
     soak_seconds: Seconds = 0.0
@@ -220,7 +220,7 @@ def _check_waves(waves: tuple[int | str, ...], where: str) -> None:
     for number, wave in enumerate(waves, start=1):
         if not _wave_fits(wave):
             raise PolicyError(
-                f'{where}: waves: wave {number} is {wave!r}; expected a number of devices (5), a share ("10%") or "rest"'
+                f'{where}: waves: wave {number} is {wave!r}; expected a number (5), a share ("10%") or "rest"'
             )
     if waves[-1] != "rest" or "rest" in waves[:-1]:
         raise PolicyError(f'{where}: waves: "rest" must be the last wave, and only the last; got {list(waves)}')
@@ -239,6 +239,6 @@ def _check_timeouts(policy: Policy, where: str) -> None:
     ):
         if minutes is not None and minutes * 60 > policy.horizon_seconds:
             raise PolicyError(
-                f"{where}: timeoutConfig.{key} is {minutes:g} min, longer than horizonSeconds ({policy.horizon_seconds:g} s), "
-                "so it would never apply: raise horizonSeconds or lower it"
+                f"{where}: timeoutConfig.{key} is {minutes:g} min, longer than horizonSeconds "
+                f"({policy.horizon_seconds:g} s), so it would never apply: raise horizonSeconds or lower it"
             )
