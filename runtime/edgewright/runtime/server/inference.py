@@ -25,12 +25,15 @@ _UNSERVED = ("shared_memory_region", "classification", "sequence_id", "sequence_
 """Parameters that would change the answer and that are not served: ignoring them would answer another question."""
 
 
+_NOTHING = msgspec.Raw()
+
+
 class _Input(msgspec.Struct):
     name: str
     shape: list[int]
     datatype: str
     parameters: Parameters | None = None
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = _NOTHING
 
 
 class _Output(msgspec.Struct):
@@ -128,7 +131,7 @@ def _read_inputs(
             raw = _raw_json(tensor)
             inputs[tensor.name] = from_json(raw, tensor.datatype, shape, tensor.name, limits.rank)
             continue
-        if tensor.data is not None:
+        if bytes(tensor.data):
             raise HttpError(400, f"input '{tensor.name}' has both 'data' and 'binary_data_size'")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(binary) - position:
             raise HttpError(400, f"input '{tensor.name}': binary_data_size {size!r} does not fit the body")
@@ -143,9 +146,9 @@ def _read_inputs(
 
 
 def _raw_json(tensor: _Input) -> bytes:
-    if tensor.data is None:
-        raise HttpError(400, f"input '{tensor.name}' has neither 'data' nor 'binary_data_size'")
     raw = bytes(tensor.data)
+    if not raw:
+        raise HttpError(400, f"input '{tensor.name}' has neither 'data' nor 'binary_data_size'")
     if not raw.startswith(b"["):
         raise HttpError(400, f"input '{tensor.name}': data must be a list")
     return raw

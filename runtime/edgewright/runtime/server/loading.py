@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from edgewright.bundle.archive import read_manifest
 from edgewright.bundle.golden import Golden, compare, read_golden
 from edgewright.bundle.manifest import Manifest
-from edgewright.bundle.observe import Observer
 from edgewright.bundle.reference import Reference, read_reference
 from edgewright.targets.faults import UserFault
 
@@ -45,7 +44,6 @@ class LoadedModel:
     instance: Instance
     reference: Reference
     reference_digest: str
-    observer: Observer
     p50_s: float
     """Median time of one inference with batch 1 (or the model's fixed batch) after the warm-up."""
     load_s: float
@@ -75,7 +73,7 @@ def load_bundle(directory: Path, options: LoadOptions) -> LoadedModel:
         raise
     digest = "sha256:" + hashlib.sha256(reference_bytes).hexdigest()
     load_s = time.perf_counter() - begun_s
-    return LoadedModel(manifest, instance, reference, digest, Observer(reference), p50_s, load_s)
+    return LoadedModel(manifest, instance, reference, digest, p50_s, load_s)
 
 
 def _check_datatypes(manifest: Manifest) -> None:

@@ -130,7 +130,13 @@ class ServerProcess:
                 _log.exception("loading failed")
                 self._send(Failed(id=change.id, reason=f"{type(error).__name__}: {error}"))
             else:
-                self._send(Done(id=change.id, detail=detail or {}))
+                self._send(Done(id=change.id, detail=detail))
+
+    async def _change(self, change: Load | Unload) -> dict[str, float | int | str]:
+        if isinstance(change, Load):
+            return await self._table.load(change)
+        self._table.unload(change.model)
+        return {}
 
     async def _keep_time(self) -> None:
         while True:

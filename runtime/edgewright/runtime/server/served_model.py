@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.bundle.manifest import TensorSpec
+from edgewright.bundle.observe import Observer
 
 from .inference import Inference, Signature, read_request, write_response
 from .limits import Limits
@@ -63,7 +65,8 @@ class ServedModel:
         self.p50_s = loaded.p50_s
         self.in_flight = 0
         self._instance = loaded.instance
-        self._observer = loaded.observer
+        self._reference = loaded.reference
+        self._observers = threading.local()  # an observer works for one thread; two may run this model
         self._limits = limits
         self._idle = asyncio.Event()
         self._idle.set()
@@ -116,9 +119,12 @@ class ServedModel:
         return Execution(outputs, None, self._observe(inputs, outputs))
 
     def _observe(self, inputs: Tensors, outputs: Tensors) -> NDArray[np.uint64] | None:
-        cells = np.zeros(self._observer.cells, np.uint64)
+        observer: Observer | None = getattr(self._observers, "one", None)
+        if observer is None:
+            observer = self._observers.one = Observer(self._reference)
+        cells = np.zeros(observer.cells, np.uint64)
         try:
-            self._observer.observe(
+            observer.observe(
                 _first(inputs, self.signature.inputs), _first(outputs, self.signature.outputs), cells
             )
         except Exception:  # drift is a by-product: it is reported as a metric and must never fail a request

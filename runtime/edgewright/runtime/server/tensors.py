@@ -163,7 +163,7 @@ def to_binary(array: NDArray[Any], datatype: str) -> Payload:
         return b"".join(struct.pack("<I", len(element)) + element for element in elements)
     if array.size == 0:
         return b""
-    return memoryview(np.ascontiguousarray(array)).cast("B")
+    return np.ascontiguousarray(array).data.cast("B")
 
 
 def to_json(array: NDArray[Any], datatype: str) -> list[Any]:

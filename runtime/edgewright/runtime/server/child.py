@@ -1,0 +1,119 @@
+"""The parent's half of the server's contract, for benches, tests and scripts: start it, speak to it, end it.
+
+It blocks, and it has one child. The agent supervises its server on its own event loop instead.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from ..control import Done, Drain, Load, Ping, Ready, Reply, Request, Unload, decode_reply, encode
+
+_BACKLOG = 128
+
+
+def listen_tcp(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    """Return a listening TCP socket; port 0 takes a free one."""
+    return socket.create_server((host, port), backlog=_BACKLOG)
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """Return a listening Unix socket."""
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    listening.listen(_BACKLOG)
+    return listening
+
+
+class ServerChild:
+    """A running server process. The listening sockets stay the caller's: a next child can take over the same ones."""
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        counters_dir: Path,
+        *,
+        boot: str = "boot",
+        window_s: int = 60,
+        emulated: bool = False,
+        timeout_s: float = 30.0,
+    ) -> None:
+        ours, theirs = socket.socketpair()
+        handed = [listener.fileno() for listener in listeners]
+        command = [sys.executable, "-m", "edgewright.runtime.server", "--control-fd", str(theirs.fileno())]
+        command += ["--listen-fds", ",".join(map(str, handed)), "--counters-dir", str(counters_dir)]
+        command += ["--boot", boot, "--window-s", str(window_s), *(["--emulated"] if emulated else [])]
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno(), *handed], stdin=subprocess.DEVNULL)
+        theirs.close()
+        ours.settimeout(timeout_s)
+        self._control = ours
+        self._lines = ours.makefile("rb")
+        self._next_id = 0
+        ready = self._receive()
+        if not isinstance(ready, Ready):
+            raise RuntimeError(f"expected Ready from the server, got {ready}")
+        self.incarnation = ready.incarnation
+
+    def load(self, directory: Path, model: str, version: str, bundle: str) -> Reply:
+        """Ask for a bundle to be served; returns `Done` or `Failed`."""
+        return self.ask(
+            Load(id=self._new_id(), model=model, version=version, bundle=bundle, directory=str(directory.absolute()))
+        )
+
+    def unload(self, model: str) -> Reply:
+        """Ask for a model to be taken out of service."""
+        return self.ask(Unload(id=self._new_id(), model=model))
+
+    def ping(self) -> Reply:
+        return self.ask(Ping(id=self._new_id()))
+
+    def drain(self) -> int:
+        """Ask the server to end; returns its exit code."""
+        reply = self.ask(Drain(id=self._new_id()))
+        if not isinstance(reply, Done):
+            raise RuntimeError(f"expected Done from the server, got {reply}")
+        return self.process.wait(timeout=30)
+
+    def ask(self, request: Request) -> Reply:
+        """Send one request and wait for its reply."""
+        self._control.sendall(encode(request))
+        return self._receive()
+
+    def hang_up(self) -> None:
+        """Close the control channel, as the death of an agent does."""
+        self._lines.close()
+        self._control.close()
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(timeout=30)
+
+    def __enter__(self) -> ServerChild:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del kind, error, trace
+        if self.process.poll() is None:
+            os.kill(self.process.pid, signal.SIGKILL)
+            self.process.wait(timeout=30)
+        self.hang_up()
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id
+
+    def _receive(self) -> Reply:
+        line = self._lines.readline()
+        if not line:
+            raise RuntimeError(f"the server ended with exit code {self.process.wait(timeout=30)}")
+        return decode_reply(line)
