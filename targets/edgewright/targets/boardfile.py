@@ -268,7 +268,8 @@ def _problems(board: Board) -> list[str]:
 
 
 def _engine_problems(board: Board, names: list[str]) -> list[str]:
-    problems = []
+    problems = _duplicates("engines", [(engine.name, engine.accelerator or CPU) for engine in board.engines])
+    problems += _duplicates("latency", [(model.precision, model.processor) for model in board.latency])
     by_name = {accelerator.name: accelerator for accelerator in board.accelerators}
     for at, engine in enumerate(board.engines):
         if engine.accelerator is None:
@@ -283,6 +284,11 @@ def _engine_problems(board: Board, names: list[str]) -> list[str]:
         if model.processor not in (CPU, *names):
             problems.append(f"key latency.{at}.processor: expected one of {', '.join((CPU, *names))}")
     return problems
+
+
+def _duplicates(key: str, labels: Sequence[tuple[str, str]]) -> list[str]:
+    seen = {label for label in labels if labels.count(label) > 1}
+    return [f"key {key}: {what} on {where} is listed twice" for what, where in sorted(seen)]
 
 
 def _source_problems(board: Board) -> list[str]:

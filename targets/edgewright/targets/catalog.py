@@ -90,7 +90,7 @@ def similar_board(board: Board) -> str | None:
 def _borrowed(model: LatencyModel, lender: Board) -> LatencyModel:
     return msgspec.structs.replace(
         model,
-        low_factor=model.low_factor * BORROWED_BAND,
-        high_factor=model.high_factor * BORROWED_BAND,
+        low_factor=round(model.low_factor * BORROWED_BAND, 2),
+        high_factor=round(model.high_factor * BORROWED_BAND, 2),
         source=f"borrowed from {lender.name}, band widened by {BORROWED_BAND}: {model.source}"[:400],
     )
