@@ -167,6 +167,6 @@ def _run(request: Request, *, as_json: bool) -> Report:
     else:
         print_report(report, Console())
     for target in report.targets:
-        if target.exit_code:
+        if target.exit_code and not sys.stdout.isatty():  # on a terminal the matrix has said it
             click.echo(f"edgewright: {target.target}: {target.reason}", err=True)
     return report

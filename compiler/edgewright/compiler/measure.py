@@ -21,10 +21,13 @@ from .graph import digest
 from .lower.onnxruntime import Arithmetic, open_session
 from .metrics import Estimate
 
-ROUNDS = 25
-WARM_UP_CALLS = 10
-ROUND_TARGET_NS = 4_000_000
-MAX_CALLS_PER_ROUND = 50
+MAX_ROUNDS = 51
+MIN_ROUNDS = 11
+TOTAL_TARGET_NS = 10_000_000_000
+"""Slow models get fewer rounds: the whole measurement takes about this long at most."""
+WARM_UP_CALLS = 5
+ROUND_TARGET_NS = 2_000_000
+MAX_CALLS_PER_ROUND = 25
 MAX_FILE_BYTES = 4 << 20
 FORMAT_VERSION = 1
 
@@ -92,7 +95,7 @@ def measure(
     advance: Callable[[int], None] = lambda _: None,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> dict[str, tuple[int, ...]]:
-    """Times one inference of each model, `ROUNDS` times in turn; the order rotates from round to round."""
+    """Times one inference of each model, many times in turn; the order rotates from round to round."""
     calls = {
         name: _Caller(open_session(model, Arithmetic.ENGINE, threads), sample, clock_ns)
         for name, model in models.items()
@@ -101,12 +104,16 @@ def measure(
         call.warm_up()
     rounds: dict[str, list[int]] = {name: [] for name in calls}
     order = list(calls)
-    for _ in range(ROUNDS):
+    for _ in range(_rounds(sum(call.round_cost_ns for call in calls.values()))):
         for name in order:
             rounds[name].append(calls[name].round_ns())
         order = order[1:] + order[:1]
         advance(1)
     return {name: tuple(values) for name, values in rounds.items()}
+
+
+def _rounds(round_cost_ns: int) -> int:
+    return max(MIN_ROUNDS, min(MAX_ROUNDS, TOTAL_TARGET_NS // max(1, round_cost_ns)))
 
 
 class _Caller:
@@ -117,12 +124,13 @@ class _Caller:
         self._sample = dict(sample)
         self._clock_ns = clock_ns
         self._calls = 1
+        self.round_cost_ns = 0
 
     def warm_up(self) -> None:
         """Lets the engine allocate, and learns how many calls make a round."""
-        slowest_first = [self._call_ns() for _ in range(WARM_UP_CALLS)]
-        typical_ns = max(1, int(statistics.median(slowest_first)))
+        typical_ns = max(1, int(statistics.median(self._call_ns() for _ in range(WARM_UP_CALLS))))
         self._calls = min(MAX_CALLS_PER_ROUND, max(1, ROUND_TARGET_NS // typical_ns))
+        self.round_cost_ns = typical_ns * self._calls
 
     def round_ns(self) -> int:
         """The median call of a round."""
@@ -140,8 +148,14 @@ def summarise(rounds_ns: Sequence[int]) -> Estimate:
 
 
 def ratio(candidate_ns: Sequence[int], baseline_ns: Sequence[int]) -> Estimate:
-    """Candidate over baseline, round by round; below 1 is faster."""
-    return median_interval([new / old for new, old in zip(candidate_ns, baseline_ns, strict=False)])
+    """Candidate over baseline, round by round; below 1 is faster.
+
+    The ratio of the medians is made part of the interval: on a machine whose speed changes between rounds the two can
+    contradict each other, and then nothing is faster for certain.
+    """
+    paired = median_interval([new / old for new, old in zip(candidate_ns, baseline_ns, strict=True)])
+    unpaired = statistics.median(candidate_ns) / statistics.median(baseline_ns)
+    return Estimate(paired.value, min(paired.low, unpaired), max(paired.high, unpaired))
 
 
 def median_interval(values: Sequence[float]) -> Estimate:

@@ -331,7 +331,7 @@ def metric_from_function(name: str, function: Callable[[NDArray[Any], NDArray[An
             raise MetricError(f"--metric {name}: the function raised {type(error).__name__}: {error}") from error
         if result.ndim > 1 or (result.ndim == 1 and len(result) != len(outputs)) or not np.isfinite(result).all():
             raise MetricError(
-                f"--metric {name}: expected a finite number, or one per sample ({len(outputs)}), got shape {result.shape}"
+                f"--metric {name}: expected a finite number, or one per sample ({len(outputs)}), got {result.shape}"
             )
         return float(result.mean())
 

@@ -22,7 +22,7 @@ from edgewright.bundle.manifest import (
     TargetRequirement,
     TensorSpec,
 )
-from edgewright.bundle.paths import GOLDEN, REFERENCE, SBOM
+from edgewright.bundle.paths import GOLDEN, REFERENCE
 from edgewright.bundle.reference import write_reference
 from edgewright.bundle.sbom import write_sbom
 from edgewright.targets.board import Board
@@ -80,7 +80,7 @@ def write_bundle(shipment: Shipment, stage: Path) -> tuple[str, str]:
         build_reference(samples.inputs, shipment.reference_outputs, labels, (*inputs, *outputs)),
     )
     manifest = make_manifest(shipment, inputs, outputs)
-    write_sbom(folder / SBOM, manifest, digest(shipment.variant.model))
+    write_sbom(folder, manifest)
     write_manifest(folder, manifest)
     file_name = f"{shipment.board.name}.bundle"
     return file_name, pack(folder, stage / file_name)

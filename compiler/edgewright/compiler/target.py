@@ -29,7 +29,7 @@ from .report.schema import CandidateReport, TargetReport, exit_code_of_outcome
 from .variants import FLOAT, Evaluator, Variant, evaluate
 
 REMEDIES = {
-    "vela": "Ethos-U needs an int8 TFLite model and Arm's Vela compiler, which this version does not emit yet",
+    "ethos-u-vela": "Ethos-U takes int8 TFLite through Arm's Vela compiler, which this version cannot emit yet",
 }
 """What to say about engines that boards name and that this version cannot build for."""
 
@@ -63,7 +63,7 @@ class Timings:
         if self._recorded is not None and self._path is not None:
             return measure.replayed(self._recorded, list(keys.values()), self._path)
         models = {keys[variant.name]: variant.model for variant in variants}
-        with stages.stage("measuring on this machine", measure.ROUNDS) as advance:
+        with stages.stage("measuring on this machine", measure.MAX_ROUNDS) as advance:
             return measure.measure(models, sample, self._threads, advance)
 
 

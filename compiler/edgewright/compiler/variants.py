@@ -94,7 +94,7 @@ def evaluate(model: bytes, samples: Samples, arithmetic: Arithmetic, threads: in
     for name, array in outputs.items():
         if len(array) != len(samples):
             raise ModelError(
-                f"output {name!r} has {len(array)} rows for {len(samples)} samples; its first dimension must be the batch"
+                f"output {name!r} has {len(array)} rows for {len(samples)} samples; its first axis must be the batch"
             )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ModelError(f"output {name!r} holds NaN or infinity on the given data; check the data's scale")

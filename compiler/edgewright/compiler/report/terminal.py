@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from edgewright.bundle.manifest import Accuracy, Latency
 
-from .schema import CandidateReport, Report, TargetReport
+from .schema import Report, TargetReport
 
 ERROR_METRICS = frozenset({"mse", "distortion"})
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Prints the whole run."""
+    """Prints the whole run. Second lines in a table are 95 % intervals; scores are those of the test samples."""
     samples = ", ".join(f"{count} {part}" for part, count in report.source.samples.items())
     console.print(f"{report.model} {report.version}: {report.metric}, may lose {report.budget}; samples: {samples}")
+    console.print("(second lines: 95 % intervals; scores on the test samples; ~ estimated)", style="dim")
     if report.source.ignored_arrays:
         console.print(f"arrays of the data file that were not used: {', '.join(report.source.ignored_arrays)}")
     for target in report.targets:
@@ -26,14 +28,13 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _table(report: Report, target: TargetReport) -> Table:
-    table = Table(title=target.target, title_justify="left", title_style="bold")
-    table.add_column("candidate")
-    table.add_column("size", justify="right")
-    table.add_column("latency (95 %)", justify="right")
-    table.add_column(f"{report.metric} on test (95 %)", justify="right")
-    table.add_column("lost (95 %)", justify="right")
-    table.add_column("SNR", justify="right")
-    table.add_column("verdict")
+    table = Table(title=target.target, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("candidate", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("latency", justify="right", no_wrap=True)
+    table.add_column(report.metric, justify="right", no_wrap=True)
+    table.add_column("lost", justify="right", no_wrap=True)
+    table.add_column("SNR", justify="right", no_wrap=True)
     for row in target.candidates:
         chosen = row.name == target.chosen
         table.add_row(
@@ -43,35 +44,30 @@ def _table(report: Report, target: TargetReport) -> Table:
             _value(row.test),
             _drop(row.test),
             "" if row.precision == "float32" or row.test.snr_db is None else f"{row.test.snr_db:.1f} dB",
-            _verdict(row),
             style="bold green" if chosen else "",
         )
     return table
 
 
-def _verdict(row: CandidateReport) -> str:
-    stay = ", ".join(f"{count} {name}" for name, count in row.float_operators.items())
-    return f"{row.verdict}; stay float: {stay}" if stay else row.verdict
-
-
 def _latency(latency: Latency) -> str:
     sign = "" if latency.kind == "measured" else "~"
-    return f"{sign}{latency.p50_ms:.3g} ms ({latency.interval.low:.3g}-{latency.interval.high:.3g})"
+    return f"{sign}{latency.p50_ms:.3g} ms\n{latency.interval.low:.3g} to {latency.interval.high:.3g}"
 
 
 def _value(accuracy: Accuracy) -> str:
+    low, high = accuracy.interval.low, accuracy.interval.high
     if accuracy.metric in ERROR_METRICS:
-        return f"{accuracy.value:.3g} ({accuracy.interval.low:.3g}-{accuracy.interval.high:.3g})"
+        return f"{accuracy.value:.3g}\n{low:.3g} to {high:.3g}"
     if accuracy.metric == "snr":
-        return f"{accuracy.value:.1f} dB"
-    return f"{accuracy.value * 100:.2f} % ({accuracy.interval.low * 100:.1f}-{accuracy.interval.high * 100:.1f})"
+        return f"{accuracy.value:.1f} dB\n{low:.1f} to {high:.1f}"
+    return f"{accuracy.value * 100:.2f} %\n{low * 100:.1f} to {high * 100:.1f}"
 
 
 def _drop(accuracy: Accuracy) -> str:
     low, high = accuracy.drop_interval.low, accuracy.drop_interval.high
     if accuracy.metric == "snr":
-        return f"{accuracy.drop:.2f} dB ({low:.2f} to {high:.2f})"
-    return f"{accuracy.drop * 100:.2f} % ({low * 100:.2f} to {high * 100:.2f})"
+        return f"{accuracy.drop:.2f} dB\n{low:.2f} to {high:.2f}"
+    return f"{accuracy.drop * 100:.2f} %\n{low * 100:.2f} to {high * 100:.2f}"
 
 
 def _summary(target: TargetReport) -> Text:
@@ -81,6 +77,13 @@ def _summary(target: TargetReport) -> Text:
     text.append(f": {target.reason}")
     if target.bundle is not None and target.bundle_bytes is not None:
         text.append(f"\n  -> {target.bundle} ({target.bundle_bytes / 1024:.0f} KiB)")
+    for row in target.candidates:
+        if row.precision != "float32" and row.name != target.chosen:
+            text.append(f"\n  {row.name}: {row.verdict}")
     if target.flags:
-        text.append(f"  flags: {', '.join(target.flags)}")
+        text.append(f"\n  flags: {', '.join(target.flags)}")
+    chosen = next((row for row in target.candidates if row.name == target.chosen), None)
+    if chosen is not None and chosen.float_operators:
+        stay = ", ".join(f"{count} {name}" for name, count in chosen.float_operators.items())
+        text.append(f"\n  computed in float: {stay}")
     return text
