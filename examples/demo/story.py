@@ -103,14 +103,20 @@ class Story:
                 device = self.world.add_device(f"device-{number}", target, emulated=emulated)
                 self.world.start_device(device)
             wait_until(
-                lambda: self.world.online() == len(DEVICES), timeout_s=45, what="all six devices to say hello", interval_s=0.5
+                lambda: self.world.online() == len(DEVICES),
+                timeout_s=45,
+                what="all six devices to say hello",
+                interval_s=0.5,
             )
             self.say("six devices are online; four are this machine, two rehearse a Raspberry Pi 5")
 
     def start_clients(self) -> Traffic:
         _, _, pixels, labels = digits.load()
         traffic = Traffic(
-            [Client(device.port, MODEL, pixels, labels, seed=number) for number, device in enumerate(self.world.devices)]
+            [
+                Client(device.port, MODEL, pixels, labels, seed=number)
+                for number, device in enumerate(self.world.devices)
+            ]
         )
         traffic.start()
         return traffic
@@ -154,9 +160,14 @@ class Story:
             time.sleep(6)
             self.world.broker.start()
             wait_until(
-                lambda: self.world.counted(MODEL) > before + 50, timeout_s=40, what="the spools to be delivered", interval_s=1
+                lambda: self.world.counted(MODEL) > before + 50,
+                timeout_s=40,
+                what="the spools to be delivered",
+                interval_s=1,
             )
-            self.say(f"off for 6 s; the devices served on, and the fleet now counts {self.world.counted(MODEL)} requests")
+            self.say(
+                f"off for 6 s; the devices served on, and the fleet now counts {self.world.counted(MODEL)} requests"
+            )
 
     def drift(self, traffic: Traffic) -> None:
         with self.step("5. The inputs drift", "a dirty lens: half the contrast, everything lighter"):
@@ -164,7 +175,9 @@ class Story:
             traffic.show(digits.fade(pixels))
             wait_until(lambda: self.world.drifting(MODEL), timeout_s=60, what="the drift to be raised", interval_s=1.0)
             accuracy = traffic.accuracy_over(3)
-            self.say(f"raised; the clients, who know the labels, see {sum(accuracy.values()) / len(accuracy):.0%} right")
+            self.say(
+                f"raised; the clients, who know the labels, see {sum(accuracy.values()) / len(accuracy):.0%} right"
+            )
             self.console.print(self.world.drift_picture(MODEL))
             traffic.show(pixels)
         self.finding("input drift", "raised, version 1 kept (the data changed, not the build)")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .processes import Broker, Child, Stage, edgewright, free_port, run_json, wait_until
+from .processes import Broker, Child, Stage, StoryError, edgewright, free_port, run_json, wait_until
 
 POLICY = """\
 # Quick, because this is a demo: hours become seconds. The gates are the defaults.
@@ -92,7 +93,7 @@ class World:
     def _fleet_answers(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
         try:
-            connection.request("GET", "/v1/health")
+            connection.request("GET", "/v1/live")
             return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
             return False
@@ -138,17 +139,44 @@ class World:
         """Create a rollout; return its id."""
         path = self.folder / "policy.toml"
         path.write_text(policy, encoding="utf-8")
-        created = self.ask("rollout", "create", "--model", model, "--version", version, "--policy", str(path))
-        return str(created["id"])
+        return str(self.ask("rollout", "create", model, version, "--policy", str(path))["id"])
 
     def rollout_state(self, rollout: str) -> tuple[str, str]:
         """Return the rollout's state and why it is in it."""
-        status = self.ask("rollout", "status", rollout)
+        status = self.ask("rollout", "status", rollout)["rollout"]
         return str(status["state"]), str(status["reason"])
+
+    def devices_reached(self, rollout: str) -> int:
+        """Return how many devices were ever given the release."""
+        return len(self.ask("rollout", "status", rollout)["assignments"])
+
+    def online(self) -> int:
+        """Return how many devices were heard of in the last ten seconds."""
+        found = self.ask("device", "ls")
+        heard = [device["last_seen_s"] for device in found["devices"] if device["last_seen_s"] is not None]
+        return sum(found["now_s"] - heard_s < 10 for heard_s in heard)
+
+    def console_link(self) -> str:
+        """Return the console's address with its login link, as `fleet serve` printed it."""
+        if self.fleet is None:
+            raise StoryError("the fleet server is not running")
+        links = re.findall(r"console: (\S+)", self.fleet.log.read_text(errors="replace"))
+        if not links:
+            raise StoryError(f"the fleet server printed no console address; see {self.fleet.log}")
+        return str(links[-1])
+
+    def drift(self, model: str) -> list[dict[str, Any]]:
+        """Return what the fleet says of each bundle with traffic in the last hour."""
+        bundles: list[dict[str, Any]] = self.ask("drift", "show", model, "--hours", "1")["bundles"]
+        return bundles
+
+    def drifting(self, model: str) -> bool:
+        """Tell whether the inputs of any bundle have drifted."""
+        return any(bundle["report"]["input_verdict"] == "drifted" for bundle in self.drift(model))
 
     def counted(self, model: str) -> int:
         """Return the requests that the fleet has counted for a model, over all devices, versions and windows."""
-        return int(self.ask("counts", "--model", model)["requests"])
+        return sum(bundle["requests"] for bundle in self.drift(model))
 
     def settled_count(self, model: str, *, at_least: int, timeout_s: float = 60.0) -> int:
         """Wait until the fleet's count reaches what the clients know of and stops growing; return it."""

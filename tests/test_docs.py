@@ -1,0 +1,77 @@
+"""What the docs tell people to type, works; and the links in them lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from examples.demo.processes import free_port
+
+from tests.layering import ROOT
+
+NOT_RUN_HERE = ("make ", "pip install", ". .venv", "python -m venv")
+"""Set-up lines: CI itself is their test (`make check test` in a fresh clone), and their names are checked below."""
+
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def commands(page: Path) -> list[str]:
+    """Return the lines after `$ ` in the page's console blocks, comments taken off."""
+    blocks = re.findall(r"^```console\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    return [re.sub(r"\s+# .*$", "", line) for line in lines]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_every_readme_command_runs(tmp_path: Path) -> None:
+    device, fleet = free_port(), free_port()
+    lines = ["set -eu", "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT"]
+    for command in commands(ROOT / "README.md"):
+        if command.startswith(NOT_RUN_HERE):
+            continue
+        lines.append(f"echo '$ {command}'")
+        lines.append(command.replace("127.0.0.1:8000", f"127.0.0.1:{device}"))
+        if command.endswith("&"):
+            lines.append("sleep 5")
+    assert len(lines) > 15
+    run = subprocess.run(
+        ["bash", "-c", "\n".join(lines)],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "EDGEWRIGHT_DEVICE_RUN_LISTEN": f"127.0.0.1:{device}",
+            "EDGEWRIGHT_FLEET_SERVE_LISTEN": f"127.0.0.1:{fleet}",
+            "EDGEWRIGHT_FLEET_SERVE_MQTT": f"127.0.0.1:{free_port()}",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert '"versions":["1"]' in run.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_make_targets_and_extras_that_docs_name_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for command in commands(page):
+        if command.startswith("make "):
+            assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE), command
+        for extras in re.findall(r"'\.\[([a-z,]+)\]'", command):
+            for extra in extras.split(","):
+                assert re.search(rf"^{extra} = \[", project, re.MULTILINE), command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
