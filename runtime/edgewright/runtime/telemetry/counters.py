@@ -28,6 +28,7 @@ import contextlib
 import mmap
 import os
 import struct
+import sys
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -50,7 +51,7 @@ _REQUESTS, _FAILURES, _ROWS, _LATENCY_SUM, _LATENCY = 0, 1, 2, 3, 4
 _FIXED_CELLS = _LATENCY + len(LATENCY_EDGES_US) + 1
 
 _READ_TRIES = 200
-_READ_PAUSE_S = 0.002
+_READ_PAUSE_S = 0.001
 
 
 class CounterFileError(EnvironmentFault):
@@ -154,13 +155,13 @@ def read_counters(path: Path, *, writer_alive: bool) -> WindowRecord:
         CounterFileError: not a counter file, or a living writer kept it changing for too long (try again later).
     """
     for _ in range(_READ_TRIES if writer_alive else 1):
-        identity, words, cells = _parse(path, _read(path))
+        content, sequence_after = _snapshot(path)
+        identity, words, cells = _parse(path, content)
         sequence = words[_SEQUENCE]
         record = _record(identity, sequence, words[_CLOSED] == 1, cells)
         if not writer_alive:
             return _closed_for_a_dead_writer(record, sequence)
-        settled = sequence % 2 == 0 and record.requests == sum(record.latency)
-        if settled and _parse(path, _read(path))[1][_SEQUENCE] == sequence:
+        if sequence % 2 == 0 and sequence == sequence_after and record.requests == sum(record.latency):
             return record
         time.sleep(_READ_PAUSE_S)
     raise CounterFileError(f"{path} is being changed all the time; read it again later")
@@ -174,12 +175,16 @@ def _map_new_file(path: Path, head: bytes, size: int) -> mmap.mmap:
         return mmap.mmap(file.fileno(), size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ | mmap.PROT_WRITE)
 
 
-def _read(path: Path) -> bytes:
+def _snapshot(path: Path) -> tuple[bytes, int]:
+    """Return the content, and the sequence word as it is right after the content was copied."""
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES + 1)
+        with path.open("rb", buffering=0) as file:
+            size = min(os.fstat(file.fileno()).st_size, MAX_FILE_BYTES + 1)
+            content = os.pread(file.fileno(), size, 0)
+            after = os.pread(file.fileno(), 8, 8 * _SEQUENCE)
     except OSError as error:
         raise CounterFileError(f"cannot read the counter file {path}: {error.strerror or error}") from error
+    return content, int.from_bytes(after, sys.byteorder)
 
 
 def _parse(path: Path, content: bytes) -> tuple[Identity, tuple[int, ...], tuple[int, ...]]:

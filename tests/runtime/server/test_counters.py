@@ -1,0 +1,278 @@
+"""Counter files: what is written is read, torn and foreign files are told apart, and a `kill -9` loses no count."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewright.runtime.control import Done
+from edgewright.runtime.server.child import ServerChild, listen_tcp
+from edgewright.runtime.server.recorder import Counted, CounterStore, Recorder
+from edgewright.runtime.telemetry.counters import (
+    CounterFile,
+    CounterFileError,
+    Identity,
+    counter_path,
+    incarnation_of,
+    read_counters,
+)
+from edgewright.runtime.telemetry.records import LATENCY_EDGES_US, WindowRecord
+from tests.runtime.small_bundle import SmallBundle
+
+IDENTITY = Identity(
+    model="m",
+    version="3",
+    bundle="sha256:b",
+    reference="sha256:r",
+    window_start_s=1200,
+    window_s=60,
+    boot="boot",
+    incarnation="abc",
+    histogram_sizes=(2, 3),
+)
+SEQUENCE_OFFSET = 8
+
+
+def new_file(directory: Path, number: int = 0) -> CounterFile:
+    return CounterFile.create(directory, number, IDENTITY)
+
+
+def test_what_is_counted_is_read(tmp_path: Path) -> None:
+    file = new_file(tmp_path)
+    with file.update():
+        file.count(latency_us=55, rows=4, failed=False)
+        file.histogram_cells[1] += 4
+    with file.update():
+        file.count(latency_us=10**9, rows=1, failed=True)
+        file.histogram_cells[4] += 1
+    record = read_counters(counter_path(tmp_path, "abc", 0), writer_alive=True)
+    assert (record.requests, record.failures, record.rows, record.latency_us_sum) == (2, 1, 5, 10**9 + 55)
+    assert record.histograms == ((0, 4), (0, 0, 1))
+    assert (record.seq, record.closed) == (2, False)
+    assert record.latency[-1] == 1
+    assert (record.model, record.window_start_s, record.incarnation) == ("m", 1200, "abc")
+    file.close()
+    closed = read_counters(file.path, writer_alive=True)
+    assert closed.closed
+    assert closed.seq == 3
+    assert closed == read_counters(file.path, writer_alive=False)
+
+
+@given(st.lists(st.integers(0, 2**40), max_size=30))
+def test_each_latency_is_in_the_bin_of_its_edges(latencies: list[int]) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as directory:
+        file = new_file(Path(directory))
+        for latency in latencies:
+            with file.update():
+                file.count(latency_us=latency, rows=1, failed=False)
+        record = read_counters(file.path, writer_alive=True)
+        file.close()
+    assert sum(record.latency) == record.requests == len(latencies)
+    for index, edge in enumerate(LATENCY_EDGES_US):
+        assert sum(record.latency[: index + 1]) == sum(latency < edge for latency in latencies)
+
+
+def test_a_writer_that_died_in_the_middle_of_an_update_leaves_a_consistent_closed_record(tmp_path: Path) -> None:
+    file = new_file(tmp_path)
+    with file.update():
+        file.count(latency_us=5, rows=1, failed=False)
+    living = read_counters(file.path, writer_alive=True)
+    content = bytearray(file.path.read_bytes())
+    struct.pack_into("=Q", content, SEQUENCE_OFFSET, 3)  # odd: the third update had begun
+    first_cell = len(content) - 8 * (4 + len(LATENCY_EDGES_US) + 1 + 5)
+    struct.pack_into("=Q", content, first_cell + 8 * 4, 2)  # a latency was counted, the request not yet
+    file.close()
+    file.path.write_bytes(content)
+    with pytest.raises(CounterFileError, match="changed all the time"):
+        read_counters(file.path, writer_alive=True)
+    record = read_counters(file.path, writer_alive=False)
+    assert record.closed
+    assert record.seq > living.seq
+    assert record.requests == sum(record.latency) == 2
+
+
+def test_a_reader_never_sees_half_an_update(tmp_path: Path) -> None:
+    """A second process updates as fast as it can; requests, rows and histogram must agree in every reading."""
+    script = f"""
+import sys
+from pathlib import Path
+from edgewright.runtime.telemetry.counters import CounterFile, Identity
+import msgspec
+identity = msgspec.json.decode({msgspec_json(IDENTITY)!r}, type=Identity)
+file = CounterFile.create(Path(sys.argv[1]), 0, identity)
+print("go", flush=True)
+for _ in range(10**9):
+    with file.update():
+        file.histogram_cells[0] += 7
+        file.count(latency_us=30, rows=7, failed=False)
+"""
+    writer = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE)
+    try:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"go\n"
+        seen = []
+        end_s = time.monotonic() + 1.0
+        while time.monotonic() < end_s:
+            record = read_counters(counter_path(tmp_path, "abc", 0), writer_alive=True)
+            assert record.rows == 7 * record.requests == record.histograms[0][0]
+            assert record.seq == record.requests
+            seen.append(record.seq)
+        assert len(set(seen)) > 10
+        assert seen == sorted(seen)
+    finally:
+        writer.kill()
+        writer.communicate()
+
+
+def msgspec_json(identity: Identity) -> bytes:
+    import msgspec
+
+    return msgspec.json.encode(identity)
+
+
+@pytest.mark.parametrize("damage", ["empty", "magic", "cut", "cells", "identity", "sizes"])
+def test_a_file_that_is_no_counter_file_is_one_clear_error(tmp_path: Path, damage: str) -> None:
+    file = new_file(tmp_path)
+    good = file.path.read_bytes()
+    file.close()
+    content = {
+        "empty": b"",
+        "magic": b"X" + good[1:],
+        "cut": good[:-8],
+        "cells": good[:32] + struct.pack("=Q", 2**60) + good[40:],
+        "identity": good[:40] + b"\xff" + good[41:],
+        "sizes": good.replace(b"[2,3]", b"[2,4]"),
+    }[damage]
+    path = tmp_path / "x-0.counters"
+    path.write_bytes(content)
+    with pytest.raises(CounterFileError):
+        read_counters(path, writer_alive=False)
+    with pytest.raises(CounterFileError):
+        read_counters(tmp_path / "absent-0.counters", writer_alive=False)
+
+
+def test_the_file_name_tells_the_run_of_the_server(tmp_path: Path) -> None:
+    assert incarnation_of(counter_path(tmp_path, "a-b", 12)) == "a-b"
+
+
+def test_a_directory_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(CounterFileError, match="cannot make"):
+        new_file(tmp_path / "absent")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Counting:
+    """A recorder of one bundle in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.store = CounterStore(directory, "boot", "run", 60)
+
+    def recorder(self) -> Recorder:
+        counted = Counted(model="m", version="1", bundle="b", reference="r", histogram_sizes=())
+        return Recorder(self.store, counted)
+
+    def records(self) -> list[WindowRecord]:
+        return [read_counters(path, writer_alive=True) for path in sorted(self.directory.glob("*.counters"))]
+
+
+def count_one(recorder: Recorder, now_s: float) -> None:
+    recorder.record(now_s, latency_us=1, rows=1, failed=False, observed=None)
+
+
+def test_each_window_has_a_file_and_idle_windows_have_none(tmp_path: Path) -> None:
+    counting = Counting(tmp_path)
+    recorder = counting.recorder()
+    for now_s in (120.0, 179.9, 180.0, 600.5):
+        count_one(recorder, now_s)
+    assert [(r.window_start_s, r.requests, r.closed) for r in counting.records()] == [
+        (120, 2, True),
+        (180, 1, True),
+        (600, 1, False),
+    ]
+    recorder.tick(659.0)
+    assert not counting.records()[-1].closed
+    recorder.tick(660.0)
+    assert counting.records()[-1].closed
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 600)), max_size=40))
+def test_no_two_files_of_one_run_share_a_key_whatever_the_clock_does(steps: list[tuple[int, int]]) -> None:
+    """The clock may jump and a bundle may be loaded twice: cumulative records of one key would replace each other."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as directory:
+        counting = Counting(Path(directory))
+        recorders = [counting.recorder(), counting.recorder()]
+        for which, now_s in steps:
+            count_one(recorders[which], float(now_s))
+        for recorder in recorders:
+            recorder.close()
+        records = counting.records()
+    keys = [(record.incarnation, record.window_start_s) for record in records]
+    assert len(keys) == len(set(keys))
+    assert sum(record.requests for record in records) == len(steps)
+
+
+def test_counting_that_fails_does_not_stop_serving(tmp_path: Path) -> None:
+    counting = Counting(tmp_path / "absent")
+    recorder = counting.recorder()
+    count_one(recorder, 1.0)
+    assert recorder.uncounted == 1
+
+
+def test_kill_9_in_the_middle_of_traffic_keeps_acknowledged_at_most_counted_at_most_attempted(
+    digits_like_bundle: SmallBundle, tmp_path: Path
+) -> None:
+    bundle, counters = digits_like_bundle, tmp_path / "counters"
+    counters.mkdir()
+    attempted, acknowledged = itertools.count(), itertools.count()
+    with listen_tcp() as tcp:
+        for _ in range(4):
+            with ServerChild([tcp], counters, window_s=1) as child:
+                assert isinstance(child.load(bundle.directory, "digits", "1", bundle.digest), Done)
+                stop = threading.Event()
+                port = tcp.getsockname()[1]
+                clients = [threading.Thread(target=send, args=(port, stop, attempted, acknowledged)) for _ in range(3)]
+                for client in clients:
+                    client.start()
+                time.sleep(0.4 + os.urandom(1)[0] / 2000)
+                child.kill()
+                stop.set()
+                for client in clients:
+                    client.join()
+    records = [read_counters(path, writer_alive=False) for path in counters.glob("*.counters")]
+    assert all(record.closed and record.requests == sum(record.latency) for record in records)
+    counted = sum(record.requests for record in records)
+    assert 100 < next(acknowledged) <= counted <= next(attempted)
+
+
+def send(port: int, stop: threading.Event, attempted: itertools.count[int], acknowledged: itertools.count[int]) -> None:
+    data = json.dumps([0.5] * 64)
+    body = f'{{"inputs":[{{"name":"image","shape":[1,64],"datatype":"FP32","data":{data}}}]}}'.encode()
+    request = b"POST /v2/models/digits/infer HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        while not stop.is_set():
+            next(attempted)
+            try:
+                connection.sendall(request)
+                answer = connection.recv(65536)
+            except OSError:
+                return
+            if not answer.startswith(b"HTTP/1.1 200 "):
+                return
+            next(acknowledged)
