@@ -25,7 +25,7 @@ from .errors import (
 from .manifest import Entry, Manifest
 from .manifest_json import decode_manifest
 from .paths import MANIFEST
-from .ustar import BLOCK_BYTES, END, decode_header, padding
+from .ustar import BLOCK_BYTES, END, decode_header, is_ustar, padding
 
 CHUNK_BYTES = 256 * 1024
 _ZERO_BLOCK = bytes(BLOCK_BYTES)
@@ -69,6 +69,8 @@ class ArchiveStream:
             raise NotABundleError(
                 f"bundle: {len(block)} bytes with no entry: this is not a bundle, or it was cut at its very start."
             )
+        if not is_ustar(block):
+            raise NotABundleError("bundle: this is not an archive of edgewright: its first bytes are something else.")
         self._take(block)
         path, size_bytes = decode_header(block, 0)
         if path != MANIFEST:

@@ -54,6 +54,11 @@ def encode_header(path: str, size_bytes: int) -> bytes:
     return bytes(header)
 
 
+def is_ustar(block: bytes) -> bool:
+    """Whether a block claims to be a header of this kind of archive."""
+    return block[257:262] == b"ustar"
+
+
 def decode_header(block: bytes, offset: int) -> tuple[str, int]:
     """Path and size of the entry whose header is `block`, found at `offset` in the archive (for messages).
 
