@@ -29,10 +29,15 @@ class OperatorCost:
     activation_bytes: int
     """Input plus output."""
 
+    def __post_init__(self) -> None:
+        for name in ("macs", "weight_bytes", "activation_bytes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """The work of one inference."""
+    """The work of one inference, as operators after fusion: an activation that a convolution absorbs is none."""
 
     operators: tuple[OperatorCost, ...]
 
@@ -61,7 +66,10 @@ def estimate_latency(
 
     Raises:
         BoardError: nothing on the board runs that precision.
+        ValueError: threads is below 1.
     """
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
     model = _choose_model(board, precision, processor)
     speed_up = _speed_up(min(threads, board.cpu.cores), model.parallel_fraction)
     clock_hz = _clock_hz(board, model.processor)

@@ -44,7 +44,7 @@ def _flatten_into(flat: dict[str, Plain], prefix: str, value: Any) -> None:
         for key, inner in value.items():
             _flatten_into(flat, f"{prefix}.{key}" if prefix else key, inner)
     elif isinstance(value, list | tuple):
-        if all(isinstance(item, str) for item in value):
+        if value and all(isinstance(item, str) for item in value):
             flat[prefix] = " ".join(sorted(value))
         else:
             for item in value:

@@ -67,6 +67,9 @@ FALLBACK_CLOCK_HZ = 1_500_000_000
 FALLBACK_RAM_BYTES = 1024**3
 ASSUMED_BANDWIDTH_BYTES_PER_S = {"x86_64": 20_000_000_000, "aarch64": 8_000_000_000, "armv7l": 2_000_000_000}
 ENGINE_VERSION = ">=1.31,<2"
+MAX_RAM_BYTES = 2**49
+MAX_CORES = 4096
+MAX_MODEL_CHARACTERS = 80
 MAX_TEXT_BYTES = 4 * 1024 * 1024
 """Of /proc/cpuinfo: some kilobytes per core."""
 
@@ -79,21 +82,25 @@ class HostTexts:
     """`platform.machine()`."""
     cpuinfo: str = ""
     meminfo: str = ""
+    present_cpus: str = ""
+    """/sys/devices/system/cpu/present, such as `0-5`: also counts cores that a power mode has switched off."""
     cpu_count: int = 1
-    """Used where cpuinfo lists no processor."""
-    max_frequency_khz: str = ""
-    """cpufreq/cpuinfo_max_freq."""
+    """Used where neither of them lists a processor."""
+    max_frequencies_khz: tuple[str, ...] = ()
+    """cpufreq/cpuinfo_max_freq of each core; the hardware's limit, not the governor's."""
 
 
 def detect_host(*, root: Path = Path("/")) -> Board:
     """Describes this machine; `root` stands in for `/` in tests and for inspecting a mounted system."""
+    cpus = root / "sys/devices/system/cpu"
     return describe_host(
         HostTexts(
             machine=platform.machine(),
             cpuinfo=_read(root / "proc/cpuinfo"),
             meminfo=_read(root / "proc/meminfo"),
+            present_cpus=_read(cpus / "present"),
             cpu_count=os.cpu_count() or 1,
-            max_frequency_khz=_read(root / "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq"),
+            max_frequencies_khz=tuple(_read(path) for path in sorted(cpus.glob("cpu[0-9]*/cpufreq/cpuinfo_max_freq"))),
         )
     )
 
@@ -111,17 +118,17 @@ def describe_host(texts: HostTexts) -> Board:
     first = processors[0] if processors else {}
     isa = _features(arch, processors)
     clock_hz = _clock_hz(texts, first)
-    model = _model(first, arch)
+    model = _model(processors, arch)
     return Board(
         name="host",
-        vendor=first.get("vendor_id") or "this machine",
+        vendor=_vendor(first),
         description=f"This machine: {model}, detected",
         family="cpu" if arch == "x86_64" else "arm",
         arch=arch,
         daemon=True,
         cpu=Cpu(
             model=model,
-            cores=len(processors) or texts.cpu_count,
+            cores=_cores(texts, processors),
             clock_hz=clock_hz,
             isa=isa,
             int8=int8_accumulation(arch, isa),
@@ -187,16 +194,37 @@ def _features(arch: Arch, processors: list[dict[str, str]]) -> tuple[str, ...]:
     return tuple(sorted(set.intersection(*per_core) & known))
 
 
-def _model(first: Mapping[str, str], arch: Arch) -> str:
-    if first.get("CPU implementer", "").lower() == "0x41" and (part := first.get("CPU part", "").lower()) in ARM_PARTS:
-        return ARM_PARTS[part]
-    return " ".join((first.get("model name") or f"{arch} processor").split())[:80]
+def _cores(texts: HostTexts, processors: list[dict[str, str]]) -> int:
+    ranges = re.findall(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", texts.present_cpus)
+    present = sum(int(last or first) - int(first) + 1 for first, last in ranges)
+    cores = present if present > 0 else len(processors) or texts.cpu_count
+    return min(max(cores, 1), MAX_CORES)
+
+
+def _model(processors: list[dict[str, str]], arch: Arch) -> str:
+    """`Cortex-A76`; `Cortex-A55 + Cortex-A76` where cores differ; else what the kernel calls it."""
+    parts = {ARM_PARTS.get(block.get("CPU part", "").lower()) for block in processors if _is_arm_part(block)}
+    if parts and None not in parts:
+        return " + ".join(sorted(str(part) for part in parts))[:MAX_MODEL_CHARACTERS]
+    named = processors[0].get("model name", "") if processors else ""
+    printable = "".join(character for character in named if character.isprintable())
+    return " ".join(printable.split())[:MAX_MODEL_CHARACTERS] or f"{arch} processor"
+
+
+def _vendor(first: Mapping[str, str]) -> str:
+    vendor = first.get("vendor_id", "")
+    return vendor if vendor.isascii() and vendor.isalnum() and len(vendor) <= MAX_MODEL_CHARACTERS else "this machine"
+
+
+def _is_arm_part(block: Mapping[str, str]) -> bool:
+    return block.get("CPU implementer", "").lower() == "0x41" and "CPU part" in block
 
 
 def _clock_hz(texts: HostTexts, first: Mapping[str, str]) -> int:
     """The nominal clock: the highest of cpufreq, else the one in the name, else that of the time-stamp counter."""
-    if texts.max_frequency_khz.strip().isdecimal():
-        return _rounded_clock_hz(int(texts.max_frequency_khz.strip()[:12]) * 1_000)
+    limits_khz = [int(text) for text in texts.max_frequencies_khz if re.fullmatch(r"[0-9]{1,12}\s*", text)]
+    if limits_khz:
+        return _rounded_clock_hz(max(limits_khz) * 1_000)
     if named := re.search(r"@\s*([0-9.]{1,6})\s*GHz", first.get("model name", "")):
         return _rounded_clock_hz(_decimal(named[1]) * 1e9)
     # On x86 BogoMIPS is twice the time-stamp counter, which ticks at the nominal clock; on ARM it is a timer's.
@@ -220,5 +248,6 @@ def _installed_ram_bytes(meminfo: str) -> int:
     if not found or int(found[1]) == 0:
         return FALLBACK_RAM_BYTES
     total_bytes = int(found[1]) * 1024
-    step = max((1 << (total_bytes.bit_length() - 1)) // 8, 1024)
+    total_bytes = min(total_bytes, MAX_RAM_BYTES)
+    step = max((1 << (total_bytes.bit_length() - 1)) // 4, 1024)
     return -(-total_bytes // step) * step
