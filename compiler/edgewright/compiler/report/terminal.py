@@ -30,20 +30,20 @@ def print_report(report: Report, console: Console) -> None:
 def _table(report: Report, target: TargetReport) -> Table:
     table = Table(title=target.target, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("candidate", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("KiB", justify="right", no_wrap=True)
     table.add_column("latency", justify="right", no_wrap=True)
     table.add_column(report.metric, justify="right", no_wrap=True)
     table.add_column("lost", justify="right", no_wrap=True)
-    table.add_column("SNR", justify="right", no_wrap=True)
+    table.add_column("SNR dB", justify="right", no_wrap=True)
     for row in target.candidates:
         chosen = row.name == target.chosen
         table.add_row(
             f"> {row.name}" if chosen else f"  {row.name}",
-            f"{row.model_bytes / 1024:.0f} KiB",
+            f"{row.model_bytes / 1024:.0f}",
             _latency(row.latency),
             _value(row.test),
             _drop(row.test),
-            "" if row.precision == "float32" or row.test.snr_db is None else f"{row.test.snr_db:.1f} dB",
+            "" if row.precision == "float32" or row.test.snr_db is None else f"{row.test.snr_db:.1f}",
             style="bold green" if chosen else "",
         )
     return table

@@ -1,0 +1,110 @@
+"""A small convolutional classifier with fixed random weights, its data, and ways to call the compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from edgewright.compiler.request import Request
+
+PIXELS = 8
+CLASSES = 4
+
+
+def classifier(batch: str | int = "N", *, conv_bias_as_add: bool = False) -> onnx.ModelProto:
+    random = np.random.default_rng(7)
+
+    def weight(name: str, *shape: int) -> onnx.TensorProto:
+        return numpy_helper.from_array((random.normal(size=shape) / np.sqrt(shape[-1])).astype(np.float32), name)
+
+    weights = [
+        weight("w1", 6, 1, 3, 3),
+        weight("b1", 1, 6, 1, 1) if conv_bias_as_add else weight("b1", 6),
+        weight("w2", 6 * 16, CLASSES),
+        weight("b2", CLASSES),
+        numpy_helper.from_array(np.array([-1 if batch == "N" else batch, 6 * 16], dtype=np.int64), "flat"),
+    ]
+    conv = (
+        [
+            helper.make_node("Conv", ["x", "w1"], ["c0"], "conv", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+            helper.make_node("Add", ["c0", "b1"], ["c1"], "bias"),
+        ]
+        if conv_bias_as_add
+        else [helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], "conv", kernel_shape=[3, 3], pads=[1, 1, 1, 1])]
+    )
+    nodes = [
+        *conv,
+        helper.make_node("Relu", ["c1"], ["r1"], "relu"),
+        helper.make_node("MaxPool", ["r1"], ["p1"], "pool", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Reshape", ["p1", "flat"], ["f1"], "flatten"),
+        helper.make_node("MatMul", ["f1", "w2"], ["m1"], "dense"),
+        helper.make_node("Add", ["m1", "b2"], ["scores"], "dense_bias"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "classifier",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [batch, 1, PIXELS, PIXELS])],
+        [helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [batch, CLASSES])],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def scores(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    from onnx.reference import ReferenceEvaluator
+
+    return np.concatenate([ReferenceEvaluator(model).run(None, {"x": row[None]})[0] for row in x])
+
+
+@pytest.fixture(scope="session")
+def pictures() -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(200, 1, PIXELS, PIXELS)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def labels(pictures: np.ndarray) -> np.ndarray:
+    """What the float model answers, one in ten replaced: its top-1 is near 90 %."""
+    y = scores(classifier(1), pictures).argmax(1)
+    y[::10] = (y[::10] + 1) % CLASSES
+    return y
+
+
+@pytest.fixture
+def model_path(tmp_path: Path) -> Path:
+    path = tmp_path / "net.onnx"
+    onnx.save(classifier(), path)
+    return path
+
+
+@pytest.fixture
+def data_path(tmp_path: Path, pictures: np.ndarray, labels: np.ndarray) -> Path:
+    path = tmp_path / "data.npz"
+    np.savez(path, x=pictures, y=labels)
+    return path
+
+
+@pytest.fixture
+def make_request(tmp_path: Path, model_path: Path, data_path: Path) -> Callable[..., Request]:
+    def make(**changes: object) -> Request:
+        defaults: dict[str, object] = {
+            "model": str(model_path),
+            "targets": ("raspberry-pi-5",),
+            "data": data_path,
+            "out": tmp_path / "out",
+            "max_drop": "20%",
+        }
+        return Request(**(defaults | changes))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def fixed_batch_model(tmp_path: Path) -> Path:
+    path = tmp_path / "fixed.onnx"
+    onnx.save(classifier(1, conv_bias_as_add=True), path)
+    return path
