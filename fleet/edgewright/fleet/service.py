@@ -211,6 +211,8 @@ class Fleet:
         now_s = self.now()
         with self.database.write() as connection:
             rollout, _ = rollouts.get(connection, rollout_id)
+            if event == "rollback":
+                rollouts.refuse_if_superseded(connection, rollout)
             assignments = rollouts.assignments_of(connection, rollout_id)
             try:
                 commands = core.fire(rollout, event, now_s, assignments, actor="admin", reason=reason)

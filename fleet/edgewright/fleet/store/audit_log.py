@@ -11,6 +11,8 @@ from sqlalchemy import Connection, Row, insert, select
 from ..trust import audit as chain
 from .schema import audit
 
+_detail = msgspec.json.Decoder(dict[str, Any])
+
 
 def append(
     connection: Connection, *, now_s: float, actor: str, action: str, subject: str, detail: dict[str, Any]
@@ -48,4 +50,10 @@ def every(connection: Connection) -> Iterator[chain.AuditEntry]:
 
 def _entry(row: Row[Any]) -> chain.AuditEntry:
     values = dict(row._mapping)  # noqa: SLF001  (public in spite of its name: sqlalchemy.Row documents it)
-    return msgspec.convert(values | {"detail": msgspec.json.decode(values["detail"])}, chain.AuditEntry)
+    try:
+        detail = _detail.decode(values["detail"])
+    except msgspec.DecodeError:
+        detail = {
+            "unreadable": str(values["detail"])
+        }  # someone changed it: the chain's check is to say so, not to fail
+    return chain.AuditEntry(**values | {"detail": detail})

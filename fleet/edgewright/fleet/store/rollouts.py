@@ -40,6 +40,19 @@ def add(connection: Connection, rollout: Rollout) -> None:
     )
 
 
+def refuse_if_superseded(connection: Connection, rollout: Rollout) -> None:
+    """Refuse to go back behind a later rollout.
+
+    Raises:
+        ConflictError: a later rollout of the same model has moved devices on, and has not been rolled back itself.
+    """
+    for later in every(connection):
+        if later.model == rollout.model and later.created_s > rollout.created_s and later.state != "rolled_back":
+            raise ConflictError(
+                f"rollout {later.id} ({later.model} {later.version}) came after {rollout.id}; roll that one back first"
+            )
+
+
 def save(connection: Connection, rollout: Rollout) -> None:
     """Replace a rollout's row by its next version.
 

@@ -56,7 +56,7 @@ def next_entry(
     """Return the entry that follows `last`."""
     entry = AuditEntry(
         seq=last.seq + 1 if last else 1,
-        at_s=at_s,
+        at_s=float(at_s),  # 5 and 5.0 are written differently
         actor=actor,
         action=action,
         subject=subject,

@@ -1,0 +1,272 @@
+"""A virtual device: speaks the wire protocol, knows nothing of sockets and clocks.
+
+It does what a real agent does as far as the fleet can see: greets, takes orders by epoch, reports each phase of an
+update through a spool that it keeps until the fleet acknowledges it, and counts traffic in cumulative windows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from edgewright.runtime.telemetry import wire
+from edgewright.runtime.telemetry.records import LATENCY_EDGES_US, Record, UpdatePhase, UpdateRecord, WindowRecord
+
+Message = tuple[str, bytes]
+"""Topic and payload."""
+
+STEPS: tuple[UpdatePhase, ...] = ("fetching", "installing", "trial", "activating", "probation", "confirmed")
+RECORDS_IN_A_MESSAGE = 50
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What enrolment gave the device, and what it is."""
+
+    tenant: str
+    device: str
+    secret: bytes
+    target: str
+    target_digest: str
+
+
+class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
+    """How one bundle does on this device."""
+
+    update_ends: UpdatePhase = "confirmed"
+    """`refused`, `failed` or `rolled_back`: the update ends so, before it would be confirmed."""
+    requests_per_step: int = 0
+    weights: tuple[tuple[float, ...], ...] = ()
+    """For each histogram of the reference, how likely each bin is."""
+    failure_rate: float = 0.0
+
+
+class Installed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a slot holds."""
+
+    version: str
+    bundle: str
+
+
+class _Update(msgspec.Struct):
+    """An update under way."""
+
+    order: wire.DesiredModel
+    next_step: int = 0
+
+
+class VirtualDevice:
+    """One device with one model. Give it messages with `receive`, time with `step`; both return what it sends."""
+
+    def __init__(
+        self, identity: Identity, *, behaviour_of: Callable[[str], Behaviour], seed: int, window_s: int = 60
+    ) -> None:
+        self.identity = identity
+        self._behaviour_of = behaviour_of
+        self._random = random.Random(seed)  # noqa: S311  (a simulation is to be repeatable)
+        self._window_s = window_s
+        self._boot = f"boot-{self._random.getrandbits(48):012x}"
+        self._incarnation = f"run-{self._random.getrandbits(48):012x}"
+        self._seq = 0
+        self._spool: dict[int, Record] = {}
+        self._next_seq = 1
+        self._spool_id = f"spool-{identity.device}"
+        self._windows: dict[tuple[str, int], WindowRecord] = {}
+        self.model = ""
+        self.active: Installed | None = None
+        self.previous: Installed | None = None
+        self.epoch = 0
+        self._done: set[str] = set()
+        self._update: _Update | None = None
+        self.requests = 0
+        """Requests that were served, by the device's own count: the fleet's sum must agree."""
+
+    def connect(self) -> list[Message]:
+        """Greet, and send again whatever was not acknowledged."""
+        hello = wire.Hello(
+            software="edgewright-sim",
+            target=self.identity.target,
+            target_digest=self.identity.target_digest,
+            emulated=True,
+            isa=(),
+            boot=self._boot,
+            spool=self._spool_id,
+            spool_next_seq=self._next_seq,
+            desired_epoch=self.epoch,
+            models=self._models(),
+        )
+        return [self._seal("hello", hello), *self._unacknowledged()]
+
+    def receive(self, payload: bytes, *, now_s: float) -> None:
+        """Take in a message from the fleet; one that is forged, stale or expired is ignored."""
+        try:
+            envelope = wire.unseal(payload, secret=self.identity.secret, tenant=self.identity.tenant, direction="down")
+        except wire.WireError:
+            return
+        if envelope.expires_s is not None and envelope.expires_s <= now_s:
+            return
+        if envelope.kind == "ack":
+            ack = wire.body(envelope, wire.Ack)
+            if ack.spool == self._spool_id:
+                self._spool = {seq: record for seq, record in self._spool.items() if seq > ack.seq}
+        elif envelope.kind == "desired" and envelope.epoch >= self.epoch:
+            self.epoch = envelope.epoch
+            self._want(wire.body(envelope, wire.Desired).models, now_s=now_s)
+
+    def step(self, now_s: float) -> list[Message]:
+        """Let time pass: go on with the update, serve traffic, report."""
+        self._go_on(now_s)
+        self._serve(now_s)
+        heartbeat = wire.Heartbeat(
+            uptime_s=now_s,
+            spool_bytes=len(self._spool) * 500,
+            spool_backlog=len(self._spool),
+            server_running=True,
+            models=self._models(),
+        )
+        return [self._seal("heartbeat", heartbeat), *self._unacknowledged()]
+
+    def _want(self, models: Sequence[wire.DesiredModel], *, now_s: float) -> None:
+        for order in models:
+            running = self._update.order.command if self._update else None
+            if order.command in self._done or order.command == running:
+                continue
+            self.model = order.model
+            if self.active is not None and self.active.bundle == order.bundle:
+                self._report(order, "confirmed", now_s)
+                self._update = None
+            else:
+                self._update = _Update(order=order)
+
+    def _go_on(self, now_s: float) -> None:
+        update = self._update
+        if update is None:
+            return
+        phase = STEPS[update.next_step]
+        update.next_step += 1
+        ends = self._behaviour_of(update.order.bundle).update_ends
+        if ends == "refused" or (ends != "confirmed" and phase == "confirmed"):
+            phase = ends
+        if phase == "activating":
+            self.previous, self.active = (
+                self.active,
+                Installed(version=update.order.version, bundle=update.order.bundle),
+            )
+        if phase in {"failed", "rolled_back"}:
+            self.active = self.previous
+        self._report(update.order, phase, now_s)
+        if phase in {"refused", "confirmed", "failed", "rolled_back"}:
+            self._update = None
+
+    def _report(self, order: wire.DesiredModel, phase: UpdatePhase, now_s: float) -> None:
+        if phase in {"refused", "confirmed", "failed", "rolled_back"}:
+            self._done.add(order.command)
+        self._append(
+            UpdateRecord(
+                command=order.command,
+                model=order.model,
+                version=order.version,
+                bundle=order.bundle,
+                phase=phase,
+                reason="" if phase in STEPS else "as the simulation was told",
+                at_s=now_s,
+                boot=self._boot,
+            )
+        )
+
+    def _serve(self, now_s: float) -> None:
+        if self.active is None:
+            return
+        behaviour = self._behaviour_of(self.active.bundle)
+        count = behaviour.requests_per_step
+        if count == 0:
+            return
+        start_s = int(now_s) // self._window_s * self._window_s
+        window = self._windows.get((self.active.bundle, start_s)) or self._empty_window(behaviour, start_s)
+        window = msgspec.structs.replace(
+            window,
+            seq=window.seq + 1,
+            requests=window.requests + count,
+            rows=window.rows + count,
+            failures=window.failures + sum(self._random.random() < behaviour.failure_rate for _ in range(count)),
+            latency_us_sum=window.latency_us_sum + 500 * count,
+            latency=_add(window.latency, {10: count}),
+            histograms=tuple(
+                _add(counts, self._draw(weights, count))
+                for counts, weights in zip(window.histograms, behaviour.weights, strict=True)
+            ),
+        )
+        self._windows[window.bundle, start_s] = window
+        self.requests += count
+        self._append(window)
+
+    def _empty_window(self, behaviour: Behaviour, start_s: int) -> WindowRecord:
+        active = self.active or Installed(version="", bundle="")
+        return WindowRecord(
+            model=self.model,
+            version=active.version,
+            bundle=active.bundle,
+            reference="",
+            window_start_s=start_s,
+            window_s=self._window_s,
+            boot=self._boot,
+            incarnation=self._incarnation,
+            seq=0,
+            closed=False,
+            requests=0,
+            failures=0,
+            rows=0,
+            latency_us_sum=0,
+            latency=(0,) * (len(LATENCY_EDGES_US) + 1),
+            histograms=tuple((0,) * len(weights) for weights in behaviour.weights),
+        )
+
+    def _draw(self, weights: Sequence[float], count: int) -> dict[int, int]:
+        found: dict[int, int] = {}
+        for place in self._random.choices(range(len(weights)), weights, k=count):
+            found[place] = found.get(place, 0) + 1
+        return found
+
+    def _append(self, record: Record) -> None:
+        self._spool[self._next_seq] = record
+        self._next_seq += 1
+
+    def _unacknowledged(self) -> list[Message]:
+        waiting = sorted(self._spool)[:RECORDS_IN_A_MESSAGE]
+        if not waiting:
+            return []
+        run = wire.Records(
+            spool=self._spool_id, first_seq=waiting[0], records=tuple(self._spool[seq] for seq in waiting)
+        )
+        return [self._seal("records", run)]
+
+    def _models(self) -> tuple[wire.ModelState, ...]:
+        if self.active is None:
+            return ()
+        return (
+            wire.ModelState(
+                model=self.model,
+                version=self.active.version,
+                bundle=self.active.bundle,
+                phase="idle" if self._update is None else "fetching",
+                rollback=self.previous.bundle if self.previous else None,
+            ),
+        )
+
+    def _seal(self, kind: str, body: msgspec.Struct) -> Message:
+        self._seq += 1
+        envelope = wire.Envelope(
+            v=wire.PROTOCOL_VERSION,
+            kind=kind,
+            device=self.identity.device,
+            incarnation=self._incarnation,
+            seq=self._seq,
+            body=msgspec.to_builtins(body),
+        )
+        sealed = wire.seal(envelope, secret=self.identity.secret, tenant=self.identity.tenant, direction="up")
+        return wire.topic(self.identity.tenant, self.identity.device, "up", kind), sealed
+
+
+def _add(counts: Sequence[int], more: dict[int, int]) -> tuple[int, ...]:
+    return tuple(count + more.get(place, 0) for place, count in enumerate(counts))

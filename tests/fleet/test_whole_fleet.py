@@ -1,0 +1,145 @@
+"""The line from enrolment to rollback, with virtual devices in seeded time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgewright.fleet.faults import ConflictError
+from edgewright.fleet.sim.device import Behaviour, VirtualDevice
+from edgewright.fleet.sim.network import Faults, MemoryNetwork
+from tests.fleet.house import House
+
+GOOD = ((10.0, 40.0, 40.0, 10.0), (30.0, 30.0, 40.0), (5.0, 15.0, 80.0))
+"""How live traffic falls on the sample reference when nothing is wrong."""
+BAD = ((10.0, 40.0, 40.0, 10.0), (95.0, 4.0, 1.0), (60.0, 35.0, 5.0))
+"""Same inputs, but nearly always class 0 and unsure: a broken build."""
+POLICY: dict[str, Any] = {"waves": [1, 2, "rest"], "horizonSeconds": 300, "offlineAfterSeconds": 600}
+FIRST = POLICY | {"driftGate": {"enabled": False}}
+"""For the first release: the sample reference has too few samples to judge without a control."""
+SERVING = Behaviour(requests_per_step=60, weights=GOOD)
+
+
+class Fleet6:
+    """Six devices on release 1."""
+
+    def __init__(self, house: House, folder: Path, behaviours: dict[str, Behaviour]) -> None:
+        self.house = house
+        self._behaviours = behaviours
+        self._of_digest: dict[str, Behaviour] = {}
+        self.digests = {version: house.release(folder, version) for version in behaviours}
+        self._of_digest = {self.digests[version]: behaviour for version, behaviour in behaviours.items()}
+        self.devices = [house.enrol(f"cam-{n}", self._behaviour, seed=n) for n in range(6)]
+        house.step(connecting=True)
+        self.roll_out("1", FIRST)
+
+    def _behaviour(self, digest: str) -> Behaviour:
+        return self._of_digest.get(digest, Behaviour())
+
+    def roll_out(self, version: str, policy: dict[str, Any] = POLICY) -> str:
+        rollout = self.house.fleet.create_rollout("digits", version, policy)
+        self.house.run(lambda: self.state(rollout.id) in {"completed", "rolled_back", "paused"})
+        return rollout.id
+
+    def state(self, rollout: str) -> str:
+        return self.house.fleet.rollout(rollout).rollout.state
+
+    def running(self) -> list[str]:
+        return [device.active.version if device.active else "" for device in self.devices]
+
+    def settle(self) -> None:
+        """Let everything arrive that is on its way."""
+        self.house.network.faults = Faults()
+        for device in self.devices:
+            device._behaviour_of = lambda _digest: Behaviour()
+        for _ in range(40):
+            self.house.step(connecting=True)
+            self.house.step()
+
+
+def counted(devices: list[VirtualDevice]) -> int:
+    return sum(device.requests for device in devices)
+
+
+def test_a_good_release_reaches_every_device(house: House, tmp_path: Path) -> None:
+    fleet = Fleet6(house, tmp_path, {"1": SERVING, "2": SERVING})
+    rollout = fleet.roll_out("2")
+    assert fleet.state(rollout) == "completed"
+    assert fleet.running() == ["2"] * 6
+    waves = [each.wave for each in house.fleet.rollout(rollout).assignments]
+    assert sorted(waves) == [0, 1, 1, 2, 2, 2]
+    actions = [entry.action for entry in house.fleet.audit(limit=100, subject=f"rollout:{rollout}")]
+    assert actions[0] == "rollout.completed"
+    assert actions[-1] == "rollout.created"
+    assert house.fleet.verify_audit().intact
+
+
+def test_a_bad_build_is_stopped_in_the_first_wave_and_taken_back(house: House, tmp_path: Path) -> None:
+    fleet = Fleet6(house, tmp_path, {"1": SERVING, "2": Behaviour(requests_per_step=60, weights=BAD)})
+    rollout = fleet.roll_out("2")
+    assert fleet.state(rollout) == "rolled_back"
+    assert fleet.running() == ["1"] * 6
+    assert len(house.fleet.rollout(rollout).assignments) == 1, "it must not get beyond the first wave"
+    actions = [entry.action for entry in house.fleet.audit(limit=100, subject=f"rollout:{rollout}")]
+    assert actions[:2] == ["rollout.rolled_back", "rollout.rolling_back"]
+
+
+def test_failing_installs_stop_the_rollout(house: House, tmp_path: Path) -> None:
+    fleet = Fleet6(house, tmp_path, {"1": SERVING, "2": Behaviour(update_ends="failed")})
+    rollout = fleet.roll_out("2")
+    assert fleet.state(rollout) == "rolled_back"
+    assert fleet.running() == ["1"] * 6
+
+
+def test_an_operator_takes_a_finished_release_back(house: House, tmp_path: Path) -> None:
+    fleet = Fleet6(house, tmp_path, {"1": SERVING, "2": SERVING, "3": SERVING})
+    second = fleet.roll_out("2")
+    third = fleet.roll_out("3")
+    with pytest.raises(ConflictError, match="came after"):
+        house.fleet.fire(second, "rollback", reason="out of order")
+    house.fleet.fire(third, "rollback", reason="customers complain")
+    house.run(lambda: fleet.state(third) == "rolled_back")
+    assert fleet.running() == ["2"] * 6
+    epochs = {device.device: device.desired_epoch for device in house.fleet.devices()}
+    assert set(epochs.values()) == {4}, "one epoch for each order: 1, 2, 3, and back"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_bad_network_changes_no_sum_and_no_outcome(
+    make_house: Callable[[MemoryNetwork], House], tmp_path: Path, seed: int
+) -> None:
+    house = make_house(MemoryNetwork(faults=Faults(lost=0.3, repeated=0.3, reordered=True), seed=seed))
+    fleet = Fleet6(house, tmp_path, {"1": SERVING, "2": SERVING})
+    rollout = fleet.roll_out("2")
+    fleet.settle()
+    assert fleet.state(rollout) in {"completed", "paused"}
+    assert sum(view.requests for view in house.fleet.drift()) == counted(fleet.devices)
+
+
+def test_killed_at_every_step_it_goes_on(house: House, tmp_path: Path) -> None:
+    fleet = Fleet6(house, tmp_path, {"1": SERVING, "2": SERVING})
+    rollout = house.fleet.create_rollout("digits", "2", POLICY)
+    for _ in range(150):
+        if fleet.state(rollout.id) == "completed":
+            break
+        house.clock.now_s += 5
+        house.network.step(house.recorder, now_s=house.clock.now_s)
+        house.reconciler.step(house.clock.now_s)
+        house.restart()  # what the reconciler just published is gone, as are its caches
+        house.step(seconds=0, connecting=True)
+    assert fleet.state(rollout.id) == "completed"
+    assert fleet.running() == ["2"] * 6
+    fleet.settle()
+    assert sum(view.requests for view in house.fleet.drift()) == counted(fleet.devices)
+    assert house.fleet.verify_audit().intact
+
+
+def test_two_rollouts_of_one_model_are_refused(house: House, tmp_path: Path) -> None:
+    fleet = Fleet6(house, tmp_path, {"1": SERVING, "2": SERVING, "3": SERVING})
+    house.fleet.create_rollout("digits", "2", POLICY)
+    with pytest.raises(ConflictError, match="has not ended|is running"):
+        house.fleet.create_rollout("digits", "3", POLICY)
+    assert len(fleet.devices) == 6
