@@ -34,7 +34,7 @@ MIN_ERRORS = 3
 
 
 def drift_gate(target: str, evidence: TargetEvidence | None, gate: DriftGate, *, wave_over: bool) -> GateStatus:
-    """Return what the traffic of one target says. `wave_over`: the horizon has passed, waiting longer brings nothing."""
+    """Return what the traffic of one target says. `wave_over`: the horizon has passed, so waiting brings nothing."""
     if evidence is None or evidence.treated.rows == 0:
         return _undecided(target, gate, "no traffic on the new release yet", {"samples": 0}, (), wave_over)
     picture = _Picture(evidence, gate)
@@ -84,10 +84,7 @@ class _Picture:
             return f"{rows} of {gate.min_samples} samples on the new release"
         outputs = self._outputs()
         if outputs == "inconclusive" and any(feature.role == "output" for feature in self.features):
-            needed = max(one.psi_critical for one in self.features if one.role == "output")
-            return (
-                f"{rows} samples can see a PSI of {needed:.2f}, the limit is {gate.max_psi:g}: more traffic is needed"
-            )
+            return self._too_few()
         if outputs == "drifted" and not self._explained():
             if not self._against:
                 return f"outputs left the reference and there is nothing to compare with: {_named(self.features, gate)}"
@@ -96,6 +93,15 @@ class _Picture:
                     f"both releases see different inputs, so outputs cannot be compared: {_named(self.features, gate)}"
                 )
         return None
+
+    def _too_few(self) -> str:
+        rows, control = self._evidence.treated.rows, self._evidence.control.rows
+        seen = [one.psi_critical for one in self.features if one.role == "output" and one.psi_critical is not None]
+        beside = f" and {control} of the old release" if self._against else ""
+        return (
+            f"{rows} samples{beside} can tell a PSI of {max(seen, default=0.0):.2f} from noise; "
+            f"the limit is {self._gate.max_psi:g}: more traffic is needed"
+        )
 
     def all_clear(self) -> str:
         """Return why the release passes."""

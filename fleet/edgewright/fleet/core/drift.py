@@ -6,8 +6,9 @@ How the store uses this:
     report = drift_report(reference, live, DriftGate())    # against the bundle's reference
 
 A feature has *drifted* when its PSI (or KS distance) is above the policy's limit **and** sampling noise alone would
-give such a difference with chance below alpha. It is *stable* when it has not drifted although the samples suffice to see a
-drift of the limit's size. Everything else is *inconclusive*: few samples neither raise an alarm nor pass blindly.
+give such a difference with chance below alpha. It is *stable* when it has not drifted although the samples
+suffice to see a drift of the limit's size. Everything else is *inconclusive*: few samples neither raise an alarm nor
+pass blindly.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class FeatureDrift(msgspec.Struct, frozen=True, kw_only=True):
     baseline_samples: int
     psi: float
     """On the joined bins that the test uses."""
-    psi_critical: float
-    """PSI that sampling noise alone reaches with chance alpha, at these sample sizes."""
+    psi_critical: float | None
+    """PSI that sampling noise alone reaches with chance alpha, at these sample sizes; None without samples."""
     ks: float | None
     """None for categories: they have no order."""
     js: float
@@ -168,7 +169,7 @@ def _feature(
     psi = divergence.psi(joined_live, joined_baseline)
     ks = divergence.ks(live, baseline) if histogram.kind == "numeric" else None
     p_value = chi2_upper(chi2, degrees)
-    critical = chi2_critical(alpha_now, degrees) * (1 / n + 1 / m) if n and m else math.inf
+    critical = chi2_critical(alpha_now, degrees) * (1 / n + 1 / m) if n and m else None
     drifted = (psi >= gate.max_psi and p_value <= alpha_now) or (
         ks is not None and ks >= gate.max_ks and divergence.ks_p_value(ks, n, m) <= alpha_now
     )
@@ -189,8 +190,8 @@ def _feature(
     )
 
 
-def _verdict(drifted: bool, samples: int, critical: float, gate: DriftGate) -> Verdict:
-    if samples < gate.min_samples:
+def _verdict(drifted: bool, samples: int, critical: float | None, gate: DriftGate) -> Verdict:
+    if samples < gate.min_samples or critical is None:
         return "inconclusive"
     if drifted:
         return "drifted"

@@ -21,7 +21,7 @@ import msgspec
 
 from .drift import FeatureDrift
 from .outcomes import FAILURES, PENDING, Outcome, outcome
-from .policy import AbortCriterion, Action, Policy
+from .policy import AbortCriterion, Action
 from .rows import Assignment, Number, Rollout
 from .statistics import log_e_process, log_e_value
 
@@ -60,7 +60,7 @@ def _abort_gate(criterion: AbortCriterion, counts: Counter[Outcome]) -> GateStat
     reached = executed >= criterion.min_number_of_executed_things and share > criterion.threshold_percentage
     reason = (
         f"{criterion.failure_type}: {failures} of {executed} executed devices ({share:.1f} %); "
-        f"the threshold is {criterion.threshold_percentage:g} % from {criterion.min_number_of_executed_things} devices on"
+        f"threshold {criterion.threshold_percentage:g} % from {criterion.min_number_of_executed_things} devices on"
     )
     return GateStatus(
         gate="abort_config",
@@ -127,8 +127,3 @@ def _status(result: GateOutcome, action: Action | None, reason: str, numbers: di
 def _exp(log_value: float) -> float:
     """Return e^x for people: past 1e300 it no longer matters how large."""
     return math.exp(min(log_value, 690.0))
-
-
-def silent_or_failed(policy: Policy, now_s: float, assignments: Sequence[Assignment]) -> tuple[str, ...]:
-    """Return the devices that failed, for the audit log."""
-    return tuple(one.device for one in assignments if outcome(one, policy, now_s) in FAILURES)

@@ -186,7 +186,7 @@ def wave_size(wave: int | str, eligible: int) -> int | None:
     return max(1, -int(-float(wave[:-1]) * eligible // 100))
 
 
-_WAVE = re.compile(r"rest|\d{1,3}(\.\d+)?%")
+_WAVE = re.compile(r"rest|[0-9]{1,3}(\.[0-9]{1,6})?%")
 _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 _KEYS = sorted(
     {

@@ -122,8 +122,8 @@ def gate_status(
     if not in_wave:
         return ()
     policy = rollout.policy
-    wave_ended = len(in_wave) >= rollout.wave_size and not _pending(rollout, now_s, in_wave)
-    wave_over = wave_ended and now_s >= max(one.dispatched_s for one in in_wave) + policy.horizon_seconds
+    wave_ended = _wave_ended(rollout, now_s, in_wave)
+    wave_over = wave_ended and now_s >= _horizon_s(rollout, in_wave)
     gates = list(abort_gates(rollout, now_s, assignments))
     if policy.failure_gate.enabled:
         gates.append(failure_gate(rollout, now_s, assignments, wave_ended=wave_ended))
@@ -136,13 +136,19 @@ def gate_status(
     return tuple(gates)
 
 
+def _wave_ended(rollout: Rollout, now_s: float, in_wave: Sequence[Assignment]) -> bool:
+    """Tell whether all results of the wave are in. Devices that left before their order came are not waited for."""
+    complete = len(in_wave) >= rollout.wave_size or now_s >= _horizon_s(rollout, in_wave)
+    return complete and all(outcome(one, rollout.policy, now_s) not in PENDING for one in in_wave)
+
+
+def _horizon_s(rollout: Rollout, in_wave: Sequence[Assignment]) -> float:
+    return max(one.dispatched_s for one in in_wave) + rollout.policy.horizon_seconds
+
+
 def _runs_new(rollout: Rollout, now_s: float, assignment: Assignment) -> bool:
     """Tell whether traffic on the new bundle can still be expected from this device."""
     return outcome(assignment, rollout.policy, now_s) in {*PENDING, "succeeded"}
-
-
-def _pending(rollout: Rollout, now_s: float, assignments: Iterable[Assignment]) -> list[Assignment]:
-    return [one for one in assignments if outcome(one, rollout.policy, now_s) in PENDING]
 
 
 def _strongest(rollout: Rollout, gates: Sequence[GateStatus]) -> GateStatus | None:
@@ -227,7 +233,7 @@ def _wave_passed(
     rollout: Rollout, now_s: float, assignments: Sequence[Assignment], gates: Sequence[GateStatus]
 ) -> bool:
     in_wave = [one for one in assignments if one.wave == rollout.wave]
-    if len(in_wave) < rollout.wave_size or _pending(rollout, now_s, in_wave):
+    if not in_wave or not _wave_ended(rollout, now_s, in_wave):
         return False
     ended = [one.ended_s for one in in_wave if one.ended_s is not None]
     if ended and now_s < max(ended) + rollout.policy.soak_seconds:
