@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from edgewright.bundle.reference import Reference
@@ -95,7 +96,7 @@ def test_a_better_model_may_answer_differently(traffic: Callable[[int], Traffic]
     old = draw.calibrated()
     confidence = old.histograms[2]
     new = Reference(
-        histograms=(*old.histograms[:2], type(confidence)(**_fields(confidence) | {"counts": draw.draw(surer, 2000)})),
+        histograms=(*old.histograms[:2], msgspec.structs.replace(confidence, counts=draw.draw(surer, 2000))),
         confidence_table=old.confidence_table,
     )
     evidence = TargetEvidence(
@@ -172,7 +173,3 @@ def test_false_alarms_stay_rare(traffic: Callable[[int], Traffic]) -> None:
             for n in range(100, 1000, 100)
         )
     assert alarms / runs <= GATE.alpha + 0.01
-
-
-def _fields(struct: object) -> dict[str, object]:
-    return {name: getattr(struct, name) for name in struct.__struct_fields__}  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_watching_a_healthy_fleet_for_long_raises_no_alarm_more_often_than_alpha
     [("input", {"inputs": SHIFTED}), ("output", {"confidence": UNSURE}), ("output", {"classes": (0.1, 0.2, 0.3, 0.4)})],
 )
 def test_a_real_shift_is_found_in_the_right_place(
-    traffic: Callable[[int], Traffic], role: str, changes: dict[str, tuple[float, ...]]
+    traffic: Callable[[int], Traffic], role: str, changes: dict[str, Any]
 ) -> None:
     draw = traffic(3)
     report = drift_report(draw.calibrated(), draw.totals(400, **changes), GATE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,7 @@ def order(position: int, phase: str | None, wave: int = 0) -> Assignment:
     )
 
 
-def rollout(wave_size: int, wave: int = 0, **policy: object) -> Rollout:
+def rollout(wave_size: int, wave: int = 0, **policy: Any) -> Rollout:
     return Rollout(
         id="r",
         model="m",
@@ -84,7 +85,7 @@ def rollout(wave_size: int, wave: int = 0, **policy: object) -> Rollout:
     )
 
 
-def verdict(phases: list[str | None], *, ended: bool = True, **policy: object) -> str:
+def verdict(phases: list[str | None], *, ended: bool = True, **policy: Any) -> str:
     orders = [order(position, phase) for position, phase in enumerate(phases)]
     return failure_gate(rollout(len(orders), **policy), 10.0, orders, wave_ended=ended).outcome
 

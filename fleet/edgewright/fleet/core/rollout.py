@@ -10,7 +10,8 @@ and when a person presses a button:
 
     commands = fire(rollout, "pause", now_s, assignments, actor="admin", reason="lunch")    # may raise RolloutConflict
 
-A tick with the same rows gives the same commands; once they are applied, a further tick at the same time gives none.
+A tick with the same rows gives the same commands. Once they are applied, ticks at the same time come to a standstill:
+no device gets a second order, no decision is recorded twice.
 """
 
 from __future__ import annotations
@@ -364,10 +365,10 @@ BAD = frozenset({"failed", "rejected"})
 
 
 def _alerts(rollout: Rollout, gates: Sequence[GateStatus]) -> tuple[Rollout, list[Command]]:
-    """Raise data drift once for each target and wave."""
+    """Raise data drift once for each target."""
     alerts: list[Command] = []
     for gate in gates:
-        key = f"data-drift/{rollout.id}/{rollout.wave}/{gate.target}"
+        key = f"data-drift/{rollout.id}/{gate.target}"
         if not gate.data_drift or gate.target is None or key in rollout.alerts:
             continue
         message = (
