@@ -41,6 +41,15 @@ ALLOWED_VALUES: dict[str, tuple[str, ...]] = {
 }
 """What to tell the reader where the value is one of a list."""
 
+TYPE_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "object": "a table",
+    "array": "a list",
+}
+
 Resolve = Callable[[str], Path]
 """Path of a shipped board by name; raises BoardError where there is none."""
 
@@ -196,9 +205,15 @@ def _explained(message: str, data: dict[str, Any], layers: Sequence[Layer]) -> B
         hint = f"did you mean {close[0]}?" if close else f"known keys here: {', '.join(known)}"
         return _fault(_origin(layers, [*keys, key]), [*keys, key], f"unknown; {hint}")
     allowed = next((ALLOWED_VALUES[key] for key in reversed(keys) if key in ALLOWED_VALUES), ())
-    expected = f"one of {', '.join(allowed)}" if allowed else reason.removeprefix("Expected ").replace("`", "")
+    expected = f"one of {', '.join(allowed)}" if allowed else _in_words(reason)
     got = _shown(_value_at(data, keys))
     return _fault(_origin(layers, keys), keys, f"expected {expected}, got {got}")
+
+
+def _in_words(reason: str) -> str:
+    """msgspec's `Expected `int` >= 1, got `str`` in the words of a TOML file."""
+    expected = reason.removeprefix("Expected ").partition(", got ")[0]
+    return re.sub(r"`(\w+)`", lambda found: TYPE_WORDS.get(found[1], found[1]), expected).replace("`", "")
 
 
 def _fault(path: Path, keys: Sequence[str], text: str) -> BoardError:
