@@ -8,7 +8,7 @@ counts operations and cuts the power at any one of them, so a test can walk thro
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -155,6 +155,9 @@ class MemoryStorage:
 
     def read(self, path: Path) -> bytes:
         return self._file(path).content
+
+    def chunks(self, path: Path) -> Iterator[bytes]:
+        yield self._file(path).content
 
     def write(self, path: Path, content: bytes) -> None:
         parent = self._directory(path.parent)

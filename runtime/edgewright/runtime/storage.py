@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from edgewright.bundle.filesystem import Filesystem
+
+
+CHUNK_BYTES = 256 * 1024
 
 
 class Storage(Filesystem, Protocol):
@@ -27,6 +31,9 @@ class Storage(Filesystem, Protocol):
 
     def read(self, path: Path) -> bytes:
         """Return the content of a file."""
+
+    def chunks(self, path: Path) -> Iterator[bytes]:
+        """Yield the content of a file that may be large."""
 
     def write(self, path: Path, content: bytes) -> None:
         """Create or overwrite a file. Neither atomic nor durable: see `replace_file`."""
@@ -102,6 +109,11 @@ class LocalStorage:
 
     def read(self, path: Path) -> bytes:
         return path.read_bytes()
+
+    def chunks(self, path: Path) -> Iterator[bytes]:
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
 
     def write(self, path: Path, content: bytes) -> None:
         path.write_bytes(content)

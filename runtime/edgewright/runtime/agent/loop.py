@@ -57,7 +57,11 @@ class _Timers:
 
     def pop_due(self, now_s: float) -> Timer | None:
         due_s = self.next_due_s()
-        return heapq.heappop(self._heap) if due_s is not None and due_s <= now_s else None
+        if due_s is None or due_s > now_s:
+            return None
+        timer = heapq.heappop(self._heap)
+        timer.cancelled = True  # over: who keeps a list of timers can drop it
+        return timer
 
 
 class Loop:

@@ -32,7 +32,7 @@ class Workshop(Protocol):
     """The steps that take time. They run on another thread and raise a Fault where they do not succeed."""
 
     def fetch(self, order: Order, security_floor: int, cancelled: Cancelled) -> None:
-        """Bring the order's archive here, and check that this device may run it. Raises a UserFault where it may not."""
+        """Bring the order's archive here, and check that this device may run it: a UserFault where not."""
 
     def unpack(self, order: Order, slot: SlotName, security_floor: int, cancelled: Cancelled) -> Slot:
         """Verify the archive, and unpack it into the slot, whose old content goes."""

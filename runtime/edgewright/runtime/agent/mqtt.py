@@ -1,0 +1,88 @@
+"""MQTT 3.1.1 through paho, with a clean session and a jittered pause between tries. Imported only by an enrolled device."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from ..telemetry import wire
+from .credentials import Credentials
+from .loop import Scheduler
+from .pause import jittered_s
+
+_log = logging.getLogger(__name__)
+
+_KEEPALIVE_S = 30
+_MAX_QUEUED = 64
+
+
+class MqttTransport:
+    """The real transport. paho's thread only posts to the agent's loop."""
+
+    def __init__(self, loop: Scheduler, credentials: Credentials) -> None:
+        self._loop = loop
+        self._credentials = credentials
+        self._attempt = 0
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=credentials.device, clean_session=True, protocol=paho.MQTTv311
+        )
+        self._client.max_queued_messages_set(_MAX_QUEUED)
+
+    def start(
+        self, on_up: Callable[[], None], on_down: Callable[[str], None], on_message: Callable[[str, bytes], None]
+    ) -> None:
+        client, credentials = self._client, self._credentials
+        down = f"edgewright/{wire.PROTOCOL_VERSION}/{credentials.tenant}/{credentials.device}/down/+"
+
+        def connected(_client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+            if reason.is_failure:
+                self._pause()
+                self._loop.post(lambda: on_down(f"the broker refuses: {reason}"))
+            else:
+                client.subscribe(down, qos=1)
+
+        def subscribed(_client: paho.Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
+            # Only now: an answer to hello must find its subscriber.
+            if any(reason.is_failure for reason in reasons):
+                self._loop.post(lambda: on_down("the broker refuses the subscription"))
+                return
+            self._attempt = 0
+            self._loop.post(on_up)
+
+        def disconnected(_client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+            self._pause()
+            self._loop.post(lambda: on_down(str(reason)))
+
+        def unreachable(_client: paho.Client, _data: Any) -> None:
+            self._pause()
+            self._loop.post(lambda: on_down(f"cannot reach {credentials.mqtt.host}:{credentials.mqtt.port}"))
+
+        def received(_client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+            topic, payload = message.topic, bytes(message.payload)
+            if len(payload) <= wire.MAX_MESSAGE_BYTES:
+                self._loop.post(lambda: on_message(topic.rpartition("/")[2], payload))
+
+        client.on_connect, client.on_subscribe, client.on_disconnect = connected, subscribed, disconnected
+        client.on_connect_fail, client.on_message = unreachable, received
+        self._pause()
+        client.connect_async(credentials.mqtt.host, credentials.mqtt.port, keepalive=_KEEPALIVE_S)
+        client.loop_start()
+
+    def publish(self, kind: str, message: bytes) -> None:
+        topic = wire.topic(self._credentials.tenant, self._credentials.device, "up", kind)
+        self._client.publish(topic, message, qos=1)
+
+    def stop(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _pause(self) -> None:
+        """Draw the pause before the next try; paho would wait the same time on every device."""
+        delay_s = jittered_s(self._attempt, random.random())  # noqa: S311 - a pause, not a secret
+        self._attempt += 1
+        self._client.reconnect_delay_set(delay_s, delay_s)  # type: ignore[arg-type] # any number works
