@@ -32,7 +32,7 @@ def test_bad(name: str, tmp_path: Path) -> None:
         verify(FOLDER / name)
     assert (type(by_unpack.value), type(by_verify.value)) == (error, error), by_unpack.value
     assert [path.name for path in tmp_path.rglob("*")] == ["in"]
-    assert len(str(by_verify.value).splitlines()) == 1
+    assert str(by_verify.value).isprintable()
 
 
 def test_the_kept_vectors_are_what_make_writes() -> None:

@@ -27,8 +27,19 @@ from __future__ import annotations
 from edgewright.targets.faults import EnvironmentFault, UserFault
 
 
+MAX_MESSAGE_CHARACTERS = 800
+
+
 class BundleError(UserFault):
-    """The bundle is not usable; the message says what was expected, what is there, and where."""
+    """The bundle is not usable; the message says what was expected, what is there, and where.
+
+    Messages quote the bundle, so whatever could rewrite a terminal or forge a log line is escaped.
+    """
+
+    def __init__(self, message: str) -> None:
+        shown = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in message)
+        cut = shown if len(shown) <= MAX_MESSAGE_CHARACTERS else f"{shown[:MAX_MESSAGE_CHARACTERS]}…"
+        super().__init__(cut)
 
 
 class NotABundleError(BundleError):
