@@ -84,7 +84,8 @@ class House:
 
     def release(self, folder: Path, version: str) -> str:
         """Upload a sample bundle of this version, make it a release, return its digest."""
-        archive, digest = pack_sample(folder, name=f"v{version}", version=version, model_bytes=f"model {version}".encode())
+        weights = f"model {version}".encode()
+        archive, digest = pack_sample(folder, name=f"v{version}", version=version, model_bytes=weights)
         upload = self.fleet.artifacts.begin()
         try:
             upload.write(archive.read_bytes())

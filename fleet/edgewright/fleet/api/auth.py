@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import Annotated
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
@@ -20,6 +21,7 @@ from ..trust import credentials
 COOKIE = "edgewright_console"
 COOKIE_LIFETIME_S = 7 * 86400
 SCHEME = HTTPBearer(auto_error=False, description="The admin token, or `<device>.<HMAC>` for a device.")
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(SCHEME)]
 
 
 class Gate:
@@ -31,7 +33,7 @@ class Gate:
         # The cookie is not the token: who reads it off a browser cannot use it as a bearer elsewhere.
         self._cookie = hmac.new(admin_token.encode(), b"edgewright console 1", hashlib.sha256).hexdigest()
 
-    async def require_admin(self, request: Request) -> None:
+    async def require_admin(self, request: Request, found: Bearer) -> None:
         """Let the admin pass.
 
         Raises:
@@ -39,13 +41,13 @@ class Gate:
         """
         if credentials.same(request.cookies.get(COOKIE, ""), self._cookie):
             return
-        bearer = await _bearer(request)
+        bearer = found.credentials if found else ""
         if not credentials.same(bearer, self._admin_token):
             raise UnauthorizedError("the admin token is needed: `Authorization: Bearer …`, from DATA/admin.token")
 
-    async def require_reader(self, request: Request) -> None:
+    async def require_reader(self, found: Bearer) -> None:
         """Let the admin and every enrolled device pass."""
-        bearer = await _bearer(request)
+        bearer = found.credentials if found else ""
         if credentials.same(bearer, self._admin_token):
             return
         device = credentials.split_bearer(bearer)
@@ -79,8 +81,3 @@ class LoginLink:
                 await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-async def _bearer(request: Request) -> str:
-    found: HTTPAuthorizationCredentials | None = await SCHEME(request)
-    return found.credentials if found else ""

@@ -1,0 +1,242 @@
+"""What comes in from the broker: stored once, acknowledged after the commit, and nothing hostile gets through."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import cbor2
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgewright.fleet.core.drift import latest, total
+from edgewright.fleet.ingest.recorder import Arrival
+from edgewright.fleet.sim.device import Behaviour, VirtualDevice
+from edgewright.fleet.store import telemetry
+from edgewright.runtime.telemetry import wire
+from edgewright.runtime.telemetry.records import LATENCY_EDGES_US, GapRecord, UpdateRecord, WindowRecord
+from tests.fleet.house import House
+
+QUIET = Behaviour()
+
+
+def window(*, seq: int, requests: int, start_s: int = 60, incarnation: str = "run-1", **other: Any) -> WindowRecord:
+    values: dict[str, Any] = {
+        "model": "digits",
+        "version": "1",
+        "bundle": "sha256:" + "a" * 64,
+        "reference": "",
+        "window_start_s": start_s,
+        "window_s": 60,
+        "boot": "boot",
+        "incarnation": incarnation,
+        "seq": seq,
+        "closed": False,
+        "requests": requests,
+        "failures": 0,
+        "rows": requests,
+        "latency_us_sum": requests,
+        "latency": (requests, *(0,) * len(LATENCY_EDGES_US)),
+        "histograms": ((requests, 0),),
+    }
+    return WindowRecord(**values | other)
+
+
+def update(phase: str, *, command: str = "c-1", reason: str = "") -> UpdateRecord:
+    values = {"command": command, "model": "digits", "version": "1", "bundle": "b", "phase": phase, "boot": "boot"}
+    return msgspec.convert(values | {"reason": reason, "at_s": 1.0}, UpdateRecord)
+
+
+class Sender:
+    """Seals records as a device does."""
+
+    def __init__(self, house: House, device: VirtualDevice) -> None:
+        self.house = house
+        self.device = device
+        self._seq = 0
+
+    def arrival(self, kind: str, body: Any, **changes: Any) -> Arrival:
+        self._seq += 1
+        identity = self.device.identity
+        envelope = wire.Envelope(
+            v=1, kind=kind, device=identity.device, incarnation="agent", seq=self._seq, body=msgspec.to_builtins(body)
+        )
+        envelope = msgspec.structs.replace(envelope, **changes)
+        topic = wire.topic(identity.tenant, identity.device, "up", kind)
+        return Arrival(topic, wire.seal(envelope, secret=identity.secret, tenant=identity.tenant, direction="up"))
+
+    def run(self, first_seq: int, *records: Any) -> Arrival:
+        return self.arrival(
+            "records", {"spool": "s", "first_seq": first_seq, "records": [msgspec.to_builtins(r) for r in records]}
+        )
+
+    def give(self, *arrivals: Arrival) -> list[wire.Envelope]:
+        """Record a batch and return the opened answers."""
+        identity = self.device.identity
+        letters = self.house.recorder.record(arrivals, now_s=self.house.clock.now_s)
+        return [
+            wire.unseal(letter.payload, secret=identity.secret, tenant=identity.tenant, direction="down")
+            for letter in letters
+        ]
+
+    def acked(self, *arrivals: Arrival) -> int:
+        acks = [wire.body(answer, wire.Ack) for answer in self.give(*arrivals) if answer.kind == "ack"]
+        return max(ack.seq for ack in acks)
+
+    def requests(self) -> int:
+        with self.house.database.read() as connection:
+            return total(latest(telemetry.windows_of(connection))).requests
+
+
+@pytest.fixture
+def sender(house: House) -> Sender:
+    return Sender(house, house.enrol("cam", lambda _: QUIET))
+
+
+def test_a_hello_is_answered_with_the_desired_state_and_an_expiry(sender: Sender) -> None:
+    topic, payload = sender.device.connect()[0]
+    answers = {answer.kind: answer for answer in sender.give(Arrival(topic, payload))}
+    assert wire.body(answers["desired"], wire.Desired).models == ()
+    assert answers["desired"].expires_s is not None
+    assert answers["desired"].expires_s > sender.house.clock.now_s
+    assert wire.body(answers["ack"], wire.Ack).seq == 0
+
+
+def test_records_are_acknowledged_up_to_the_first_hole(sender: Sender) -> None:
+    assert sender.acked(sender.run(1, window(seq=1, requests=1), window(seq=2, requests=2))) == 2
+    assert sender.acked(sender.run(4, window(seq=4, requests=9))) == 2
+    assert sender.acked(sender.run(3, window(seq=3, requests=3))) == 4
+    assert sender.requests() == 9
+
+
+def test_a_gap_that_the_device_reports_closes_the_hole(sender: Sender) -> None:
+    assert sender.acked(sender.run(1, window(seq=1, requests=1))) == 1
+    gap = GapRecord(first_seq=2, last_seq=9, at_s=5.0)
+    assert sender.acked(sender.run(10, gap)) == 10
+    with sender.house.database.read() as connection:
+        assert telemetry.gaps_of(connection, "cam") == [gap]
+
+
+def test_a_gap_cannot_reach_into_the_future(sender: Sender) -> None:
+    assert sender.acked(sender.run(1, GapRecord(first_seq=1, last_seq=10**9, at_s=5.0))) == 1
+    assert sender.house.recorder.counts["refused records"] == 1
+
+
+def test_the_highest_seq_of_a_window_stays(sender: Sender) -> None:
+    sender.give(sender.run(2, window(seq=7, requests=70)))
+    sender.give(sender.run(1, window(seq=3, requests=30)))
+    assert sender.requests() == 70
+
+
+def test_an_update_event_is_stored_once(sender: Sender) -> None:
+    arrival = sender.run(1, update("fetching"), update("confirmed"))
+    sender.give(arrival, arrival)
+    sender.give(arrival)
+    with sender.house.database.read() as connection:
+        phases = [event.record.phase for event in telemetry.updates_of(connection, ["c-1"])]
+    assert phases == ["fetching", "confirmed"]
+
+
+def test_one_bad_record_does_not_hold_up_the_rest(sender: Sender) -> None:
+    records = [
+        msgspec.to_builtins(window(seq=1, requests=5)),
+        {"type": "window", "model": "half a record"},
+        {"type": "from the future"},
+        msgspec.to_builtins(window(seq=2, requests=2**60, start_s=120)),
+        msgspec.to_builtins(window(seq=2, requests=6)),
+    ]
+    body = {"spool": "s", "first_seq": 1, "records": records}
+    assert sender.acked(sender.arrival("records", body)) == 5
+    assert sender.requests() == 6
+    assert sender.house.recorder.counts["refused records"] == 3
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), repeats=st.integers(1, 3))
+def test_no_order_and_no_repetition_changes_a_sum(sender: Sender, seed: int, repeats: int) -> None:
+    chosen = random.Random(seed)
+    unique = sender._seq  # the house outlives one example
+    spool = f"spool-{unique}"
+    records = [
+        window(seq=n, requests=3 * n, start_s=60 * chosen.randrange(3), incarnation=f"{unique}-{chosen.randrange(2)}")
+        for n in range(1, 12)
+    ]
+    runs = [
+        sender.arrival("records", {"spool": spool, "first_seq": place + 1, "records": [msgspec.to_builtins(record)]})
+        for place, record in enumerate(records)
+    ] * repeats
+    chosen.shuffle(runs)
+    before = sender.requests()
+    last = 0
+    while runs:
+        size = chosen.randint(1, 5)
+        batch, runs = runs[:size], runs[size:]
+        last = sender.acked(*batch)
+    highest = {(record.incarnation, record.window_start_s): record.requests for record in records}
+    assert last == len(records)
+    assert sender.requests() - before == sum(highest.values())
+
+
+def _forged(sender: Sender) -> Arrival:
+    good = sender.run(1, window(seq=1, requests=1))
+    packed, mac = cbor2.loads(good.payload)
+    return Arrival(good.topic, cbor2.dumps([packed, bytes(len(mac))]))
+
+
+HOSTILE: dict[str, Callable[[Sender], Arrival]] = {
+    "forged MAC": _forged,
+    "not CBOR": lambda s: Arrival(s.run(1).topic, b"\xff\x00hello"),
+    "empty": lambda s: Arrival(s.run(1).topic, b""),
+    "oversized": lambda s: Arrival(s.run(1).topic, bytes(wire.MAX_MESSAGE_BYTES + 1)),
+    "deeply nested": lambda s: Arrival(s.run(1).topic, b"\x81" * 5000),
+    "another topic": lambda _: Arrival("weather/today", b"x"),
+    "another tenant": lambda s: Arrival(wire.topic("t-other", "cam", "up", "records"), s.run(1).payload),
+    "unknown device": lambda s: Arrival(wire.topic(s.house.fleet.tenant, "nobody", "up", "hello"), b"x"),
+    "kind unlike topic": lambda s: Arrival(wire.topic(s.house.fleet.tenant, "cam", "up", "hello"), s.run(1).payload),
+    "another device's name": lambda s: s.arrival("records", {"spool": "s", "first_seq": 1, "records": []}, device="x"),
+    "future version": lambda s: s.arrival("records", {}, v=99),
+    "expired": lambda s: s.arrival("records", {"spool": "s", "first_seq": 1, "records": []}, expires_s=1.0),
+    "no body": lambda s: s.arrival("records", {}),
+    "huge integer": lambda s: s.arrival("records", {"spool": "s", "first_seq": 2**80, "records": []}),
+    "negative": lambda s: s.arrival("records", {"spool": "s", "first_seq": -5, "records": []}),
+    "long name": lambda s: s.arrival("records", {"spool": "s" * 9999, "first_seq": 1, "records": []}),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_message_is_counted_and_leaves_nothing(sender: Sender, name: str) -> None:
+    assert sender.give(HOSTILE[name](sender)) == []
+    assert sender.house.recorder.counts["refused messages"] == 1
+    assert sender.requests() == 0
+    assert sender.acked(sender.run(1, window(seq=1, requests=4))) == 1, "the next good message is taken"
+
+
+def test_an_unknown_kind_is_ignored(sender: Sender) -> None:
+    assert sender.give(sender.arrival("selfie", {"pixels": 3})) == []
+    assert sender.house.recorder.counts["messages of an unknown kind"] == 1
+
+
+def test_a_flood_of_bad_messages_makes_few_log_lines(sender: Sender, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(200):
+        sender.give(Arrival("weather/today", b"x"))
+    assert len(caplog.records) == 1
+    sender.house.clock.now_s += 60
+    sender.give(Arrival("weather/today", b"x"))
+    assert "200 since" in caplog.records[-1].getMessage()
+
+
+def test_a_replayed_heartbeat_does_not_turn_the_clock_back(sender: Sender) -> None:
+    def beat(backlog: int) -> Arrival:
+        return sender.arrival(
+            "heartbeat",
+            wire.Heartbeat(uptime_s=1.0, spool_bytes=0, spool_backlog=backlog, server_running=True, models=()),
+        )
+
+    old, new = beat(9), beat(1)
+    sender.give(old, new)
+    sender.give(old)
+    assert sender.house.fleet.device("cam").spool_backlog == 1
+    assert sender.house.recorder.counts["stale messages"] == 1
