@@ -35,7 +35,7 @@ def test_split_shares_are_as_documented() -> None:
     assert np.mean(parts == "calibrate") == pytest.approx(0.25, abs=0.02)
     assert np.mean(parts == "tune") == pytest.approx(0.25, abs=0.02)
     # The hash is part of the format: another one would move samples between parts of old builds.
-    assert parts[:6].tolist() == split_by_hash({"x": np.arange(6, dtype=np.int64)[:, None]}).tolist()
+    assert parts[:6].tolist() == ["test", "calibrate", "tune", "test", "tune", "test"]
 
 
 def test_given_split_is_obeyed(tmp_path: Path) -> None:

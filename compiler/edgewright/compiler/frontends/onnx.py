@@ -45,7 +45,10 @@ def load_onnx(path: Path) -> SourceModel:
     digest = hashlib.sha256(content)
     for location in sorted(_resolve_external(path, proto)):
         digest.update(location.read_bytes())
-    onnx.load_external_data_for_model(proto, str(path.parent))
+    try:
+        onnx.load_external_data_for_model(proto, str(path.parent))
+    except (onnx.checker.ValidationError, ValueError, OSError) as error:
+        raise ModelError(f"{path}: external data cannot be read: {_first_line(error)}") from error
     return SourceModel(
         graph=import_proto(proto, str(path)),
         name=path.stem,
@@ -69,6 +72,7 @@ def import_proto(proto: onnx.ModelProto, where: str) -> Graph:
     common.ShapeInferencePass()(graph)
     _check_domains(graph, where)
     graph.metadata_props.clear()
+    graph.doc_string = graph.graph.doc_string = None
     graph.producer_name = "edgewright"
     graph.producer_version = None
     graph.ir_version = IR_VERSION

@@ -7,10 +7,12 @@ as written, in float, with exact sums: the reference for boards that are not her
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
 
@@ -64,7 +66,7 @@ def preflight(graph: Graph, where: str) -> None:
 
 def _explain(graph: Graph, where: str, reason: str) -> str:
     first = (reason.splitlines() or ["no reason given"])[0].strip()[:400]
-    guilty = next((node for node in nodes(graph) if _names(reason, node.name) or _names(reason, node.op_type)), None)
+    guilty = _guilty(graph, reason)
     if guilty is None:
         return (
             f"{where}: ONNX Runtime {onnxruntime.__version__} cannot load the model: {first}. "
@@ -77,11 +79,16 @@ def _explain(graph: Graph, where: str, reason: str) -> str:
     )
 
 
-def _names(reason: str, name: str | None) -> bool:
-    return bool(name) and any(f"{left}{name}{right}" in reason for left, right in _QUOTES)
+def _guilty(graph: Graph, reason: str) -> ir.Node | None:
+    """The node that the engine's message speaks of: by its name, else by its operator."""
+    everything = list(nodes(graph))
+    by_name = (node for node in everything if node.name and _mentions(reason, node.name))
+    by_operator = (node for node in everything if _mentions(reason, node.op_type))
+    return next(by_name, None) or next(by_operator, None)
 
 
-_QUOTES = (("'", "'"), ("(", ")"), ("(", "("), (" ", " "), (" ", "("), (":", ":"), ("Name:'", "'"), ("for ", "("))
+def _mentions(reason: str, name: str) -> bool:
+    return re.search(rf"(?<![\w/]){re.escape(name)}(?![\w/])", reason) is not None
 
 
 def run(session: onnxruntime.InferenceSession, inputs: Mapping[str, NDArray[Any]]) -> Outputs:

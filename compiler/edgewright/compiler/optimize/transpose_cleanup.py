@@ -26,7 +26,7 @@ class CleanTransposes(Pass[NoOptions]):
     def apply(self, graph: Graph, options: NoOptions, target: Board | None) -> tuple[Graph, Evidence]:
         del options, target
         before = count_nodes(graph)
-        IdentityEliminationPass()(graph)
+        IdentityEliminationPass()(graph)  # so that pairs around them meet
         rules = [
             no_op_transpose_rule,
             transpose_transpose_rule,
@@ -35,4 +35,5 @@ class CleanTransposes(Pass[NoOptions]):
             no_op_expand_rule,
         ]
         cleaned = rewrite(graph, pattern_rewrite_rules=rules)
+        IdentityEliminationPass()(cleaned)  # cancelled pairs leave identities behind
         return cleaned, {"nodes_removed": before - count_nodes(cleaned)}

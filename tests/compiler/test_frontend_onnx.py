@@ -1,0 +1,137 @@
+"""ONNX files from anywhere: what is taken, what is refused, with which words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper, parser
+
+from edgewright.compiler.faults import ModelError, UnsupportedModel
+from edgewright.compiler.frontends.onnx import load_onnx
+from edgewright.compiler.graph import IR_VERSION, operator_counts, signature, to_bytes
+
+TEXT = """<ir_version: 8, opset_import: ["" : 17]>
+agraph (float[N, 4] x) => (float[N, 4] y) { y = Relu(x) }"""
+
+
+def saved(tmp_path: Path, model: onnx.ModelProto) -> Path:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_a_model_is_normalised(tmp_path: Path) -> None:
+    model = parser.parse_model(TEXT)
+    model.doc_string, model.producer_name = "built in /home/someone", "framework"
+    model.graph.node[0].doc_string = "line 7"
+    source = load_onnx(saved(tmp_path, model))
+    assert source.graph.ir_version == IR_VERSION
+    assert signature(source.graph).inputs[0].shape == (-1, 4)
+    assert b"someone" not in to_bytes(source.graph)
+    assert b"line 7" not in to_bytes(source.graph)
+
+
+def test_an_old_opset_is_brought_up(tmp_path: Path) -> None:
+    source = load_onnx(saved(tmp_path, parser.parse_model(TEXT.replace("17", "8"))))
+    assert source.graph.opset_imports[""] == 17
+
+
+@pytest.mark.parametrize("opset", ["6", "99"])
+def test_opsets_outside_the_range_are_named(tmp_path: Path, opset: str) -> None:
+    with pytest.raises(UnsupportedModel, match=f"opset {opset}.*opset_version=17"):
+        load_onnx(saved(tmp_path, parser.parse_model(TEXT.replace("17", opset))))
+
+
+def test_custom_domains_are_refused_with_place_and_remedy(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17, "acme" : 1]>
+    agraph (float[N, 4] x) => (float[N, 4] y) { y = acme.Magic(x) }"""
+    with pytest.raises(UnsupportedModel, match=r"acme:Magic at node .*gives y.*standard ONNX operators") as caught:
+        load_onnx(saved(tmp_path, parser.parse_model(text)))
+    assert caught.value.exit_code == 4
+
+
+def test_functions_of_the_model_are_inlined(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+    agraph (float[N, 4] x) => (float[N, 4] y) { y = local.twice(x) }
+    <domain: "local", opset_import: ["" : 17]>
+    twice (a) => (b) { b = Add(a, a) }"""
+    assert operator_counts(load_onnx(saved(tmp_path, parser.parse_model(text))).graph) == {"Add": 1}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: b"\xff" * 64,
+        lambda content: b"PK\x03\x04" + content,
+    ],
+)
+def test_damaged_files_are_one_clear_error(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(damage(parser.parse_model(TEXT).SerializeToString()))
+    with pytest.raises((ModelError, UnsupportedModel), match="m.onnx"):
+        load_onnx(path)
+
+
+def test_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="No such file"):
+        load_onnx(tmp_path / "none.onnx")
+
+
+def with_external(location: str) -> onnx.ModelProto:
+    weight = numpy_helper.from_array(np.ones(4, dtype=np.float32), "w")
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in {"location": location, "offset": "0", "length": "16"}.items():
+        entry = weight.external_data.add()
+        entry.key, entry.value = key, value
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 4])],
+        [weight],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_external_data_beside_the_model_is_read_and_counts_in_the_digest(tmp_path: Path) -> None:
+    path = saved(tmp_path, with_external("w.bin"))
+    (tmp_path / "w.bin").write_bytes(np.arange(4, dtype=np.float32).tobytes())
+    first = load_onnx(path)
+    assert first.graph.graph.initializers["w"].const_value is not None
+    (tmp_path / "w.bin").write_bytes(np.ones(4, dtype=np.float32).tobytes())
+    assert load_onnx(path).digest != first.digest
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "", "link.bin", "a/../../secret.bin"])
+def test_external_data_elsewhere_is_refused(tmp_path: Path, location: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "secret.bin").write_bytes(bytes(16))
+    (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
+    with pytest.raises(ModelError, match="outside of the model's folder"):
+        load_onnx(saved(folder, with_external(location)))
+
+
+def test_external_data_that_is_too_short_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, with_external("w.bin"))
+    (tmp_path / "w.bin").write_bytes(b"abc")
+    with pytest.raises(ModelError, match="m.onnx"):
+        load_onnx(path)
+
+
+def test_external_data_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"w\.bin.*not there"):
+        load_onnx(saved(tmp_path, with_external("w.bin")))
+
+
+def test_inputs_that_cannot_be_served_are_refused(tmp_path: Path) -> None:
+    text = TEXT.replace("float[N, 4] x", "string[N] x").replace("y = Relu(x)", "y = Cast<to=1>(x)")
+    with pytest.raises(UnsupportedModel, match="numeric tensors"):
+        load_onnx(saved(tmp_path, parser.parse_model(text)))

@@ -1,0 +1,86 @@
+"""PyTorch in: by name, with safetensors, with a free batch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from edgewright.compiler.faults import ModelError
+from edgewright.compiler.frontends.torch import load_torch
+from edgewright.compiler.graph import signature, to_bytes
+from edgewright.compiler.lower.onnxruntime import Arithmetic, open_session, run
+
+SAMPLES = {"x": np.random.default_rng(0).normal(size=(2, 1, 8, 8)).astype(np.float32)}
+
+CODE = """
+import torch
+
+def build():
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 3)
+    )
+
+def not_a_module():
+    return 7
+
+class Branching(torch.nn.Module):
+    def forward(self, x):
+        return x + 1 if x.sum().item() > 0 else x - 1
+
+def branching():
+    return Branching()
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    name = f"nets_{tmp_path.name}".replace("-", "_").replace("[", "_").replace("]", "_")
+    (tmp_path / f"{name}.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield name
+    sys.modules.pop(name, None)
+
+
+def test_module_and_weights_become_a_graph_with_a_free_batch(package: str, tmp_path: Path) -> None:
+    module = __import__(package).build()
+    save_file(module.state_dict(), tmp_path / "w.safetensors")
+    source = load_torch(f"{package}:build", tmp_path / "w.safetensors", SAMPLES)
+    assert [port.shape for port in signature(source.graph).inputs] == [(-1, 1, 8, 8)]
+    x = np.random.default_rng(1).normal(size=(5, 1, 8, 8)).astype(np.float32)
+    (name,) = (port.name for port in signature(source.graph).inputs)
+    found = next(iter(run(open_session(to_bytes(source.graph), Arithmetic.ENGINE), {name: x}).values()))
+    np.testing.assert_allclose(found, module.eval()(torch.from_numpy(x)).detach().numpy(), atol=1e-5)
+    again = load_torch(f"{package}:build", tmp_path / "w.safetensors", SAMPLES)
+    assert again.digest == source.digest
+    assert str(tmp_path).encode() not in to_bytes(source.graph)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "words"),
+    [("missing", "missing"), ("not_a_module", "returned int"), ("branching", "cannot be exported")],
+)
+def test_what_is_no_exportable_module_is_refused(package: str, attribute: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        load_torch(f"{package}:{attribute}", None, SAMPLES)
+
+
+def test_pickles_and_other_weights_are_refused(package: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="safetensors.torch.save_file"):
+        load_torch(f"{package}:build", tmp_path / "w.pth", SAMPLES)
+    (tmp_path / "bad.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match="not a readable safetensors"):
+        load_torch(f"{package}:build", tmp_path / "bad.safetensors", SAMPLES)
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="does not fit"):
+        load_torch(f"{package}:build", tmp_path / "other.safetensors", SAMPLES)
+
+
+def test_a_reference_needs_module_and_function() -> None:
+    with pytest.raises(ModelError, match="package.module:function"):
+        load_torch("justaname:", None, SAMPLES)

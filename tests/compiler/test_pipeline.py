@@ -1,0 +1,190 @@
+"""Whole compilations of a small net: what ships, what is refused, and that the bytes are the same again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+
+from edgewright.bundle.archive import unpack, verify
+from edgewright.bundle.golden import compare, read_golden
+from edgewright.bundle.manifest import Manifest
+from edgewright.bundle.reference import read_reference
+from edgewright.compiler.faults import DataError, MetricError, ReplayError, UnsupportedModel
+from edgewright.compiler.lower.onnxruntime import Arithmetic, open_session, run
+from edgewright.compiler.pipeline import compile_model
+from edgewright.compiler.report.schema import Report
+from edgewright.compiler.request import Request, RequestError
+from edgewright.targets.faults import Fault
+
+MakeRequest = Callable[..., Request]
+
+
+def unpacked(out: Path, target: str, tmp_path: Path) -> tuple[Manifest, Path]:
+    folder = tmp_path / f"{target}.unpacked"
+    return unpack(out / f"{target}.bundle", folder), folder
+
+
+def test_two_targets_give_two_good_bundles_and_one_report(make_request: MakeRequest, tmp_path: Path) -> None:
+    request = make_request(targets=("host", "raspberry-pi-5"), version="3", security_epoch=2, threads=1)
+    report = compile_model(request)
+    assert report.exit_code == 0
+    assert sorted(path.name for path in request.out.iterdir()) == [
+        "host.bundle",
+        "measurements.json",
+        "raspberry-pi-5.bundle",
+        "report.json",
+    ]
+    assert msgspec.json.decode((request.out / "report.json").read_bytes(), type=Report) == report
+    for target, kind in (("host", "measured"), ("raspberry-pi-5", "estimated")):
+        manifest, folder = unpacked(request.out, target, tmp_path)
+        assert (manifest.model, manifest.version, manifest.security_epoch) == ("net", "3", 2)
+        assert manifest.inputs[0].shape == (-1, 1, 8, 8)
+        assert (manifest.inputs[0].datatype, manifest.inputs[0].layout) == ("FP32", "NCHW")
+        assert manifest.latency.kind == kind
+        assert manifest.latency.interval.low <= manifest.latency.p50_ms <= manifest.latency.interval.high
+        assert manifest.accuracy is not None
+        assert manifest.accuracy.metric == "top1"
+        assert manifest.engine.options["allow_spinning"] is False
+        session = open_session((folder / "model" / "model.onnx").read_bytes(), Arithmetic.ENGINE)
+        golden = read_golden(folder / "golden.safetensors")
+        assert compare(golden, run(session, golden.inputs)).passed
+        assert read_reference(folder / "reference.cbor").confidence_table is not None
+
+
+def test_golden_notices_another_model(make_request: MakeRequest, tmp_path: Path) -> None:
+    request = make_request()
+    compile_model(request)
+    _, folder = unpacked(request.out, "raspberry-pi-5", tmp_path)
+    golden = read_golden(folder / "golden.safetensors")
+    model = onnx.load(folder / "model" / "model.onnx")
+    for weight in model.graph.initializer:
+        if weight.data_type == onnx.TensorProto.INT8 and len(weight.dims) == 4:
+            weight.raw_data = bytes(len(weight.raw_data))
+    session = open_session(model.SerializeToString(), Arithmetic.ENGINE)
+    assert not compare(golden, run(session, golden.inputs)).passed
+
+
+def test_int8_ships_where_it_is_estimated_faster(make_request: MakeRequest, tmp_path: Path) -> None:
+    report = compile_model(make_request())
+    manifest, folder = unpacked(make_request().out, "raspberry-pi-5", tmp_path)
+    assert manifest.precision == "int8"
+    assert "latency-estimated" in manifest.flags
+    kinds = {node.op_type for node in onnx.load(folder / "model" / "model.onnx").graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    assert [record.name for record in manifest.lineage.passes][-1] == "quantize-static"
+    assert manifest.lineage.measurements_digest is None
+    assert report.targets[0].candidates[0].name == "float32"
+
+
+def test_the_same_inputs_and_measurements_give_the_same_bytes(make_request: MakeRequest, tmp_path: Path) -> None:
+    targets = ("host", "raspberry-pi-5")
+    first = make_request(targets=targets)
+    compile_model(first)
+    again = make_request(targets=targets, out=tmp_path / "again", measurements=first.out / "measurements.json")
+    compile_model(again)
+    for path in sorted(first.out.iterdir()):
+        assert path.read_bytes() == (again.out / path.name).read_bytes(), path.name
+
+
+def test_measurements_of_another_build_are_refused(make_request: MakeRequest, tmp_path: Path) -> None:
+    first = make_request(targets=("host",))
+    compile_model(first)
+    other = make_request(
+        targets=("host",), out=tmp_path / "other", threads=2, measurements=first.out / "measurements.json"
+    )
+    report = compile_model(other)
+    assert report.exit_code == ReplayError.exit_code
+    assert "measure again" in report.targets[0].reason
+
+
+def test_a_missed_budget_ships_float_and_exits_3(make_request: MakeRequest, tmp_path: Path) -> None:
+    request = make_request(metric="distortion", max_drop="0.0001%")
+    report = compile_model(request)
+    assert report.exit_code == 3
+    assert report.targets[0].outcome == "budget-missed"
+    manifest, _ = unpacked(request.out, "raspberry-pi-5", tmp_path)
+    assert manifest.precision == "float32"
+    assert manifest.accuracy is not None
+    assert manifest.accuracy.drop == 0
+
+
+def test_one_target_s_trouble_does_not_stop_the_others(make_request: MakeRequest) -> None:
+    request = make_request(targets=("ethos-u55-128", "raspberry-pi-5"))
+    report = compile_model(request)
+    assert [target.exit_code for target in report.targets] == [5, 0]
+    assert report.exit_code == 5
+    assert "Vela" in report.targets[0].reason
+    verify(request.out / "raspberry-pi-5.bundle")
+    assert not (request.out / "ethos-u55-128.bundle").exists()
+
+
+def test_raw_bytes_come_in_where_mean_and_scale_are_folded(
+    make_request: MakeRequest, tmp_path: Path, pictures: np.ndarray, labels: np.ndarray
+) -> None:
+    raw = np.clip(np.round(pictures * 32 + 128), 0, 255).astype(np.uint8)
+    np.savez(tmp_path / "raw.npz", x=raw, y=labels)
+    request = make_request(data=tmp_path / "raw.npz", mean=(128.0,), scale=(1 / 32,))
+    compile_model(request)
+    manifest, folder = unpacked(request.out, "raspberry-pi-5", tmp_path)
+    assert manifest.inputs[0].datatype == "UINT8"
+    nodes = [node.op_type for node in onnx.load(folder / "model" / "model.onnx").graph.node]
+    assert nodes[:3] == ["Cast", "Sub", "Mul"]
+    assert manifest.accuracy is not None
+    assert manifest.accuracy.float_value > 0.7
+
+
+def test_a_fixed_batch_stays_fixed(make_request: MakeRequest, tmp_path: Path, fixed_batch_model: Path) -> None:
+    request = make_request(model=str(fixed_batch_model))
+    compile_model(request)
+    manifest, folder = unpacked(request.out, "raspberry-pi-5", tmp_path)
+    assert manifest.inputs[0].shape == (1, 1, 8, 8)
+    assert read_golden(folder / "golden.safetensors").inputs["x"].shape[0] == 1
+
+
+@pytest.mark.parametrize(("metric", "found"), [(None, "agreement"), ("snr", "distortion")])
+def test_without_labels_the_float_model_is_the_reference(
+    make_request: MakeRequest, tmp_path: Path, pictures: np.ndarray, metric: str | None, found: str
+) -> None:
+    np.savez(tmp_path / "unlabelled.npz", x=pictures)
+    report = compile_model(make_request(data=tmp_path / "unlabelled.npz", metric=metric))
+    assert report.metric == found
+    int8 = report.targets[0].candidates[1].test
+    assert int8.snr_db is not None
+    assert int8.snr_db > 20
+    assert int8.argmax_agreement is not None
+
+
+def test_an_operator_that_no_engine_has_is_named(make_request: MakeRequest, tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+    agraph (float[N, 1, 8, 8] x) => (float[N, 1, 8, 8] y) { y = com.microsoft.NoSuchOperator(x) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "odd.onnx")
+    with pytest.raises(UnsupportedModel, match=r"NoSuchOperator at node .*gives y"):
+        compile_model(make_request(model=str(tmp_path / "odd.onnx")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault", "message"),
+    [
+        ({"targets": ("host", "host")}, RequestError, "twice"),
+        ({"targets": ("no-such-board",)}, Fault, "no-such-board"),
+        ({"name": "a/b"}, RequestError, "--name"),
+        ({"version": ""}, RequestError, "--release-version"),
+        ({"max_drop": "1dB"}, MetricError, "--max-drop"),
+        ({"metric": "mse"}, MetricError, "--metric mse"),
+        ({"weights": Path("w.safetensors")}, DataError, "--weights"),
+        ({"data": Path("none.npz")}, DataError, "no such file"),
+        ({"mean": (1.0, 2.0, 3.0)}, DataError, "channel"),
+    ],
+)
+def test_bad_requests_are_refused_and_leave_nothing(
+    make_request: MakeRequest, changes: dict[str, object], fault: type[Fault], message: str
+) -> None:
+    request = make_request(**changes)
+    with pytest.raises(fault, match=message):
+        compile_model(request)
+    assert not request.out.exists() or not list(request.out.iterdir())

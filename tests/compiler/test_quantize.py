@@ -1,0 +1,97 @@
+"""Ranges, schemes per board, and the numbers that are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edgewright.compiler.data import Samples
+from edgewright.compiler.frontends.onnx import load_onnx
+from edgewright.compiler.graph import Graph, to_proto
+from edgewright.compiler.lower.onnxruntime import Arithmetic
+from edgewright.compiler.metrics import snr_db
+from edgewright.compiler.optimize import FLOAT_PASSES
+from edgewright.compiler.passes import NoOptions
+from edgewright.compiler.quantize.calibrate import Ranges, calibrate
+from edgewright.compiler.quantize.plan import Scheme, schemes_for
+from edgewright.compiler.quantize.static import QuantizeStatic
+from edgewright.compiler.target import exact_on
+from edgewright.compiler.variants import evaluate, float_variant, int8_variant
+from edgewright.targets.board import Board
+from edgewright.targets.catalog import load_board
+
+
+@pytest.fixture
+def graph(model_path: Path) -> Graph:
+    found = load_onnx(model_path).graph
+    for float_pass in FLOAT_PASSES:
+        found = float_pass(found, NoOptions()).graph
+    return found
+
+
+def test_ranges_are_those_of_all_samples(graph: Graph, pictures: np.ndarray) -> None:
+    seen: list[int] = []
+    ranges = calibrate(graph, Samples({"x": pictures}, None), seen.append)
+    assert sum(seen) == len(pictures) == ranges.samples
+    assert ranges.lowest["x"] == pictures.min()
+    scores = evaluate(float_variant(graph).model, Samples({"x": pictures}, None), Arithmetic.EXACT, 1)["scores"]
+    assert ranges.highest["scores"] == pytest.approx(scores.max(), rel=1e-6)
+
+
+def test_boards_get_schemes_that_are_exact_there() -> None:
+    names = {name: [scheme.name for scheme in schemes_for(load_board(name))] for name in _BOARDS}
+    assert names == _BOARDS
+
+
+_BOARDS = {
+    "raspberry-pi-5": ["int8-s8s8", "int8-u8s8"],
+    "x86-64-avx512-vnni": ["int8-u8s8"],
+    "x86-64-avx2": ["int8-u8s7"],
+}
+
+
+def test_seven_bit_weights_cannot_saturate_sixteen_bit_sums(graph: Graph, pictures: np.ndarray) -> None:
+    ranges = calibrate(graph, Samples({"x": pictures}, None))
+    quantized = QuantizeStatic(ranges)(graph, Scheme(activations="uint8", reduce_range=True)).graph
+    weights = [
+        numpy_helper.to_array(weight).astype(int)
+        for weight in to_proto(quantized).graph.initializer
+        if weight.data_type == onnx.TensorProto.INT8 and weight.dims
+    ]
+    largest = max(int(np.abs(weight).max()) for weight in weights)
+    assert 32 < largest <= 64
+    assert 2 * 255 * largest <= 32767
+
+
+@pytest.mark.parametrize("scheme", [Scheme(activations="int8"), Scheme(activations="uint8")])
+def test_int8_stays_close_to_float(graph: Graph, pictures: np.ndarray, scheme: Scheme) -> None:
+    samples = Samples({"x": pictures}, None)
+    variant = int8_variant(graph, calibrate(graph, samples), scheme)
+    truth = evaluate(float_variant(graph).model, samples, Arithmetic.EXACT, 1)["scores"]
+    found = evaluate(variant.model, samples, Arithmetic.EXACT, 1)["scores"]
+    assert snr_db(found, truth) > 30
+    assert variant.float_operators == {}
+    assert len(variant.model) < len(float_variant(graph).model) * 2
+
+
+def test_ranges_decide_the_scales(graph: Graph, pictures: np.ndarray) -> None:
+    ranges = calibrate(graph, Samples({"x": pictures}, None))
+    wide = Ranges({**ranges.lowest, "x": -100.0}, {**ranges.highest, "x": 155.0}, ranges.samples)
+    proto = to_proto(QuantizeStatic(wide)(graph, Scheme(activations="uint8")).graph)
+    scales = {weight.name: numpy_helper.to_array(weight) for weight in proto.graph.initializer}
+    assert scales["x_scale"] == pytest.approx(1.0)
+
+
+def test_exactness_of_this_machine_depends_on_scheme_and_board() -> None:
+    saturating = load_board("x86-64-avx2")
+    exact: Board = msgspec.structs.replace(load_board("x86-64-avx512-vnni"), name="other")
+    full, narrow = Scheme(activations="int8"), Scheme(activations="uint8", reduce_range=True)
+    assert not exact_on(saturating, full)
+    assert exact_on(saturating, narrow)
+    assert exact_on(saturating, None)
+    assert exact_on(exact, full)
