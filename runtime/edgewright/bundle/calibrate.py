@@ -35,6 +35,7 @@ Role = Literal["input", "output"]
 Tensors = Mapping[str, NDArray[Any]]
 
 
+@np.errstate(all="ignore")  # NaN and infinity are data here
 def build_reference(
     inputs: Tensors, outputs: Tensors, labels: NDArray[Any] | None = None, tensors: Sequence[TensorSpec] = ()
 ) -> Reference:

@@ -160,9 +160,10 @@ def _compare_one(golden: Golden, name: str, got: NDArray[Any] | None) -> tuple[f
 
 def _difference(got: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
     """|got - expected|; equal values, also infinities and expected NaN, differ by 0; any other NaN by infinity."""
-    if got.dtype.kind in "iu":  # float64 would hide differences of large 64-bit integers
-        exact: NDArray[Any] = np.where(got > expected, got - expected, expected - got)
-        return exact.astype(np.float64)
+    if got.dtype.kind in "iu":  # float64 would hide differences of large integers, and signed ones would overflow
+        unsigned = np.dtype(f"u{got.dtype.itemsize}")
+        larger, smaller = np.maximum(got, expected).astype(unsigned), np.minimum(got, expected).astype(unsigned)
+        return np.subtract(larger, smaller).astype(np.float64)
     wide_got, wide_expected = got.astype(np.float64), expected.astype(np.float64)
     same = (wide_got == wide_expected) | (np.isnan(wide_got) & np.isnan(wide_expected))
     with np.errstate(invalid="ignore", over="ignore"):

@@ -39,8 +39,8 @@ Precision = Literal["float32", "float16", "bfloat16", "int8"]
 # The constraints hold for what is read and for what `write_manifest` writes; a struct made in code is not checked.
 Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")]
 """Becomes part of file names and topics, so it is plain."""
-Text = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f]{0,4096}\Z")]
-"""One line for people: control characters could rewrite a terminal."""
+Text = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{0,4096}\Z")]
+"""One line for people, without the characters that could rewrite or reorder a terminal."""
 Digest = Annotated[str, Meta(pattern=r"\Asha256:[0-9a-f]{64}\Z")]
 Hex = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Count = Annotated[int, Meta(ge=0, lt=2**53)]

@@ -38,10 +38,11 @@ class Observer:
 
     def observe(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]], cells: Cells) -> None:
         """Add one count per sample to each histogram whose tensor is present; a tensor of another form is left out."""
-        for tensor, step in self._inputs:
-            _count(step, inputs.get(tensor), cells)
-        for tensor, step in self._outputs:
-            _count(step, outputs.get(tensor), cells)
+        with np.errstate(all="ignore"):  # NaN and infinity are data here
+            for tensor, step in self._inputs:
+                _count(step, inputs.get(tensor), cells)
+            for tensor, step in self._outputs:
+                _count(step, outputs.get(tensor), cells)
 
 
 class _Step(Protocol):
