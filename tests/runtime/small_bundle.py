@@ -69,7 +69,7 @@ class SmallBundle:
 def digits_model(seed: int = 0, hidden: int = 16) -> onnx.ModelProto:
     """Return a two-layer classifier `image [-1, 64] -> scores [-1, 10]` with random weights."""
     random = np.random.default_rng(seed)
-    weights = {
+    weights: dict[str, NDArray[Any]] = {
         "w1": random.normal(size=(FEATURES, hidden)).astype(np.float32) / 8,
         "b1": random.normal(size=hidden).astype(np.float32),
         "w2": random.normal(size=(hidden, CLASSES)).astype(np.float32) / 4,
@@ -119,7 +119,7 @@ def write_bundle(
     golden_shift: float = 0.0,
     target: str = "host",
 ) -> SmallBundle:
-    """Write a bundle directory and its archive beside it. `golden_shift` moves the expected outputs: the test must fail."""
+    """Write a bundle directory and its archive. `golden_shift` moves the expected outputs: the self-test must fail."""
     (directory / "model").mkdir(parents=True)
     (directory / "model/model.onnx").write_bytes(model.SerializeToString(deterministic=True))
     session = ort.InferenceSession(directory / "model/model.onnx", providers=["CPUExecutionProvider"])
@@ -171,13 +171,13 @@ def digits_bundle(directory: Path, *, seed: int = 0, hidden: int = 16, **options
 
 def echo_bundle(directory: Path, datatypes: tuple[str, ...] = tuple(DATATYPES), **options: Any) -> SmallBundle:
     """Write a bundle that gives every input back, shape [-1, 3] each."""
-    values = {f"in_{kind.lower()}": np.arange(12).reshape(4, 3).astype(DATATYPES[kind][1]) for kind in datatypes}
+    values: dict[str, NDArray[Any]] = {
+        f"in_{kind.lower()}": np.arange(12).reshape(4, 3).astype(DATATYPES[kind][1]) for kind in datatypes
+    }
     return write_bundle(directory, echo_model(datatypes, ("n", 3)), values, **{"name": "echo", **options})
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     kind = value.type.tensor_type
     datatype: Any = next(name for name, (code, _) in DATATYPES.items() if code == kind.elem_type)
-    return TensorSpec(
-        name=value.name, datatype=datatype, shape=tuple(d.dim_value if d.dim_value else -1 for d in kind.shape.dim)
-    )
+    return TensorSpec(name=value.name, datatype=datatype, shape=tuple(d.dim_value or -1 for d in kind.shape.dim))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,9 @@ def test_outputs_are_those_of_the_model(digits_like_bundle: SmallBundle, tmp_pat
         summary = json.loads(invoke(bundle, *arguments))
         assert (summary["rows"], summary["batches"]) == (101, 15)
         with np.load(tmp_path / "y.npz") as written:
-            np.testing.assert_allclose(written["scores"], digits_like_bundle.run({"image": images})["scores"], rtol=1e-5)
+            np.testing.assert_allclose(
+                written["scores"], digits_like_bundle.run({"image": images})["scores"], rtol=1e-5
+            )
 
 
 def test_one_input_may_be_named_x_and_be_float64(digits_like_bundle: SmallBundle, tmp_path: Path) -> None:
@@ -49,7 +52,7 @@ def test_one_input_may_be_named_x_and_be_float64(digits_like_bundle: SmallBundle
     ],
 )
 def test_wrong_inputs_are_explained(
-    digits_like_bundle: SmallBundle, tmp_path: Path, arrays: dict[str, np.ndarray], said: str
+    digits_like_bundle: SmallBundle, tmp_path: Path, arrays: dict[str, Any], said: str
 ) -> None:
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(UserFault, match=said.replace("[", r"\[").replace("]", r"\]")):
@@ -69,7 +72,7 @@ def test_files_that_are_no_npz_are_explained(digits_like_bundle: SmallBundle, tm
 def test_a_bundle_that_computes_other_numbers_is_refused(tmp_path: Path) -> None:
     bundle = digits_bundle(tmp_path / "bad", golden_shift=0.5)
     np.savez(tmp_path / "x.npz", x=np.zeros((2, 64), np.float32))
-    with pytest.raises(UserFault, match="golden self-test failed.*--emulated"):
+    with pytest.raises(UserFault, match=r"golden self-test failed.*--emulated"):
         invoke(bundle.archive, "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz")
 
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,7 +187,7 @@ def _run_all(
             batch = {name: _filled(array, size) for name, array in batch.items()}
         try:
             parts.append(instance.run(batch))
-        except Exception as error:  # an engine may raise anything; the user gets the sentence, not the traceback
+        except Exception as error:
             raise BatchRunError(f"samples {start} to {min(start + size, rows) - 1} cannot be run: {error}") from error
         on_progress(min(start + size, rows), rows)
     return parts
@@ -207,7 +207,7 @@ def _write(path: Path, outputs: Mapping[str, NDArray[Any]]) -> None:
         raise OutputNotWritten(f"cannot write {path}: {error.strerror or error}") from error
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, **{name: _plain(array) for name, array in outputs.items()})
+            np.savez(file, **cast("dict[str, Any]", {name: _plain(array) for name, array in outputs.items()}))
             file.flush()
             os.fsync(file.fileno())
         Path(draft).chmod(0o644)

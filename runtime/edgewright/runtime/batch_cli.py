@@ -32,7 +32,9 @@ Examples:
     help="npz file to write: one array for each output. It appears complete or not at all.",
 )
 @click.option("--batch-size", type=click.IntRange(1, 65536), default=32, show_default=True, help="Samples of one run.")
-@click.option("--threads", type=click.IntRange(1, 1024), default=None, help="Threads of one run.  [default: the bundle's]")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), default=None, help="Threads of one run.  [default: the bundle's]"
+)
 @click.option("--emulated", is_flag=True, help="Exact arithmetic: for a bundle whose target is another machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def run_command(

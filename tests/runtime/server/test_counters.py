@@ -42,7 +42,6 @@ IDENTITY = Identity(
     incarnation="abc",
     histogram_sizes=(2, 3),
 )
-SEQUENCE_OFFSET = 8
 
 
 def new_file(directory: Path, number: int = 0) -> CounterFile:
@@ -92,8 +91,8 @@ def test_a_writer_that_died_in_the_middle_of_an_update_leaves_a_consistent_close
         file.count(latency_us=5, rows=1, failed=False)
     living = read_counters(file.path, writer_alive=True)
     content = bytearray(file.path.read_bytes())
-    struct.pack_into("=Q", content, SEQUENCE_OFFSET, 3)  # odd: the third update had begun
-    first_cell = len(content) - 8 * (4 + len(LATENCY_EDGES_US) + 1 + 5)
+    struct.pack_into("=Q", content, len(content) - 8, 2)  # the second update had begun
+    first_cell = len(content) - 8 * (4 + len(LATENCY_EDGES_US) + 1 + 5 + 1)
     struct.pack_into("=Q", content, first_cell + 8 * 4, 2)  # a latency was counted, the request not yet
     file.close()
     file.path.write_bytes(content)

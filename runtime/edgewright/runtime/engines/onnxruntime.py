@@ -34,8 +34,6 @@ _DATATYPE_OF_ORT = {
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
 }
-_ORT_ERRORS = (RuntimeError, ValueError, TypeError)
-"""ONNX Runtime's own exceptions derive from RuntimeError or, for a wrong argument, are a plain ValueError."""
 
 _OPTION_TYPES: dict[str, type] = {"intra_op_threads": int, "inter_op_threads": int, "allow_spinning": bool}
 
@@ -73,7 +71,7 @@ class OnnxRuntime:
             session = ort.InferenceSession(
                 path, _session_options(manifest.engine.options, options), providers=["CPUExecutionProvider"]
             )
-        except _ORT_ERRORS as error:
+        except Exception as error:
             raise ModelRefused(f"onnxruntime {self.version()} cannot load {manifest.model}: {error}") from error
         _check("input", session.get_inputs(), manifest.inputs)
         _check("output", session.get_outputs(), manifest.outputs)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from ..control import Done, Drain, Load, Ping, Ready, Reply, Request, Unload, decode_reply, encode
 
@@ -83,8 +84,15 @@ class ServerChild:
 
     def ask(self, request: Request) -> Reply:
         """Send one request and wait for its reply."""
-        self._control.sendall(encode(request))
+        self.send(request)
         return self._receive()
+
+    def send(self, request: Request) -> None:
+        """Send one request and wait for nothing."""
+        self.send_line(encode(request))
+
+    def send_line(self, line: bytes) -> None:
+        self._control.sendall(line)
 
     def hang_up(self) -> None:
         """Close the control channel, as the death of an agent does."""
@@ -96,7 +104,7 @@ class ServerChild:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(timeout=30)
 
-    def __enter__(self) -> ServerChild:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

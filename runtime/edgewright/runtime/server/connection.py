@@ -124,6 +124,7 @@ class Connection(asyncio.Protocol):
         self._method = b""
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
+        self._header_count = 0
         self._head_bytes = 0
         self._unparsed_head_bytes = 0
         self._overhead_bytes = 0
@@ -150,7 +151,8 @@ class Connection(asyncio.Protocol):
         if not self._count_head(len(name) + len(value) + 4) or self._in_body:
             return  # trailer fields are counted and otherwise ignored
         name, value = name.lower(), value.strip()
-        if len(self._headers) >= self._limits.headers:
+        self._header_count += 1
+        if self._header_count > self._limits.headers:
             self._refuse(HttpError(431, f"more than {self._limits.headers} header fields"))
         self._headers[name] = self._headers[name] + b", " + value if name in self._headers else value
 
@@ -246,7 +248,7 @@ class Connection(asyncio.Protocol):
             self._handler(item, respond)
         except HttpError as error:
             respond(error_response(error))
-        except Exception:  # the boundary of one request: our bug must not take the other connections with it
+        except Exception:
             _log.exception("bug while answering %s %s", item.method.decode(), item.target[:200])
             respond(error_response(HttpError(500, "internal error; the server's log has the details")))
 

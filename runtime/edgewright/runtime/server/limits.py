@@ -20,7 +20,7 @@ class Limits:
     chunk_overhead_bytes: int = 512 * 1024
     """Bytes of a chunked body that are not data: sizes, extensions, trailers."""
     json_bytes: int = 16 * 1024 * 1024
-    """JSON part of an inference request. A number in JSON costs up to 16 times its text in memory; larger goes in binary."""
+    """JSON part of an inference request. A number costs up to 16 times its text in memory."""
     tensors: int = 256
     """Inputs, and requested outputs, of one request."""
     rank: int = 16
@@ -32,7 +32,7 @@ class Limits:
     receive_s: float = 60.0
     """A request that has not arrived completely after this time is refused."""
     linger_s: float = 2.0
-    """How long the rest of a refused request is read and thrown away, so that the client sees the answer before a reset."""
+    """How long the rest of a refused request is thrown away, so that the client sees the answer before a reset."""
     drain_idle_s: float = 0.5
     """While draining, a connection that was busy a moment ago gets this long to send one more request."""
 

@@ -1,8 +1,8 @@
 """Takes connections from a listening socket that belongs to the agent.
 
-The socket is inherited: what the kernel has queued on it survives this process and waits for the next one. Connections are
-taken only while there is room, so that a crowd waits in that queue instead of in our memory. Each listener has room of
-its own: clients on TCP cannot shut out the agent on the Unix socket.
+The socket is inherited: what the kernel has queued on it survives this process and waits for the next one. Connections
+are taken only while there is room, so that a crowd waits in that queue instead of in our memory. Each listener has room
+of its own: clients on TCP cannot shut out the agent on the Unix socket.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 def release_memory() -> None:
     """Collect garbage and hand freed memory back to the system.
 
-    Without the trim glibc keeps what a swapped-out model used: 505 MB instead of 157 MB after five swaps of a 100 MB model.
+    Without the trim glibc keeps what a swapped-out model used: 505 MB instead of 157 MB after five swaps of 100 MB.
     """
     gc.collect()
     try:

@@ -27,7 +27,7 @@ class HttpError(Exception):
 
 @dataclass(slots=True)
 class Request:
-    """One complete request. Header names are lower case; `body` is placed so that the first binary tensor is aligned."""
+    """A complete request. Header names are lower case; `body` is placed so that its first binary tensor is aligned."""
 
     method: bytes
     target: bytes

@@ -1,4 +1,4 @@
-"""The Prometheus text of GET /metrics, rendered when it is asked for. Names follow prometheus.io: base units, `_total`."""
+"""The Prometheus text of GET /metrics, rendered when asked for. Names follow prometheus.io: base units, `_total`."""
 
 from __future__ import annotations
 

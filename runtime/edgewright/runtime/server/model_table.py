@@ -1,8 +1,8 @@
 """The models in service, and the way one replaces another without a gap.
 
-A new version is loaded beside the old one, in a thread; it warms up and passes its golden test there; then one assignment
-on the event loop switches the name. What the old one still runs is answered by it, then it is closed and its memory goes
-back to the system.
+A new version is loaded beside the old one, in a thread; it warms up and passes its golden test there; then one
+assignment on the event loop switches the name. What the old one still runs is answered by it, then it is closed and its
+memory goes back to the system.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class ModelTable:
             if (manifest.model, manifest.version) != (wanted.model, wanted.version):
                 loaded.instance.close()
                 raise ModelRefused(
-                    f"{wanted.directory} holds {manifest.model} {manifest.version}, expected {wanted.model} {wanted.version}"
+                    f"{wanted.directory} holds {manifest.model} {manifest.version}, "
+                    f"expected {wanted.model} {wanted.version}"
                 )
             model = ServedModel(loaded, bundle=wanted.bundle, store=self._store, limits=self._limits)
         except BaseException:

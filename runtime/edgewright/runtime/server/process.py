@@ -120,13 +120,11 @@ class ServerProcess:
         while True:
             change = await self._changes.get()
             try:
-                detail = (
-                    await self._table.load(change) if isinstance(change, Load) else self._table.unload(change.model)
-                )
+                detail = await self._change(change)
             except Fault as fault:
                 _log.error("%s", fault)
                 self._send(Failed(id=change.id, reason=str(fault)))
-            except Exception as error:  # an engine may raise anything while it loads; what ran before goes on
+            except Exception as error:
                 _log.exception("loading failed")
                 self._send(Failed(id=change.id, reason=f"{type(error).__name__}: {error}"))
             else:

@@ -39,7 +39,7 @@ class CounterStore:
     uses: Counter[tuple[str, str, str, int]] = field(default_factory=Counter)
 
     def create(self, counted: Counted, start_s: int) -> CounterFile:
-        """Make the file of a window. No two files of one run have the same identity: one would replace the other's sums.
+        """Make the file of a window. No two files of one run share an identity: one would replace the other's sums.
 
         Raises:
             CounterFileError: the directory cannot be written, or is full.
@@ -64,7 +64,7 @@ class CounterStore:
         return file
 
     def _forget_old_uses(self, start_s: int) -> None:
-        # A clock that is set back by more than this many windows at one time may repeat a key: bounded memory is worth more.
+        # After this many windows a clock that is set back may repeat a key: bounded memory is worth more.
         while len(self.uses) > 4096:
             oldest = min(self.uses, key=lambda key: key[3])
             if oldest[3] >= start_s:

@@ -114,7 +114,7 @@ class ServedModel:
     def _execute(self, inputs: Tensors) -> Execution:
         try:
             outputs = self._instance.run(inputs)
-        except Exception as error:  # an engine may raise anything; it is this request that failed
+        except Exception as error:
             return Execution(None, error, None)
         return Execution(outputs, None, self._observe(inputs, outputs))
 
@@ -124,10 +124,8 @@ class ServedModel:
             observer = self._observers.one = Observer(self._reference)
         cells = np.zeros(observer.cells, np.uint64)
         try:
-            observer.observe(
-                _first(inputs, self.signature.inputs), _first(outputs, self.signature.outputs), cells
-            )
-        except Exception:  # drift is a by-product: it is reported as a metric and must never fail a request
+            observer.observe(_first(inputs, self.signature.inputs), _first(outputs, self.signature.outputs), cells)
+        except Exception:
             return None
         return cells
 
@@ -159,7 +157,7 @@ class ServedModel:
             return error_response(HttpError(500, "the model failed to run; the server's log has the details"))
         try:
             return write_response(inference, execution.outputs, self.signature)
-        except Exception:  # outputs come from an engine: what cannot be written is the failure of this request only
+        except Exception:
             _log.exception("%s %s gave outputs that cannot be written", self.name, self.version)
             return error_response(
                 HttpError(500, "the model's outputs cannot be written; the server's log has the details")

@@ -1,4 +1,4 @@
-"""What a served model has done: plain integers, changed on the event loop, read by the stats endpoint and by /metrics."""
+"""What a served model has done: plain integers, changed on the event loop, read by /stats and by /metrics."""
 
 from __future__ import annotations
 

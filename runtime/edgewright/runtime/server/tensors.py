@@ -167,7 +167,7 @@ def to_binary(array: NDArray[Any], datatype: str) -> Payload:
 
 
 def to_json(array: NDArray[Any], datatype: str) -> list[Any]:
-    """Return a tensor as a flat list. NaN and the infinities become null when it is written: JSON has no such numbers."""
+    """Return a tensor as a flat list. NaN and the infinities are written as null: JSON has no such numbers."""
     if datatype == "BYTES":
         return [_as_bytes(element).decode(errors="replace") for element in array.ravel()]
     numbers: list[Any] = array.ravel().tolist()

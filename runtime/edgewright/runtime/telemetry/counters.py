@@ -1,23 +1,26 @@
 """What the server counts, in shared memory that outlives it.
 
-One file for each (run of the server, model bundle, time window), mapped `MAP_SHARED`: a store into the map is in the page
-cache at once, so the counts survive `kill -9` of the server (a power cut may lose them; they live in a tmpfs on most
-boards). The server creates, updates and closes the files and never deletes one. The agent reads them, and deletes those
-that are closed or whose writer is dead.
+One file for each (run of the server, model bundle, time window), mapped `MAP_SHARED`: a store into the map is in the
+page cache at once, so the counts survive `kill -9` of the server (a power cut may lose them; they live in a tmpfs on
+most boards). The server creates, updates and closes the files and never deletes one. The agent reads them, and deletes
+those that are closed or whose writer is dead.
 
-The reader and the writer share no lock. A *sequence word* goes odd before an update and even after it; a reader that sees
-an odd word, or another word after than before, tries again. Python gives no memory barriers, so on a weakly ordered CPU
-the reader also demands that the latency bins add up to the number of requests. Even so a torn read would do no lasting
-harm: records are cumulative, and the last reading of a file is made when nobody writes it any more.
+The reader and the writer share no lock. The writer adds one to the *begun* word at the end of the file, changes the cells,
+and adds one to the *finished* word at its head. The reader copies the file front to back: when both words are the same,
+no update was finished after the head was copied nor begun before the end was, so the cells between belong together; else
+it tries again. Python gives no memory barriers, so on a weakly ordered CPU the reader also demands that the latency bins
+add up to the number of requests. Even so a torn read would do no lasting harm: records are cumulative, and the last
+reading of a file is made when nobody writes it any more.
 
     offset  size
          0     8  magic `EWCOUNT1`
-         8     8  sequence word: twice the number of updates, odd while one is under way
+         8     8  finished: number of updates that are complete
         16     8  1 when the writer has closed the file
         24     8  length of the identity
         32     8  number of cells
         40     n  identity, JSON, padded with zeros to a multiple of 8
-      40+n        cells, u64 in native order: requests, failures, rows, latency sum, latency bins, histogram bins
+      40+n   8*m  cells, u64 in native order: requests, failures, rows, latency sum, latency bins, histogram bins
+               8  begun: number of updates that were begun
 
 Nothing here imports numpy: the agent stays small. The server wraps `CounterFile.histogram_cells` with numpy.
 """
@@ -28,7 +31,6 @@ import contextlib
 import mmap
 import os
 import struct
-import sys
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -46,7 +48,7 @@ MAGIC = b"EWCOUNT1"
 MAX_FILE_BYTES = 16 * 1024 * 1024
 
 _HEADER_BYTES = 40
-_SEQUENCE, _CLOSED, _IDENTITY_LENGTH, _CELL_COUNT = 1, 2, 3, 4
+_FINISHED, _CLOSED, _IDENTITY_LENGTH, _CELL_COUNT = 1, 2, 3, 4
 _REQUESTS, _FAILURES, _ROWS, _LATENCY_SUM, _LATENCY = 0, 1, 2, 3, 4
 _FIXED_CELLS = _LATENCY + len(LATENCY_EDGES_US) + 1
 
@@ -69,7 +71,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     window_s: int
     boot: str
     incarnation: str
-    """Of the server, with `.2`, `.3` … where one run counts the same bundle and window again (reload, clock set back)."""
+    """Of the server; with `.2`, `.3` … where one run counts a bundle and window again (reload, clock set back)."""
     histogram_sizes: tuple[int, ...] = ()
 
 
@@ -110,7 +112,7 @@ class CounterFile:
         head = MAGIC + struct.pack("=4Q", 0, 0, len(encoded), cell_count) + padded
         draft = path.with_suffix(".draft")
         try:
-            mapped = _map_new_file(draft, head, len(head) + 8 * cell_count)
+            mapped = _map_new_file(draft, head, len(head) + 8 * (cell_count + 1))
             draft.rename(path)
         except OSError as error:
             draft.unlink(missing_ok=True)
@@ -129,11 +131,12 @@ class CounterFile:
     @contextlib.contextmanager
     def update(self) -> Iterator[None]:
         """Mark the file as changing; keep the body short, readers wait for its end."""
-        self._words[_SEQUENCE] += 1
+        words = self._words
+        words[-1] += 1
         try:
             yield
         finally:
-            self._words[_SEQUENCE] += 1
+            words[_FINISHED] += 1
 
     def close(self) -> None:
         """Say that this file cannot change any more, and let go of it. Drop numpy views of the cells first."""
@@ -148,20 +151,17 @@ class CounterFile:
 def read_counters(path: Path, *, writer_alive: bool) -> WindowRecord:
     """Return the counts in a file as a record.
 
-    A dead writer may have died in the middle of an update. That request was not answered, so it may be counted or not; the
-    record is made consistent and is closed.
+    A dead writer may have died in the middle of an update. That request was not answered, so it may be counted or not;
+    the record is made consistent and is closed.
 
     Raises:
         CounterFileError: not a counter file, or a living writer kept it changing for too long (try again later).
     """
     for _ in range(_READ_TRIES if writer_alive else 1):
-        content, sequence_after = _snapshot(path)
-        identity, words, cells = _parse(path, content)
-        sequence = words[_SEQUENCE]
-        record = _record(identity, sequence, words[_CLOSED] == 1, cells)
+        record, begun = _parse(path, _snapshot(path))
         if not writer_alive:
-            return _closed_for_a_dead_writer(record, sequence)
-        if sequence % 2 == 0 and sequence == sequence_after and record.requests == sum(record.latency):
+            return _closed_for_a_dead_writer(record, begun)
+        if record.seq == begun and record.requests == sum(record.latency):
             return record
         time.sleep(_READ_PAUSE_S)
     raise CounterFileError(f"{path} is being changed all the time; read it again later")
@@ -175,26 +175,24 @@ def _map_new_file(path: Path, head: bytes, size: int) -> mmap.mmap:
         return mmap.mmap(file.fileno(), size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ | mmap.PROT_WRITE)
 
 
-def _snapshot(path: Path) -> tuple[bytes, int]:
-    """Return the content, and the sequence word as it is right after the content was copied."""
+def _snapshot(path: Path) -> bytes:
     try:
         with path.open("rb", buffering=0) as file:
-            size = min(os.fstat(file.fileno()).st_size, MAX_FILE_BYTES + 1)
-            content = os.pread(file.fileno(), size, 0)
-            after = os.pread(file.fileno(), 8, 8 * _SEQUENCE)
+            # One call: what lies between the two words is copied in the shortest time.
+            return os.pread(file.fileno(), min(os.fstat(file.fileno()).st_size, MAX_FILE_BYTES + 1), 0)
     except OSError as error:
         raise CounterFileError(f"cannot read the counter file {path}: {error.strerror or error}") from error
-    return content, int.from_bytes(after, sys.byteorder)
 
 
-def _parse(path: Path, content: bytes) -> tuple[Identity, tuple[int, ...], tuple[int, ...]]:
+def _parse(path: Path, content: bytes) -> tuple[WindowRecord, int]:
+    """Return the record, and the number of updates that were begun."""
     if len(content) < _HEADER_BYTES or content[:8] != MAGIC or len(content) > MAX_FILE_BYTES:
         raise CounterFileError(f"{path} is not a counter file: {len(content)} bytes that begin with {content[:8]!r}")
     words = struct.unpack_from("=5Q", content)
     start = _HEADER_BYTES + words[_IDENTITY_LENGTH] + -words[_IDENTITY_LENGTH] % 8
     count = words[_CELL_COUNT]
-    if start + 8 * count != len(content):
-        raise CounterFileError(f"{path}: expected {start + 8 * count} bytes by its header, got {len(content)}")
+    if start + 8 * (count + 1) != len(content):
+        raise CounterFileError(f"{path}: expected {start + 8 * (count + 1)} bytes by its header, got {len(content)}")
     try:
         identity = msgspec.json.decode(content[_HEADER_BYTES:][: words[_IDENTITY_LENGTH]], type=Identity)
     except msgspec.DecodeError as error:
@@ -202,10 +200,11 @@ def _parse(path: Path, content: bytes) -> tuple[Identity, tuple[int, ...], tuple
     sizes = identity.histogram_sizes
     if any(size < 0 for size in sizes) or count != _FIXED_CELLS + sum(sizes):
         raise CounterFileError(f"{path}: {count} cells do not fit the histogram sizes of its identity")
-    return identity, words, struct.unpack_from(f"={count}Q", content, start)
+    cells = struct.unpack_from(f"={count + 1}Q", content, start)
+    return _record(identity, words[_FINISHED], words[_CLOSED] == 1, cells), cells[-1]
 
 
-def _record(identity: Identity, sequence: int, closed: bool, cells: Sequence[int]) -> WindowRecord:
+def _record(identity: Identity, finished: int, closed: bool, cells: Sequence[int]) -> WindowRecord:
     bounds = list(accumulate(identity.histogram_sizes, initial=_FIXED_CELLS))
     return WindowRecord(
         model=identity.model,
@@ -216,7 +215,7 @@ def _record(identity: Identity, sequence: int, closed: bool, cells: Sequence[int
         window_s=identity.window_s,
         boot=identity.boot,
         incarnation=identity.incarnation,
-        seq=(sequence + 1) // 2,
+        seq=finished,
         closed=closed,
         requests=cells[_REQUESTS],
         failures=cells[_FAILURES],
@@ -227,8 +226,8 @@ def _record(identity: Identity, sequence: int, closed: bool, cells: Sequence[int
     )
 
 
-def _closed_for_a_dead_writer(record: WindowRecord, sequence: int) -> WindowRecord:
-    if record.closed and sequence % 2 == 0:
+def _closed_for_a_dead_writer(record: WindowRecord, begun: int) -> WindowRecord:
+    if record.closed and record.seq == begun:
         return record
     # One more than any living reader can have reported: this closed record is the later one.
-    return msgspec.structs.replace(record, closed=True, requests=sum(record.latency), seq=record.seq + 1)
+    return msgspec.structs.replace(record, closed=True, requests=sum(record.latency), seq=begun + 1)
