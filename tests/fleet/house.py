@@ -53,10 +53,10 @@ class House:
         self._runs += 1
         self.database = Database(self.directory)
         self.fleet = Fleet(self.database, Artifacts(self.directory / "artifacts"), now=self.clock)
-        postbox = Postbox(tenant=self.fleet.tenant, incarnation=f"fleet-{self._runs}")
-        self.recorder = Recorder(self.database, tenant=self.fleet.tenant, postbox=postbox)
+        self.postbox = Postbox(self.network, tenant=self.fleet.tenant, incarnation=f"fleet-{self._runs}")
+        self.recorder = Recorder(self.database, tenant=self.fleet.tenant)
         self.reconciler = Reconciler(
-            self.database, self.network, postbox, telemetry_revision=lambda: self.recorder.counts["records"]
+            self.database, self.postbox, telemetry_revision=lambda: self.recorder.counts["records"]
         )
 
     def restart(self) -> None:
@@ -98,7 +98,7 @@ class House:
     def step(self, *, seconds: float = 5.0, connecting: bool = False) -> None:
         """Devices send and are answered, then the reconciler runs once."""
         self.clock.now_s += seconds
-        self.network.step(self.recorder, now_s=self.clock.now_s, connecting=connecting)
+        self.network.step(self.recorder, self.postbox, now_s=self.clock.now_s, connecting=connecting)
         self.reconciler.step(self.clock.now_s)
         self.network.deliver(now_s=self.clock.now_s)
 

@@ -74,12 +74,14 @@ class Sender:
         )
 
     def give(self, *arrivals: Arrival) -> list[wire.Envelope]:
-        """Record a batch and return the opened answers."""
+        """Record a batch and return the answers, sent and opened."""
         identity = self.device.identity
-        letters = self.house.recorder.record(arrivals, now_s=self.house.clock.now_s)
+        for letter in self.house.recorder.record(arrivals, now_s=self.house.clock.now_s):
+            self.house.postbox.send(letter)
+        sent, self.house.network.published = self.house.network.published, []
         return [
-            wire.unseal(letter.payload, secret=identity.secret, tenant=identity.tenant, direction="down")
-            for letter in letters
+            wire.unseal(payload, secret=identity.secret, tenant=identity.tenant, direction="down")
+            for _, payload in sent
         ]
 
     def acked(self, *arrivals: Arrival) -> int:

@@ -126,7 +126,7 @@ def test_killed_at_every_step_it_goes_on(house: House, tmp_path: Path) -> None:
         if fleet.state(rollout.id) == "completed":
             break
         house.clock.now_s += 5
-        house.network.step(house.recorder, now_s=house.clock.now_s)
+        house.network.step(house.recorder, house.postbox, now_s=house.clock.now_s)
         house.reconciler.step(house.clock.now_s)
         house.restart()  # what the reconciler just published is gone, as are its caches
         house.step(seconds=0, connecting=True)

@@ -18,7 +18,8 @@ from .core import rollout as core
 from .core.evidence import TargetEvidence, gather
 from .core.gates import GateStatus
 from .core.rows import Assignment, Device, Rollout
-from .ingest.downlink import Downlink, Postbox
+from .ingest.downlink import Postbox
+from .ingest.downlink import desired as desired_letter
 from .references import references_of
 from .store import desired, enrolment, rollouts, telemetry
 from .store.database import Database
@@ -38,14 +39,12 @@ class Reconciler:
     def __init__(
         self,
         database: Database,
-        downlink: Downlink,
         postbox: Postbox,
         *,
         telemetry_revision: Callable[[], int],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
-        self._downlink = downlink
         self._postbox = postbox
         self._telemetry_revision = telemetry_revision
         self._clock = clock
@@ -102,7 +101,8 @@ class Reconciler:
     def _gather(
         self, rollout: Rollout, devices: list[Device], assignments: list[Assignment]
     ) -> tuple[TargetEvidence, ...]:
-        key = (self._telemetry_revision(), rollout.revision, len(devices))
+        running = hash(tuple((device.id, device.bundle) for device in devices))
+        key = (self._telemetry_revision(), rollout.revision, running)
         known = self._evidence.get(rollout.id)
         if known is not None and known[0] == key:
             return known[1]
@@ -134,6 +134,5 @@ class Reconciler:
                 and (secret := enrolment.secret_of(connection, device))
             ]
         for order, secret in orders:
-            letter = self._postbox.desired(order, secret, now_s=now_s)
-            self._downlink.publish(letter.topic, letter.payload)
+            self._postbox.send(desired_letter(order, secret, now_s=now_s))
             self._sent[order.device] = (order.epoch, now_s)

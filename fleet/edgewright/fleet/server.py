@@ -80,11 +80,11 @@ def _serve(
 ) -> None:
     fleet = Fleet(database, Artifacts(options.data / "artifacts"), now=time.time)
     admin_token = credentials.admin_token(options.data)
-    postbox = Postbox(tenant=fleet.tenant, incarnation=secrets.token_hex(8))
-    recorder = Recorder(database, tenant=fleet.tenant, postbox=postbox)
+    recorder = Recorder(database, tenant=fleet.tenant)
     link = MqttLink(host=options.mqtt.host, port=options.mqtt.port, tenant=fleet.tenant)
-    worker = IngestWorker(recorder, link)
-    reconciler = Reconciler(database, link, postbox, telemetry_revision=lambda: recorder.counts["records"])
+    postbox = Postbox(link, tenant=fleet.tenant, incarnation=secrets.token_hex(8))
+    worker = IngestWorker(recorder, postbox)
+    reconciler = Reconciler(database, postbox, telemetry_revision=lambda: recorder.counts["records"])
     app = build_app(
         fleet,
         admin_token=admin_token,

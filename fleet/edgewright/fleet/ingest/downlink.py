@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import threading
 from typing import Protocol
 
 import msgspec
@@ -23,51 +23,62 @@ class Downlink(Protocol):
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True):
-    """One sealed message and where it goes."""
+    """One message to a device, not sealed yet."""
 
-    topic: str
-    payload: bytes
+    device: str
+    secret: bytes
+    kind: str
+    body: msgspec.Struct
+    epoch: int = 0
+    expires_s: float | None = None
+
+
+def ack(device: str, secret: bytes, *, spool: str, seq: int) -> Letter:
+    """Say that every record of a spool up to `seq` is stored."""
+    return Letter(device=device, secret=secret, kind="ack", body=wire.Ack(spool=spool, seq=seq))
+
+
+def desired(order: Order, secret: bytes, *, now_s: float) -> Letter:
+    """Say what a device shall run."""
+    return Letter(
+        device=order.device,
+        secret=secret,
+        kind="desired",
+        body=order.desired,
+        epoch=order.epoch,
+        expires_s=now_s + DESIRED_LIFETIME_S,
+    )
 
 
 class Postbox:
-    """Seals messages to devices under this run of the server. Safe to use from several threads."""
+    """Seals letters under this run of the server and sends them in the order of their numbers.
 
-    def __init__(self, *, tenant: str, incarnation: str) -> None:
+    Several threads send. A device ignores a message whose number is not higher than the last one's, so numbering and
+    handing over are one step.
+    """
+
+    def __init__(self, downlink: Downlink, *, tenant: str, incarnation: str) -> None:
+        self._downlink = downlink
         self._tenant = tenant
         self._incarnation = incarnation
-        self._seq = itertools.count(1)  # next() on it is atomic
+        self._seq = 0
+        self._lock = threading.Lock()
 
-    def ack(self, device: str, secret: bytes, *, spool: str, seq: int) -> Letter:
-        """Say that every record of a spool up to `seq` is stored."""
-        return self._seal(device, secret, "ack", wire.Ack(spool=spool, seq=seq))
-
-    def desired(self, order: Order, secret: bytes, *, now_s: float) -> Letter:
-        """Say what a device shall run."""
-        return self._seal(
-            order.device, secret, "desired", order.desired, epoch=order.epoch, expires_s=now_s + DESIRED_LIFETIME_S
-        )
-
-    def _seal(
-        self,
-        device: str,
-        secret: bytes,
-        kind: str,
-        body: msgspec.Struct,
-        *,
-        epoch: int = 0,
-        expires_s: float | None = None,
-    ) -> Letter:
-        envelope = wire.Envelope(
-            v=wire.PROTOCOL_VERSION,
-            kind=kind,
-            device=device,
-            incarnation=self._incarnation,
-            seq=next(self._seq),
-            epoch=epoch,
-            expires_s=expires_s,
-            body=msgspec.to_builtins(body),
-        )
-        return Letter(
-            topic=wire.topic(self._tenant, device, "down", kind),
-            payload=wire.seal(envelope, secret=secret, tenant=self._tenant, direction="down"),
-        )
+    def send(self, letter: Letter) -> None:
+        """Send one letter."""
+        with self._lock:
+            self._seq += 1
+            envelope = wire.Envelope(
+                v=wire.PROTOCOL_VERSION,
+                kind=letter.kind,
+                device=letter.device,
+                incarnation=self._incarnation,
+                seq=self._seq,
+                epoch=letter.epoch,
+                expires_s=letter.expires_s,
+                body=msgspec.to_builtins(letter.body),
+            )
+            self._downlink.publish(
+                wire.topic(self._tenant, letter.device, "down", letter.kind),
+                wire.seal(envelope, secret=letter.secret, tenant=self._tenant, direction="down"),
+            )

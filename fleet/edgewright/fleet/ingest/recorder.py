@@ -14,7 +14,9 @@ from edgewright.runtime.telemetry.records import GapRecord, UpdateRecord, Window
 
 from ..store import desired, enrolment, telemetry
 from ..store.database import Database
-from .downlink import Letter, Postbox
+from .downlink import Letter
+from .downlink import ack as ack_letter
+from .downlink import desired as desired_letter
 from .intake import Message, RecordRun, Refused, read_message
 from .mark import Mark, advance
 
@@ -37,10 +39,9 @@ class Recorder:
     Idempotent: the same message again stores nothing new and is answered again, because the first answer may be lost.
     """
 
-    def __init__(self, database: Database, *, tenant: str, postbox: Postbox) -> None:
+    def __init__(self, database: Database, *, tenant: str) -> None:
         self._database = database
         self._tenant = tenant
-        self._postbox = postbox
         self._secrets: dict[str, bytes] = {}
         self._last_seq: dict[str, tuple[str, int]] = {}
         self.counts: Counter[str] = Counter()
@@ -67,10 +68,10 @@ class Recorder:
         self, marks: dict[tuple[str, str], Mark], orders: Sequence[desired.Order], *, now_s: float
     ) -> list[Letter]:
         acks = [
-            self._postbox.ack(device, self._secrets[device], spool=spool, seq=mark.upto)
+            ack_letter(device, self._secrets[device], spool=spool, seq=mark.upto)
             for (device, spool), mark in marks.items()
         ]
-        return acks + [self._postbox.desired(order, self._secrets[order.device], now_s=now_s) for order in orders]
+        return acks + [desired_letter(order, self._secrets[order.device], now_s=now_s) for order in orders]
 
     def _read(self, connection: Connection, arrival: Arrival, *, now_s: float) -> Message | None:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from .downlink import Downlink
+from .downlink import Postbox
 from .recorder import Arrival, Recorder
 
 log = logging.getLogger(__name__)
@@ -27,9 +27,9 @@ class IngestWorker:
     When the queue stays full, messages are dropped and counted: devices keep what was not acknowledged and resend it.
     """
 
-    def __init__(self, recorder: Recorder, downlink: Downlink, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, recorder: Recorder, postbox: Postbox, *, clock: Callable[[], float] = time.time) -> None:
         self.recorder = recorder
-        self._downlink = downlink
+        self._postbox = postbox
         self._clock = clock
         self._queue: queue.Queue[Arrival | None] = queue.Queue(QUEUE_LENGTH)
         self._thread = threading.Thread(target=self._run, name="ingest-writer", daemon=True)
@@ -80,4 +80,4 @@ class IngestWorker:
             time.sleep(RETRY_S)
             return
         for letter in letters:
-            self._downlink.publish(letter.topic, letter.payload)
+            self._postbox.send(letter)

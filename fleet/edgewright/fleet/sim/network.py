@@ -8,6 +8,7 @@ import msgspec
 
 from edgewright.runtime.telemetry import wire
 
+from ..ingest.downlink import Postbox
 from ..ingest.recorder import Arrival, Recorder
 from .device import Message, VirtualDevice
 
@@ -40,7 +41,7 @@ class MemoryNetwork:
         """Take a message from the fleet; it is delivered by `deliver`."""
         self.published.append((topic, payload))
 
-    def step(self, recorder: Recorder, *, now_s: float, connecting: bool = False) -> None:
+    def step(self, recorder: Recorder, postbox: Postbox, *, now_s: float, connecting: bool = False) -> None:
         """Let every device send, the fleet store and answer, and the answers arrive."""
         sent = [
             message
@@ -49,7 +50,7 @@ class MemoryNetwork:
         ]
         arrivals = [Arrival(topic, payload) for topic, payload in self._through(sent)]
         for letter in recorder.record(arrivals, now_s=now_s):
-            self.publish(letter.topic, letter.payload)
+            postbox.send(letter)
         self.deliver(now_s=now_s)
 
     def deliver(self, *, now_s: float) -> None:
