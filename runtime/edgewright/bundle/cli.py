@@ -60,14 +60,17 @@ def verify(path: Path, digest: str | None, as_json: bool) -> None:
     """
     from .archive import verify as verify_bundle
     from .archive import verify_archive
-    from .show import print_verified
+    from .show import busy, print_verified
 
-    if not path.is_dir():
-        print_verified(*verify_archive(path, expected_digest=digest), path, as_json)
-    elif digest is None:
-        print_verified(verify_bundle(path), None, path, as_json)
-    else:
+    if path.is_dir() and digest is not None:
         raise click.UsageError("--digest is for an archive; a directory has no digest.")
+    archive_digest = None
+    with busy(f"Verifying {path}"):
+        if path.is_dir():
+            manifest = verify_bundle(path)
+        else:
+            manifest, archive_digest = verify_archive(path, expected_digest=digest)
+    print_verified(manifest, archive_digest, path, as_json)
 
 
 @bundle.command(
@@ -83,6 +86,8 @@ Examples:
 def unpack(archive: Path, destination: Path, as_json: bool) -> None:
     """Verify a bundle and write its files to DESTINATION, which must not exist. It appears whole or not at all."""
     from .archive import unpack as unpack_archive
-    from .show import print_unpacked
+    from .show import busy, print_unpacked
 
-    print_unpacked(unpack_archive(archive, destination), destination, as_json)
+    with busy(f"Unpacking {archive}"):
+        manifest = unpack_archive(archive, destination)
+    print_unpacked(manifest, destination, as_json)

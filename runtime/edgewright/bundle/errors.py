@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from edgewright.targets.faults import EnvironmentFault, UserFault
 
-
 MAX_MESSAGE_CHARACTERS = 800
 
 

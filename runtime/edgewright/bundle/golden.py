@@ -163,7 +163,8 @@ def _difference(got: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64
     if got.dtype.kind in "iu":  # float64 would hide differences of large integers, and signed ones would overflow
         unsigned = np.dtype(f"u{got.dtype.itemsize}")
         larger, smaller = np.maximum(got, expected).astype(unsigned), np.minimum(got, expected).astype(unsigned)
-        return np.subtract(larger, smaller).astype(np.float64)
+        exact: NDArray[Any] = np.subtract(larger, smaller)
+        return exact.astype(np.float64)
     wide_got, wide_expected = got.astype(np.float64), expected.astype(np.float64)
     same = (wide_got == wide_expected) | (np.isnan(wide_got) & np.isnan(wide_expected))
     with np.errstate(invalid="ignore", over="ignore"):

@@ -8,9 +8,15 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.status import Status
 from rich.table import Table
 
 from .manifest import Accuracy, Latency, Manifest, TensorSpec
+
+
+def busy(doing: str) -> Status:
+    """A spinner on a terminal, for bundles of gigabytes; nothing elsewhere."""
+    return Console(stderr=True).status(escape(doing))
 
 
 def print_manifest(manifest: Manifest) -> None:
