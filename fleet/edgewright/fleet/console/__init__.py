@@ -1,0 +1,1 @@
+"""The console: one server-rendered page that shows the whole fleet, live. No Node, no script from anywhere else."""
