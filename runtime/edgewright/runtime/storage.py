@@ -13,7 +13,6 @@ from typing import BinaryIO, Protocol
 
 from edgewright.bundle.filesystem import Filesystem
 
-
 CHUNK_BYTES = 256 * 1024
 
 

@@ -34,8 +34,6 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     report_interval_s: Seconds = 60.0
     """How often changed counts go into the spool. A power cut loses at most so much of them."""
     heartbeat_s: Seconds = 30.0
-    group_commit_s: Seconds = 2.0
-    """How long a report may wait for others before it is flushed and sent."""
     probation_s: Seconds = 60.0
     """How long a bundle that was installed by hand must serve before it is confirmed; the fleet names its own."""
     trial_timeout_s: Seconds = 120.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
@@ -36,6 +37,12 @@ class ThreadJobs:
         thread = threading.Thread(target=work, name=f"job-{key}", daemon=True)
         self._last[key] = thread
         thread.start()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for what was cancelled to end."""
+        until_s = time.monotonic() + timeout_s
+        for thread in tuple(self._last.values()):
+            thread.join(max(0.0, until_s - time.monotonic()))
 
 
 class InlineJobs:

@@ -14,12 +14,14 @@ from typing import Any, Protocol
 
 import msgspec
 
+from edgewright.targets.faults import UserFault
+
 from ..telemetry import wire
 from ..telemetry.spool import Spool
 from .credentials import Credentials
 from .link_memory import LinkMemory
 from .loop import Scheduler, Timer
-from .model_state import Order
+from .model_state import Order, check_model_name
 from .pause import jittered_s
 
 _log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ _MESSAGE_BYTES = 64 * 1024
 _MESSAGE_RECORDS = 500
 _ACK_PATIENCE_S = 20.0
 _ASK_AGAIN_S = 600.0
+_MAX_PROBATION_S = 30 * 24 * 3600.0
 
 
 class Transport(Protocol):
@@ -80,7 +83,7 @@ class Link:
         self._outstanding: list[int] = []
         """Last sequence number of each message that waits for its acknowledgement."""
         self._hellos = 0
-        self._seen: dict[str, int] = {}
+        self._seen: dict[tuple[str, str], int] = {}
         self.connected = False
         self.last_problem = "not connected yet"
 
@@ -177,11 +180,13 @@ class Link:
     def _stale(self, envelope: wire.Envelope) -> bool:
         if envelope.device != self._around.credentials.device:
             raise wire.WireError(f"it is for device {envelope.device!r}")
-        if envelope.seq <= self._seen.get(envelope.incarnation, 0):
+        # By kind: a later acknowledgement must not make a desired state look old.
+        sender = (envelope.incarnation, envelope.kind)
+        if envelope.seq <= self._seen.get(sender, 0):
             return True
         if len(self._seen) > 64:
             self._seen.clear()
-        self._seen[envelope.incarnation] = envelope.seq
+        self._seen[sender] = envelope.seq
         now_s = self._around.wall_clock()
         return envelope.expires_s is not None and now_s >= CLOCK_FLOOR_S and now_s > envelope.expires_s
 
@@ -208,7 +213,13 @@ class Link:
         if not self._around.memory.raise_epoch(envelope.epoch):
             return
         for model in desired.models:
-            self._around.order(_order(model))
+            try:
+                order = _order(model)
+            except UserFault as fault:
+                # One senseless assignment must not keep the others from being carried out.
+                _log.warning("an assignment is ignored: %s", fault)
+                continue
+            self._around.order(order)
 
     def _later(self, name: str, delay_s: float, call: Callable[[], None]) -> None:
         old = self._timers.pop(name, None)
@@ -223,9 +234,13 @@ class Link:
 
 
 def _order(model: wire.DesiredModel) -> Order:
+    if not model.path.startswith("/"):
+        raise UserFault(f"{model.model}: path {model.path[:100]!r} is not a path on the fleet's server")
+    if not 0 <= model.probation_s <= _MAX_PROBATION_S:
+        raise UserFault(f"{model.model}: probation_s is {model.probation_s}, expected 0 to {_MAX_PROBATION_S:g}")
     return Order(
         command=model.command,
-        model=model.model,
+        model=check_model_name(model.model),
         version=model.version,
         bundle=model.bundle,
         security_epoch=model.security_epoch,

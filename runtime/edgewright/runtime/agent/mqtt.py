@@ -1,4 +1,4 @@
-"""MQTT 3.1.1 through paho, with a clean session and a jittered pause between tries. Imported only by an enrolled device."""
+"""MQTT 3.1.1 through paho: clean session, jittered pause between tries. Only an enrolled device imports this."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 
 _KEEPALIVE_S = 30
 _MAX_QUEUED = 64
+_CONNECT_TIMEOUT_S = 3.0
+"""Stopping the daemon waits for a connection attempt that is under way."""
 
 
 class MqttTransport:
@@ -32,6 +34,7 @@ class MqttTransport:
             CallbackAPIVersion.VERSION2, client_id=credentials.device, clean_session=True, protocol=paho.MQTTv311
         )
         self._client.max_queued_messages_set(_MAX_QUEUED)
+        self._client.connect_timeout = _CONNECT_TIMEOUT_S
 
     def start(
         self, on_up: Callable[[], None], on_down: Callable[[str], None], on_message: Callable[[str, bytes], None]

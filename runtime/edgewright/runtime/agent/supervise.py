@@ -34,6 +34,11 @@ class Watch:
     ping_deadline_s: float
     clock: Callable[[], float]
     on_ready: Callable[[], None]
+    """The server accepts requests: time to load the models."""
+    on_serving: Callable[[], None]
+    """What was asked to be loaded is loaded, or has failed."""
+    on_alive: Callable[[], None]
+    """The server answered a ping."""
     on_crash: Callable[[str], None]
     on_crash_loop: Callable[[str], None]
 
@@ -58,7 +63,8 @@ class Supervisor:
         self._timers: list[Timer] = []
         self._killed_because = ""
         self._stopped: Callable[[], None] | None = None
-        self._loads = 0
+        self._loading: set[int] = set()
+        self._announced = False
         self.incarnation: str | None = None
         """Of the server that accepts requests; None where there is none."""
         self.crashes = CrashHistory()
@@ -83,6 +89,7 @@ class Supervisor:
         if self.incarnation is None:
             return
         number = next(self._ids)
+        self._loading.add(number)
         self._ask(
             Load(id=number, model=model, version=slot.version, bundle=slot.bundle, directory=str(directory)),
             _LOAD_DEADLINE_S,
@@ -107,6 +114,11 @@ class Supervisor:
         self._later(_DRAIN_PATIENCE_S, lambda: run.signal(signal.SIGTERM))
         self._later(_DRAIN_PATIENCE_S + _TERMINATE_PATIENCE_S, lambda: run.signal(signal.SIGKILL))
 
+    def kill(self) -> None:
+        """End the server at once; for when the agent itself cannot start."""
+        if self._run is not None:
+            self._run.signal(signal.SIGKILL)
+
     def _ask(self, request: Request, deadline_s: float, answer: Answer) -> None:
         run = self._run
         if run is None:
@@ -126,6 +138,8 @@ class Supervisor:
                 if pending is not None:
                     pending.timer.cancel()
                     pending.answer(reply.reason if isinstance(reply, Failed) else None)
+                self._loading.discard(number)
+                self._announce()
 
     def _ready(self, incarnation: str) -> None:
         self.incarnation = incarnation
@@ -133,7 +147,14 @@ class Supervisor:
         if self._watch is not None and self._stopped is None:
             _log.info("server %s is ready, process %s", incarnation, self.pid)
             self._later(self._watch.ping_interval_s, self._ping)
+            self._announced = False
             self._watch.on_ready()
+            self._announce()
+
+    def _announce(self) -> None:
+        if self._watch is not None and not self._announced and not self._loading and self.incarnation is not None:
+            self._announced = True
+            self._watch.on_serving()
 
     def _ping(self) -> None:
         if self._watch is None or self.incarnation is None:
@@ -141,6 +162,7 @@ class Supervisor:
         watch = self._watch
 
         def answered(_: str | None) -> None:
+            watch.on_alive()
             self._later(watch.ping_interval_s, self._ping)
 
         self._ask(Ping(id=next(self._ids)), watch.ping_deadline_s, answered)
@@ -165,6 +187,7 @@ class Supervisor:
         for pending in self._pending.values():
             pending.timer.cancel()
         self._pending.clear()
+        self._loading.clear()
         if self._stopped is not None:
             self._stopped()
         elif self._watch is not None:

@@ -1,0 +1,120 @@
+"""Puts the agent together: `edgewright device run`.
+
+The order matters. The server process takes longest to start, so it is started first, and what the agent needs besides
+(the link, downloads, the spool) is imported while it starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from ..storage import LocalStorage
+from .config import DeviceConfig, parse_listen
+from .log import start_logging
+from .loop import Loop
+from .server_process import ServerSettings, ServerSpawner, boot_id
+from .sockets import listen_tcp, listen_unix
+from .state_lock import end_orphan_server, lock_state
+from .supervise import Supervisor
+
+if TYPE_CHECKING:
+    from .device import Device
+
+_log = logging.getLogger(__name__)
+
+_ORPHAN_PATIENCE_S = 5.0
+_BIND_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where a device keeps what."""
+
+    state: Path
+
+    @property
+    def run(self) -> Path:
+        """Files that need not survive a reboot: a tmpfs under systemd."""
+        given = os.environ.get("RUNTIME_DIRECTORY")
+        return Path(given) if given else self.state / "run"
+
+    @property
+    def agent_socket(self) -> Path:
+        """Where the commands talk to the daemon."""
+        return self.state / "agent.sock"
+
+    @property
+    def server_socket(self) -> Path:
+        """The inference API on a Unix socket."""
+        return self.state / "server.sock"
+
+
+def run_daemon(state: Path, config: DeviceConfig) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Raises:
+        Fault: the state directory is in use, an address is taken, or the target is unknown.
+    """
+    host, port = parse_listen(config.listen)
+    places = Places(state=state.absolute())
+    places.state.mkdir(parents=True, exist_ok=True)
+    places.run.mkdir(parents=True, exist_ok=True)
+    with lock_state(places.state):
+        start_logging(places.state / "agent.log")
+        if end_orphan_server(places.run, patience_s=_ORPHAN_PATIENCE_S):
+            _log.warning("the last agent was killed; its server has ended")
+        listeners = (
+            listen_tcp(host, port, patience_s=_BIND_PATIENCE_S),
+            listen_unix(places.server_socket),
+        )
+        loop = Loop()
+        settings = ServerSettings(
+            listeners=listeners,
+            run_directory=places.run,
+            log_path=places.state / "server.log",
+            boot=boot_id(),
+            window_s=config.window_s,
+            emulate=config.emulate,
+        )
+        supervisor = Supervisor(loop, ServerSpawner(loop, settings))
+        supervisor.start()
+        address = "{}:{}".format(*listeners[0].getsockname()[:2])
+        with _server_ends_with_us(supervisor):
+            # Start-up time: these imports run beside those of the server.
+            from .device import Device
+
+            device = Device(places, config, loop, supervisor, LocalStorage(), boot=settings.boot, address=address)
+            _run(loop, device)
+
+
+def _run(loop: Loop, device: Device) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        loop.post(lambda: device.stop(signal.Signals(number).name))
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        device.start()
+        loop.run()
+        device.close()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _server_ends_with_us(supervisor: Supervisor) -> Iterator[None]:
+    """A fault while the agent starts must not leave a server behind."""
+    try:
+        yield
+    except BaseException:
+        supervisor.kill()
+        raise

@@ -1,0 +1,40 @@
+"""The agent's log: standard error, and a file of bounded size in the state directory."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+MAX_LOG_BYTES = 1024 * 1024
+
+
+class BoundedLogFile(logging.Handler):
+    """Appends lines to a file; a full one becomes `<name>.1`, and the one before that goes."""
+
+    def __init__(self, path: Path, max_bytes: int = MAX_LOG_BYTES) -> None:
+        super().__init__()
+        self._path = path
+        self._max_bytes = max_bytes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(self.format(record) + "\n")
+                full = file.tell() > self._max_bytes
+            if full:
+                self._path.replace(self._path.with_name(self._path.name + ".1"))
+        except OSError:  # a full disk: the line is on standard error, and the device serves on
+            return
+
+
+def start_logging(path: Path) -> None:
+    """Send the log of this process to standard error and to a file."""
+    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    for handler in (logging.StreamHandler(sys.stderr), BoundedLogFile(path)):
+        handler.setFormatter(formatter)
+        root.addHandler(handler)
