@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from edgewright.compiler.request import Request
 
@@ -56,9 +57,9 @@ def classifier(batch: str | int = "N", *, conv_bias_as_add: bool = False) -> onn
 
 
 def scores(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    from onnx.reference import ReferenceEvaluator
-
-    return np.concatenate([ReferenceEvaluator(model).run(None, {"x": row[None]})[0] for row in x])
+    evaluator = ReferenceEvaluator(model)
+    rows: list[np.ndarray] = [np.asarray(evaluator.run(None, {"x": row[None]})).squeeze(0) for row in x]
+    return np.concatenate(rows)
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,7 @@ def test_pickles_are_not_read(tmp_path: Path) -> None:
 def test_what_is_no_npz_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.npz"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="bad.npz"):
+    with pytest.raises(DataError, match=r"bad\.npz"):
         load_arrays(path)
 
 

@@ -65,16 +65,16 @@ def test_functions_of_the_model_are_inlined(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda content: b"",
+        lambda _: b"",
         lambda content: content[: len(content) // 2],
-        lambda content: b"\xff" * 64,
+        lambda _: b"\xff" * 64,
         lambda content: b"PK\x03\x04" + content,
     ],
 )
 def test_damaged_files_are_one_clear_error(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(damage(parser.parse_model(TEXT).SerializeToString()))
-    with pytest.raises((ModelError, UnsupportedModel), match="m.onnx"):
+    with pytest.raises((ModelError, UnsupportedModel), match=r"m\.onnx"):
         load_onnx(path)
 
 
@@ -122,7 +122,7 @@ def test_external_data_elsewhere_is_refused(tmp_path: Path, location: str) -> No
 def test_external_data_that_is_too_short_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, with_external("w.bin"))
     (tmp_path / "w.bin").write_bytes(b"abc")
-    with pytest.raises(ModelError, match="m.onnx"):
+    with pytest.raises(ModelError, match=r"m\.onnx"):
         load_onnx(path)
 
 

@@ -71,7 +71,7 @@ def test_what_is_no_exportable_module_is_refused(package: str, attribute: str, w
 
 
 def test_pickles_and_other_weights_are_refused(package: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="safetensors.torch.save_file"):
+    with pytest.raises(ModelError, match=r"safetensors\.torch\.save_file"):
         load_torch(f"{package}:build", tmp_path / "w.pth", SAMPLES)
     (tmp_path / "bad.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ModelError, match="not a readable safetensors"):
@@ -82,5 +82,5 @@ def test_pickles_and_other_weights_are_refused(package: str, tmp_path: Path) -> 
 
 
 def test_a_reference_needs_module_and_function() -> None:
-    with pytest.raises(ModelError, match="package.module:function"):
+    with pytest.raises(ModelError, match=r"package\.module:function"):
         load_torch("justaname:", None, SAMPLES)

@@ -27,6 +27,7 @@ SCORES = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).
         ("0%", "top1", Budget(0.0, "points")),
         (None, "top1", Budget(0.01, "points")),
         (None, "snr", Budget(0.5, "dB")),
+        (None, "distortion", Budget(0.05, "relative")),
     ],
 )
 def test_budget_is_read_in_the_metric_s_unit(text: str | None, metric: str, expected: Budget) -> None:
@@ -143,11 +144,17 @@ def test_default_metric_fits_the_data(shape: tuple[int, ...], labels: np.ndarray
     assert metrics.resolve_metric(None, np.zeros(shape), labels).name == expected
 
 
+def test_an_autoencoder_is_not_taken_for_a_classifier() -> None:
+    outputs = np.zeros((5, 8))
+    assert metrics.resolve_metric(None, outputs, None, [(5, 8)]).name == "distortion"
+    assert metrics.resolve_metric(None, outputs, None, [(5, 9)]).name == "agreement"
+
+
 def test_a_user_s_function_may_score_each_sample_or_all() -> None:
     outputs, y = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([1, 1])
     each = metrics.metric_from_function("m:f", lambda out, y: out.argmax(1) == y)
     whole = metrics.metric_from_function("m:f", lambda out, y: float((out.argmax(1) == y).mean()))
     assert each.value(outputs, y) == whole.value(outputs, y) == 0.5
-    for bad in (lambda out, y: float("nan"), lambda out, y: [1.0, 2.0, 3.0], lambda out, y: 1 / 0):
+    for bad in (lambda *_: float("nan"), lambda *_: [1.0, 2.0, 3.0], lambda *_: 1 / 0):
         with pytest.raises(MetricError, match="m:f"):
             metrics.metric_from_function("m:f", bad).value(outputs, y)

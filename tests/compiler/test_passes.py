@@ -113,7 +113,7 @@ def test_normalisation_is_folded_in(mean: tuple[float, ...], scale: tuple[float,
     assert [node.op_type for node in folded.graph][:3] == ["Cast", "Sub", "Mul"]
     raw = np.random.default_rng(0).integers(0, 120, size=(2, 4, 6, 6)).astype(datatype.lower())
     shape = (1, -1, 1, 1) if len(mean) > 1 else ()
-    wanted = (raw - np.float32(mean).reshape(shape)) * np.float32(scale).reshape(shape)
+    wanted = (raw - np.array(mean, dtype=np.float32).reshape(shape)) * np.array(scale, dtype=np.float32).reshape(shape)
     got = evaluate(to_bytes(folded), Samples({"x": raw}, None), Arithmetic.ENGINE, 1)["y"]
     np.testing.assert_allclose(got, np.maximum(wanted, 0), rtol=1e-5)
 
@@ -130,12 +130,14 @@ class _Bad(Pass[NoOptions]):
 
 class DropsOutput(_Bad):
     def apply(self, graph: Graph, options: NoOptions, target: Board | None) -> tuple[Graph, Evidence]:
+        del options, target
         graph.graph.outputs.clear()
         return graph, {}
 
 
 class BreaksOrder(_Bad):
     def apply(self, graph: Graph, options: NoOptions, target: Board | None) -> tuple[Graph, Evidence]:
+        del options, target
         last = graph.graph[-1]
         graph.graph.remove(last)
         graph.graph.insert_before(graph.graph[0], last)
@@ -144,6 +146,7 @@ class BreaksOrder(_Bad):
 
 class RichEvidence(_Bad):
     def apply(self, graph: Graph, options: NoOptions, target: Board | None) -> tuple[Graph, Evidence]:
+        del options, target
         return graph, {"list": [1]}  # type: ignore[dict-item]
 
 

@@ -78,7 +78,8 @@ def _number(text: str) -> float:
 @click.option(
     "--max-drop",
     metavar="D",
-    help="What int8 may lose: 1% (points for top1, auc, agreement; relative for errors), 0.5dB for snr. Default 1%.",
+    help="What int8 may lose: 1% (points for top1, auc, agreement; relative for errors), or 0.5dB for snr. "
+    "Default 1% (0.5dB for snr, 5% for distortion).",
 )
 @click.option("--mean", type=Numbers(), metavar="N[,N...]", help="Fold (x - mean) * scale in; the input becomes bytes.")
 @click.option("--scale", type=Numbers(), metavar="N[,N...]", help="See --mean; 1/255 works.")
@@ -144,12 +145,14 @@ def compile_command(
         measurements=measurements,
     )
     # A terminated build cleans up like an interrupted one.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         report = _run(request, as_json=as_json)
     except KeyboardInterrupt:
         click.echo("edgewright: interrupted; nothing was written", err=True)
         sys.exit(INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     sys.exit(report.exit_code)
 
 

@@ -173,7 +173,8 @@ def choose_metric(
         from .frontends.torch import import_attribute
 
         return metrics.metric_from_function(request.metric, import_attribute(request.metric, "--metric"))
-    return metrics.resolve_metric(request.metric, outputs, divided.test.labels)
+    shapes = [array.shape for array in divided.test.inputs.values()]
+    return metrics.resolve_metric(request.metric, outputs, divided.test.labels, shapes)
 
 
 def attempt(board: Board, build: Build, stage: Path) -> TargetReport:
