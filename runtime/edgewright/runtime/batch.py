@@ -187,7 +187,7 @@ def _run_all(
             batch = {name: _filled(array, size) for name, array in batch.items()}
         try:
             parts.append(instance.run(batch))
-        except Exception as error:
+        except Exception as error:  # an engine may raise anything; the user gets the sentence, not the traceback
             raise BatchRunError(f"samples {start} to {min(start + size, rows) - 1} cannot be run: {error}") from error
         on_progress(min(start + size, rows), rows)
     return parts

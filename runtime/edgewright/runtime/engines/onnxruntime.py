@@ -71,7 +71,7 @@ class OnnxRuntime:
             session = ort.InferenceSession(
                 path, _session_options(manifest.engine.options, options), providers=["CPUExecutionProvider"]
             )
-        except Exception as error:
+        except Exception as error:  # its own errors have no common base below Exception
             raise ModelRefused(f"onnxruntime {self.version()} cannot load {manifest.model}: {error}") from error
         _check("input", session.get_inputs(), manifest.inputs)
         _check("output", session.get_outputs(), manifest.outputs)

@@ -248,7 +248,7 @@ class Connection(asyncio.Protocol):
             self._handler(item, respond)
         except HttpError as error:
             respond(error_response(error))
-        except Exception:
+        except Exception:  # noqa: BLE001 - the border of one request: our bug must not end the other connections
             _log.exception("bug while answering %s %s", item.method.decode(), item.target[:200])
             respond(error_response(HttpError(500, "internal error; the server's log has the details")))
 

@@ -105,7 +105,7 @@ def _read(text: bytes, binary: memoryview, signature: Signature, limits: Limits)
         )
     try:
         parsed = _decoder.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise HttpError(400, f"not an inference request: {error}") from error
     except RecursionError as error:
         raise HttpError(400, "the JSON is nested too deep") from error

@@ -85,7 +85,7 @@ def _check_datatypes(manifest: Manifest) -> None:
 def _prove(manifest: Manifest, instance: Instance, golden: Golden) -> None:
     try:
         outputs = instance.run(golden.inputs)
-    except Exception as error:
+    except Exception as error:  # whatever an engine raises, the test has failed and the reason is told
         raise GoldenTestFailed(f"{manifest.model} {manifest.version}: golden inputs cannot be run: {error}") from error
     verdict = compare(golden, outputs)
     if not verdict.passed:

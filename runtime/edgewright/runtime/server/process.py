@@ -124,7 +124,7 @@ class ServerProcess:
             except Fault as fault:
                 _log.error("%s", fault)
                 self._send(Failed(id=change.id, reason=str(fault)))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - an engine may raise anything; what ran before goes on
                 _log.exception("loading failed")
                 self._send(Failed(id=change.id, reason=f"{type(error).__name__}: {error}"))
             else:

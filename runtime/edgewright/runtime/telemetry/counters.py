@@ -5,12 +5,12 @@ page cache at once, so the counts survive `kill -9` of the server (a power cut m
 most boards). The server creates, updates and closes the files and never deletes one. The agent reads them, and deletes
 those that are closed or whose writer is dead.
 
-The reader and the writer share no lock. The writer adds one to the *begun* word at the end of the file, changes the cells,
-and adds one to the *finished* word at its head. The reader copies the file front to back: when both words are the same,
-no update was finished after the head was copied nor begun before the end was, so the cells between belong together; else
-it tries again. Python gives no memory barriers, so on a weakly ordered CPU the reader also demands that the latency bins
-add up to the number of requests. Even so a torn read would do no lasting harm: records are cumulative, and the last
-reading of a file is made when nobody writes it any more.
+The reader and the writer share no lock. The writer adds one to the *begun* word at the end of the file, changes the
+cells, and adds one to the *finished* word at its head. The reader copies the finished word, then the
+cells, then the begun word: when both words are the same, no update was under way while the cells were copied; else it
+tries again. Python gives no memory barriers, so on a weakly ordered CPU the reader also demands that
+the latency bins add up to the number of requests. Even so a torn read would do no lasting harm: records are cumulative,
+and the last reading of a file is made when nobody writes it any more.
 
     offset  size
          0     8  magic `EWCOUNT1`
@@ -158,10 +158,11 @@ def read_counters(path: Path, *, writer_alive: bool) -> WindowRecord:
         CounterFileError: not a counter file, or a living writer kept it changing for too long (try again later).
     """
     for _ in range(_READ_TRIES if writer_alive else 1):
-        record, begun = _parse(path, _snapshot(path))
+        finished, content, begun = _snapshot(path)
+        record = _parse(path, content)
         if not writer_alive:
             return _closed_for_a_dead_writer(record, begun)
-        if record.seq == begun and record.requests == sum(record.latency):
+        if finished == begun and record.requests == sum(record.latency):
             return record
         time.sleep(_READ_PAUSE_S)
     raise CounterFileError(f"{path} is being changed all the time; read it again later")
@@ -175,19 +176,23 @@ def _map_new_file(path: Path, head: bytes, size: int) -> mmap.mmap:
         return mmap.mmap(file.fileno(), size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ | mmap.PROT_WRITE)
 
 
-def _snapshot(path: Path) -> bytes:
+def _snapshot(path: Path) -> tuple[int, bytes, int]:
+    """Return the finished word as it was before the content was copied, the content, and the begun word after that."""
     try:
         with path.open("rb", buffering=0) as file:
-            # One call: what lies between the two words is copied in the shortest time.
-            return os.pread(file.fileno(), min(os.fstat(file.fileno()).st_size, MAX_FILE_BYTES + 1), 0)
+            size = os.fstat(file.fileno()).st_size
+            if size % 8 or not _HEADER_BYTES < size <= MAX_FILE_BYTES:
+                raise CounterFileError(f"{path} is not a counter file: it has {size} bytes")
+            # A map and not a read: the order of the three copies is ours, and they are close together.
+            with mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) as mapped, memoryview(mapped).cast("Q") as words:
+                return words[_FINISHED], words.tobytes(), words[-1]
     except OSError as error:
         raise CounterFileError(f"cannot read the counter file {path}: {error.strerror or error}") from error
 
 
-def _parse(path: Path, content: bytes) -> tuple[WindowRecord, int]:
-    """Return the record, and the number of updates that were begun."""
-    if len(content) < _HEADER_BYTES or content[:8] != MAGIC or len(content) > MAX_FILE_BYTES:
-        raise CounterFileError(f"{path} is not a counter file: {len(content)} bytes that begin with {content[:8]!r}")
+def _parse(path: Path, content: bytes) -> WindowRecord:
+    if content[:8] != MAGIC:
+        raise CounterFileError(f"{path} is not a counter file: it begins with {content[:8]!r}, expected {MAGIC!r}")
     words = struct.unpack_from("=5Q", content)
     start = _HEADER_BYTES + words[_IDENTITY_LENGTH] + -words[_IDENTITY_LENGTH] % 8
     count = words[_CELL_COUNT]
@@ -200,8 +205,8 @@ def _parse(path: Path, content: bytes) -> tuple[WindowRecord, int]:
     sizes = identity.histogram_sizes
     if any(size < 0 for size in sizes) or count != _FIXED_CELLS + sum(sizes):
         raise CounterFileError(f"{path}: {count} cells do not fit the histogram sizes of its identity")
-    cells = struct.unpack_from(f"={count + 1}Q", content, start)
-    return _record(identity, words[_FINISHED], words[_CLOSED] == 1, cells), cells[-1]
+    cells = struct.unpack_from(f"={count}Q", content, start)
+    return _record(identity, words[_FINISHED], words[_CLOSED] == 1, cells)
 
 
 def _record(identity: Identity, finished: int, closed: bool, cells: Sequence[int]) -> WindowRecord:
