@@ -7,6 +7,8 @@ import re
 import socket
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,18 @@ def test_sigterm_ends_it_cleanly(server: ServerProcess) -> None:
     log = (server.data.parent / "server.log").read_text()
     assert "Traceback" not in log
     assert re.search(r"console: http://127\.0\.0\.1:\d+/\?token=\S+", log)
+
+
+def test_the_login_link_opens_the_console(server: ServerProcess) -> None:
+    client = server.start()
+    log = (server.data.parent / "server.log").read_text()
+    link = re.findall(r"console: (\S+)", log)[-1]
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(client.url)  # noqa: S310  (our own server)
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with opener.open(link) as page:
+        assert page.headers.get_content_type() == "text/html"
+        assert page.url == f"{client.url}/", "the token is gone from the address"
 
 
 def run(*arguments: str, data: Path) -> tuple[int, str]:

@@ -24,6 +24,7 @@ import uvicorn
 from .address import Address
 from .api.app import Surroundings, build_app
 from .artifacts import Artifacts
+from .console.routes import build_router
 from .faults import FleetUnavailable
 from .ingest.downlink import Postbox
 from .ingest.mqtt import MqttLink
@@ -94,6 +95,7 @@ def _serve(
             broker_connected=lambda: link.connected,
             counts=lambda: dict(recorder.counts),
         ),
+        extra_routers=[build_router(fleet, broker_connected=lambda: link.connected)],
     )
     server = uvicorn.Server(
         uvicorn.Config(
