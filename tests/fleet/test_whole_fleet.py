@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgewright.fleet.commands import carry_out
+from edgewright.fleet.core import rollout as core
 from edgewright.fleet.faults import ConflictError
+from edgewright.fleet.ingest.downlink import Postbox, ack
+from edgewright.fleet.reconciler import RESEND_S
 from edgewright.fleet.sim.device import Behaviour, VirtualDevice
 from edgewright.fleet.sim.network import Faults, MemoryNetwork
+from edgewright.fleet.store import desired, rollouts
+from edgewright.runtime.telemetry import wire
 from tests.fleet.house import House
 
 GOOD = ((10.0, 40.0, 40.0, 10.0), (30.0, 30.0, 40.0), (5.0, 15.0, 80.0))
@@ -103,6 +110,9 @@ def test_an_operator_takes_a_finished_release_back(house: House, tmp_path: Path)
     house.fleet.fire(third, "rollback", reason="customers complain")
     house.run(lambda: fleet.state(third) == "rolled_back")
     assert fleet.running() == ["2"] * 6
+    with house.database.read() as connection:
+        orders = [desired.order_of(connection, device.identity.device) for device in fleet.devices]
+    assert all(order and order.desired.models[0].rollback for order in orders), "the device may use its other slot"
     epochs = {device.device: device.desired_epoch for device in house.fleet.devices()}
     assert set(epochs.values()) == {4}, "one epoch for each order: 1, 2, 3, and back"
 
@@ -143,3 +153,66 @@ def test_two_rollouts_of_one_model_are_refused(house: House, tmp_path: Path) -> 
     with pytest.raises(ConflictError, match="is running"):
         house.fleet.create_rollout("digits", "3", POLICY)
     assert len(fleet.devices) == 6
+
+
+def test_an_order_that_is_withdrawn_is_taken_from_the_device(house: House, tmp_path: Path) -> None:
+    fleet = Fleet6(house, tmp_path, {"1": SERVING})
+    with house.database.write() as connection:
+        desired.withdraw(connection, "cam-0", "digits")
+    house.reconciler.step(house.clock.now_s)
+    assert len(house.network.published) == 1, "a change is sent at once, and once"
+    house.reconciler.step(house.clock.now_s)
+    assert len(house.network.published) == 1
+    house.network.deliver(now_s=house.clock.now_s)
+    assert fleet.devices[0].epoch == 2
+    assert house.fleet.device("cam-0").desired_epoch == 2
+
+
+def test_an_order_that_nobody_reacts_to_is_sent_again(house: House, tmp_path: Path) -> None:
+    house.release(tmp_path, "1")
+    house.enrol("cam", lambda _: Behaviour())
+    house.step(connecting=True)
+    house.fleet.create_rollout("digits", "1", FIRST)
+    sent = 0
+    for _ in range(10):
+        house.reconciler.step(house.clock.now_s)
+        sent += len(house.network.published)
+        house.network.published.clear()  # lost
+        house.clock.now_s += RESEND_S / 2
+    assert sent == 5
+
+
+def test_a_decision_on_an_old_row_is_not_carried_out(house: House, tmp_path: Path) -> None:
+    house.release(tmp_path, "1")
+    made = house.fleet.create_rollout("digits", "1", POLICY)
+    house.fleet.fire(made.id, "pause", reason="first")
+    commands = core.fire(made, "abort", house.clock.now_s, [], actor="admin", reason="on an old row")
+
+    def apply() -> None:
+        with house.database.write() as connection:
+            carry_out(connection, made, commands, now_s=house.clock.now_s)
+
+    with pytest.raises(rollouts.StaleRolloutError):
+        apply()
+    assert house.fleet.rollout(made.id).rollout.state == "paused"
+    assert len(house.fleet.audit(limit=10, subject=f"rollout:{made.id}")) == 2, "nothing of it is in the log either"
+
+
+def test_letters_leave_in_the_order_of_their_numbers() -> None:
+    network = MemoryNetwork()
+    postbox = Postbox(network, tenant="t", incarnation="one")
+    letter = ack("cam", bytes(32), spool="s", seq=1)
+
+    def send() -> None:
+        for _ in range(200):
+            postbox.send(letter)
+
+    threads = [threading.Thread(target=send) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    opened = [
+        wire.unseal(payload, secret=bytes(32), tenant="t", direction="down").seq for _, payload in network.published
+    ]
+    assert opened == list(range(1, 801))
