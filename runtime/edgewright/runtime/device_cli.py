@@ -176,10 +176,8 @@ def _config(state: Path, path: Path | None, given: dict[str, Any]) -> DeviceConf
     from .agent.config import DeviceConfig, read_config
 
     default = state / "device.toml"
-    if path is not None:
-        config = read_config(path)
-    else:
-        config = read_config(default) if default.exists() else DeviceConfig()
+    chosen = path or (default if default.exists() else None)
+    config = read_config(chosen) if chosen else DeviceConfig()
     return msgspec.structs.replace(config, **{key: value for key, value in given.items() if value is not None})
 
 

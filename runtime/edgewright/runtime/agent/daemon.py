@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _ORPHAN_PATIENCE_S = 5.0
-_BIND_PATIENCE_S = 10.0
+_BIND_PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)

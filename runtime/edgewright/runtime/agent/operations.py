@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from edgewright.bundle.archive import archive_digest, read_manifest
+from edgewright.bundle.archive import archive_digest, verify
 from edgewright.targets.faults import EnvironmentFault, UserFault
 
 from ..telemetry.records import UpdateRecord
@@ -61,7 +61,7 @@ class Operations:
         path = Path(command.path)
         if not path.is_absolute():
             raise UserFault(f"install: expected an absolute path, got {command.path!r}")
-        manifest = read_manifest(path)
+        manifest = verify(path)
         order = Order(
             command=f"local-{os.urandom(6).hex()}",
             model=check_model_name(manifest.model),

@@ -153,6 +153,10 @@ class WatchProbation(Effect, frozen=True, kw_only=True):
     after_s: float
 
 
+class StopProbation(Effect, frozen=True, kw_only=True):
+    """Forget the clock: a bundle that does not serve is not on probation. Loaded starts it anew."""
+
+
 class Discard(Effect, frozen=True, kw_only=True):
     """Remove the order's download."""
 
@@ -273,7 +277,7 @@ def _crashed(state: ModelState, event: Crashed) -> Step:
     attempts = _update(state).attempts + 1
     if attempts >= MAX_ATTEMPTS:
         return _roll_back(state, event, f"the server died {attempts} times with this bundle; last: {event.reason}")
-    return _count(state), ()
+    return _count(state), (StopProbation(),)
 
 
 def _booted_idle(state: ModelState, event: Booted) -> Step:

@@ -228,9 +228,7 @@ class Updater:
                 _log.info("%s %s %s%s [%s]", record.model, record.version, record.phase, because, record.command)
 
     def _over(self, model: str) -> None:
-        timer = self._timers.pop(model, None)
-        if timer is not None:
-            timer.cancel()
+        self._stop_timer(model)
         running = self._jobs.pop(model, None)
         if running is not None:
             running[1].set()
@@ -255,6 +253,8 @@ class Updater:
                 self._around.serving.unload(model)
             case update.WatchProbation(after_s=after_s):
                 self._watch(model, after_s)
+            case update.StopProbation():
+                self._stop_timer(model)
             case update.Discard(bundle=bundle):
                 self._around.workshop.discard(bundle)
 
@@ -318,9 +318,7 @@ class Updater:
 
     def _watch(self, model: str, after_s: float) -> None:
         running = self._state(model).update
-        old = self._timers.pop(model, None)
-        if old is not None:
-            old.cancel()
+        self._stop_timer(model)
         if running is None:
             return
         command = running.order.command
@@ -331,3 +329,8 @@ class Updater:
                 self._happens(model, update.ProbationOver)
 
         self._timers[model] = self._around.loop.call_later(after_s, over)
+
+    def _stop_timer(self, model: str) -> None:
+        timer = self._timers.pop(model, None)
+        if timer is not None:
+            timer.cancel()
