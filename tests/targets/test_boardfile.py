@@ -122,6 +122,7 @@ def test_inheriting_in_steps_is_inheriting_at_once(
         (OWN + 'family = "risc"\n', "own.toml: key family: expected one of cpu, arm, cuda, npu, got 'risc'"),
         (OWN + "[cpu]\nisa = [1]\n", "own.toml: key cpu.isa.0: expected text, got 1"),
         (OWN + '[cpu]\nisa = ["a", "a"]\n', "own.toml: key cpu.isa: a feature is listed twice"),
+        (OWN + '[cpu]\nisa = ["avx2"]\n', "own.toml: key cpu.isa: avx2 is not known for aarch64; known are asimd"),
         (
             OWN + '[cpu.int8]\nu8s8 = "maybe"\n',
             "own.toml: key cpu.int8.u8s8: expected one of exact, saturating16, got 'maybe'",

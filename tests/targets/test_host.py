@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from edgewright.targets.board import Board
 from edgewright.targets.catalog import BOARDS, load_board, similar_board
 from edgewright.targets.faults import EnvironmentFault
-from edgewright.targets.host import HostTexts, describe_host, detect_host, int8_accumulation
+from edgewright.targets.host import HostTexts, describe_host, detect_host
+from edgewright.targets.isa import int8_accumulation
 
 MACHINES = Path(__file__).parent / "machines"
 GIB = 1024**3

@@ -16,12 +16,16 @@ from typing import Any, get_args
 
 import msgspec
 
-from .board import CPU, Accumulation, Arch, Board, BoardError, Family, Precision
+from .board import Accumulation, Arch, Board, BoardError, Family, Precision
+from .consistency import problems
 
 SUFFIX = ".toml"
 MAX_FILE_BYTES = 64 * 1024
 MAX_DEPTH = 8
 """Of nested tables and arrays; the format itself needs four."""
+MAX_SHOWN_CHARACTERS = 160
+"""Of a value or a key in an error."""
+
 MAX_FILES = 8
 """In one chain of inheritance."""
 
@@ -74,7 +78,8 @@ def load_board_file(path: Path, resolve: Resolve) -> Board:
         board = msgspec.convert(merged, Board, strict=True)
     except msgspec.ValidationError as error:
         raise _explained(str(error), merged, layers) from error
-    check_consistency(board, str(path))
+    for problem in problems(board):
+        raise BoardError(f"{path}: {_shortened(problem)}")
     return board
 
 
@@ -106,12 +111,6 @@ def merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
         inherited = merged.get(key)
         merged[key] = merge(inherited, value) if isinstance(value, dict) and isinstance(inherited, dict) else value
     return merged
-
-
-def check_consistency(board: Board, where: str) -> None:
-    """What no single field can say: names that must exist, and facts that exclude each other."""
-    for problem in _problems(board):
-        raise BoardError(f"{where}: {problem}")
 
 
 def _read_layers(path: Path, resolve: Resolve) -> list[Layer]:
@@ -211,7 +210,7 @@ def _explained(message: str, data: dict[str, Any], layers: Sequence[Layer]) -> B
 
 
 def _in_words(reason: str) -> str:
-    """msgspec's `Expected `int` >= 1, got `str`` in the words of a TOML file."""
+    """Msgspec's `Expected `int` >= 1, got `str`` in the words of a TOML file."""
     expected = reason.removeprefix("Expected ").partition(", got ")[0]
     return re.sub(r"`(\w+)`", lambda found: TYPE_WORDS.get(found[1], found[1]), expected).replace("`", "")
 
@@ -264,60 +263,4 @@ def _shown(value: object) -> str:
 def _shortened(value: object) -> str:
     """One printable line: the text may come from a hostile file."""
     text = "".join(character if character.isprintable() else "?" for character in str(value))
-    return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def _problems(board: Board) -> list[str]:
-    names = [accelerator.name for accelerator in board.accelerators]
-    problems = []
-    if CPU in names or len(set(names)) < len(names):
-        problems.append(f'key accelerators: names must differ from each other and from "{CPU}", got {", ".join(names)}')
-    if len(set(board.cpu.isa)) < len(board.cpu.isa):
-        problems.append("key cpu.isa: a feature is listed twice")
-    if board.arch == "cortex-m" and board.daemon:
-        problems.append("key daemon: expected false, the daemon needs Linux and cortex-m has none")
-    wanted = {"cuda": "gpu", "npu": "npu"}.get(board.family)
-    if wanted and wanted not in {accelerator.kind for accelerator in board.accelerators}:
-        problems.append(f"key family: {board.family} needs an accelerator of kind {wanted}")
-    return problems + _engine_problems(board, names) + _source_problems(board)
-
-
-def _engine_problems(board: Board, names: list[str]) -> list[str]:
-    problems = _duplicates("engines", [(engine.name, engine.accelerator or CPU) for engine in board.engines])
-    problems += _duplicates("latency", [(model.precision, model.processor) for model in board.latency])
-    by_name = {accelerator.name: accelerator for accelerator in board.accelerators}
-    for at, engine in enumerate(board.engines):
-        if engine.accelerator is None:
-            continue
-        accelerator = by_name.get(engine.accelerator)
-        if accelerator is None:
-            problems.append(f"key engines.{at}.accelerator: {engine.accelerator} is not among {names or 'none'}")
-        elif not set(engine.precisions) <= set(accelerator.precisions):
-            known = ", ".join(accelerator.precisions)
-            problems.append(f"key engines.{at}.precisions: accelerator {accelerator.name} knows only {known}")
-    for at, model in enumerate(board.latency):
-        if model.processor not in (CPU, *names):
-            problems.append(f"key latency.{at}.processor: expected one of {', '.join((CPU, *names))}")
-    return problems
-
-
-def _duplicates(key: str, labels: Sequence[tuple[str, str]]) -> list[str]:
-    seen = {label for label in labels if labels.count(label) > 1}
-    return [f"key {key}: {what} on {where} is listed twice" for what, where in sorted(seen)]
-
-
-def _source_problems(board: Board) -> list[str]:
-    data = msgspec.to_builtins(board)
-    return [
-        f"key sources.{_shortened(key)}: there is no such key in the board"
-        for key in board.sources
-        if not _has_path(data, key.split("."))
-    ]
-
-
-def _has_path(data: Any, keys: Sequence[str]) -> bool:
-    for key in keys:
-        if not isinstance(data, dict) or key not in data:
-            return False
-        data = data[key]
-    return True
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[: MAX_SHOWN_CHARACTERS - 3]}..."

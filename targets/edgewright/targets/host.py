@@ -14,21 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .board import Accumulation, Arch, Board, Cpu, EngineSupport, Int8Accumulation, Memory, Precision
+from .board import Arch, Board, Cpu, EngineSupport, Memory, Precision
 from .faults import EnvironmentFault
-
-# fmt: off
-X86_FEATURES = frozenset({
-    "sse4_1", "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx_vnni_int8", "avx512f", "avx512bw", "avx512dq",
-    "avx512vl", "avx512cd", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx512vbmi", "amx_tile", "amx_int8",
-    "amx_bf16",
-})
-ARM_FEATURES = frozenset({
-    "neon", "vfpv4", "fp", "asimd", "asimdhp", "fphp", "asimddp", "asimdfhm", "i8mm", "bf16", "sve", "sve2", "svei8mm",
-    "svebf16", "sme", "sme2",
-})
-# fmt: on
-"""Features that inference kernels ask for. The others change with the kernel, and would change the digest."""
+from .isa import FEATURES, int8_accumulation
 
 ARCHES: Mapping[str, Arch] = {
     "x86_64": "x86_64",
@@ -150,18 +138,6 @@ def engine_precisions() -> tuple[Precision, ...]:
     return ("float32", "int8")
 
 
-def int8_accumulation(arch: Arch, isa: tuple[str, ...]) -> Int8Accumulation:
-    """How ONNX Runtime's CPU kernels accumulate int8 products on such a machine.
-
-    x86 without VNNI multiplies through `vpmaddubsw`, whose pair sums saturate at 16 bits; S8S8 is rewritten to U8S8
-    there, while U8U8 is widened first. ARM kernels widen to 32 bits.
-    """
-    if arch != "x86_64" or {"avx512_vnni", "avx_vnni"} & set(isa):
-        return Int8Accumulation(u8s8="exact", s8s8="exact", u8u8="exact")
-    saturating: Accumulation = "saturating16"
-    return Int8Accumulation(u8s8=saturating, s8s8=saturating, u8u8="exact")
-
-
 def _read(path: Path) -> str:
     """The text of a file in /proc or /sys, empty where there is none or it may not be read (containers)."""
     try:
@@ -187,11 +163,11 @@ def _processors(cpuinfo: str) -> list[dict[str, str]]:
 
 def _features(arch: Arch, processors: list[dict[str, str]]) -> tuple[str, ...]:
     """Features that every core has, sorted: on big.LITTLE the process may run on any core."""
-    key, known = ("flags", X86_FEATURES) if arch == "x86_64" else ("Features", ARM_FEATURES)
+    key = "flags" if arch == "x86_64" else "Features"
     per_core = [set(block[key].split()) for block in processors if key in block]
     if not per_core:
         return ()
-    return tuple(sorted(set.intersection(*per_core) & known))
+    return tuple(sorted(set.intersection(*per_core) & FEATURES[arch]))
 
 
 def _cores(texts: HostTexts, processors: list[dict[str, str]]) -> int:
