@@ -181,7 +181,9 @@ def build_page(readings: Readings) -> Page:
     return Page(
         tenant=readings.tenant,
         tiles=_tiles(readings),
-        rollouts=tuple(_rollout(view, readings.now_s) for view in readings.rollouts),
+        rollouts=tuple(
+            _rollout(view, readings.now_s, is_newest=place == 0) for place, view in enumerate(readings.rollouts)
+        ),
         drift=tuple(_drift(traffic) for traffic in readings.traffic),
         devices=tuple(_device(device, readings.now_s) for device in shown),
         hidden_devices=len(readings.devices) - len(shown),
@@ -211,9 +213,10 @@ def _tiles(readings: Readings) -> tuple[Tile, ...]:
             tone="busy" if active else "calm",
         ),
         Tile(
-            label="Drift",
-            value=str(len(drifted)) if readings.traffic else "-",
-            note=", ".join(f"{one.model} {one.version} on {one.target}" for one in drifted[:2]) or "no model drifts",
+            label="Bundles that drift",
+            value=str(len(drifted)),
+            note=", ".join(f"{one.model} {one.version} on {one.target}" for one in drifted[:2])
+            or ("no bundle drifts" if readings.traffic else "no traffic to compare"),
             tone="bad" if drifted else "good" if readings.traffic else "calm",
         ),
         Tile(
@@ -231,7 +234,7 @@ def _tiles(readings: Readings) -> tuple[Tile, ...]:
     )
 
 
-def _rollout(view: RolloutView, now_s: float) -> RolloutCard:
+def _rollout(view: RolloutView, now_s: float, *, is_newest: bool) -> RolloutCard:
     rollout = view.rollout
     at_s = rollout.finished_s if rollout.finished_s is not None else now_s
     return RolloutCard(
@@ -242,7 +245,7 @@ def _rollout(view: RolloutView, now_s: float) -> RolloutCard:
         created_s=rollout.created_s,
         finished_s=rollout.finished_s,
         waves=tuple(_wave(view, number, at_s) for number in range(len(rollout.policy.waves))),
-        gates=tuple(_gate(gate) for gate in view.gates),
+        gates=tuple(_gate(gate) for gate in view.gates) if is_newest or rollout.state not in ENDED else (),
         events=tuple(event for event in OPERATOR_EVENTS if (rollout.state, event) in TRANSITIONS),
     )
 
@@ -298,7 +301,7 @@ def _gate(gate: GateStatus) -> GateCard:
         name=name,
         chip=Chip(text=gate.outcome, tone=GATE_TONE[gate.outcome]),
         reason=gate.reason.removeprefix(f"{gate.target}: "),
-        facts=tuple((_words(key), _number(value)) for key, value in gate.numbers.items()),
+        facts=_facts(gate),
     )
 
 
@@ -398,6 +401,34 @@ def _short(value: object) -> str:
 
 def _words(text: str) -> str:
     return text.replace("_", " ")
+
+
+def _facts(gate: GateStatus) -> tuple[tuple[str, str], ...]:
+    """Return the few numbers that decide; `edgewright fleet rollout status` and the audit log have all of them."""
+    numbers = gate.numbers
+    if gate.gate == "failure":
+        return (
+            ("failed", f"{_number(numbers['failures'])} of {_number(numbers['dispatched'])}"),
+            ("not finished", _number(numbers["pending"])),
+            ("E-value", f"{_number(numbers['e_value'])}, stops at {_number(numbers['e_threshold'])}"),
+        )
+    if gate.gate == "abort_config":
+        limit = f"{_number(numbers['percentage'])} %, stops above {_number(numbers['threshold_percentage'])} %"
+        return (("failed", limit),)
+    beside = f"{_number(numbers['samples'])} beside {_number(numbers.get('control_samples', 0))}"
+    facts = [("samples, new beside old", beside)]
+    if gate.features:
+        worst = max((one for one in gate.features), key=lambda one: (one.role == "output", one.psi))
+        facts.append((f"PSI of {worst.name}", f"{worst.psi:.2f}, limit {_number(numbers['max_psi'])}"))
+    if "estimated_accuracy" in numbers:
+        old = numbers.get("control_estimated_accuracy")
+        before = "" if old is None else f", was {_percent(old)}"
+        facts.append(("estimated accuracy", _percent(numbers["estimated_accuracy"]) + before))
+    return tuple(facts)
+
+
+def _percent(share: Number) -> str:
+    return f"{100 * float(share):.1f} %" if isinstance(share, int | float) else str(share)
 
 
 def _number(value: Number) -> str:
