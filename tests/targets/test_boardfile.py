@@ -134,7 +134,7 @@ def test_inheriting_in_steps_is_inheriting_at_once(
         (OWN + '[[engines]]\nname = "x"\nprecisions = ["int8"]\n', "own.toml: key engines.0.version: missing"),
         (
             OWN + '[[engines]]\nname = "x"\nprecisions = ["int8"]\nversion = "1"\naccelerator = "gpu"\n',
-            "own.toml: key engines.0.accelerator: gpu is not among none",
+            "own.toml: key engines.0.accelerator: expected one of none",
         ),
         (
             OWN + ('[[engines]]\nname = "x"\nprecisions = ["int8"]\nversion = "1"\n' * 2),

@@ -45,7 +45,7 @@ def _engine_problems(board: Board, names: list[str]) -> list[str]:
             continue
         accelerator = by_name.get(engine.accelerator)
         if accelerator is None:
-            found.append(f"key engines.{at}.accelerator: {engine.accelerator} is not among {', '.join(names) or 'none'}")
+            found.append(f"key engines.{at}.accelerator: expected one of {', '.join(names) or 'none'}")
         elif not set(engine.precisions) <= set(accelerator.precisions):
             known = ", ".join(accelerator.precisions)
             found.append(f"key engines.{at}.precisions: accelerator {accelerator.name} knows only {known}")
