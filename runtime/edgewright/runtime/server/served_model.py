@@ -119,11 +119,11 @@ class ServedModel:
         return Execution(outputs, None, self._observe(inputs, outputs))
 
     def _observe(self, inputs: Tensors, outputs: Tensors) -> NDArray[np.uint64] | None:
-        observer: Observer | None = getattr(self._observers, "one", None)
-        if observer is None:
-            observer = self._observers.one = Observer(self._reference)
-        cells = np.zeros(observer.cells, np.uint64)
         try:
+            observer: Observer | None = getattr(self._observers, "one", None)
+            if observer is None:
+                observer = self._observers.one = Observer(self._reference)
+            cells = np.zeros(observer.cells, np.uint64)
             observer.observe(_first(inputs, self.signature.inputs), _first(outputs, self.signature.outputs), cells)
         except Exception:  # noqa: BLE001 - drift is a by-product: a metric counts this, no request fails of it
             return None
