@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 
 from edgewright.fleet.core.drift import latest, total
 from edgewright.fleet.ingest.recorder import Arrival
+from edgewright.fleet.ingest.worker import IngestWorker
 from edgewright.fleet.sim.device import Behaviour, VirtualDevice
 from edgewright.fleet.store import telemetry
 from edgewright.runtime.telemetry import wire
 from edgewright.runtime.telemetry.records import LATENCY_EDGES_US, GapRecord, UpdateRecord, WindowRecord
-from tests.fleet.house import House
+from tests.fleet.house import House, wait_for
 
 QUIET = Behaviour()
 
@@ -242,3 +244,31 @@ def test_a_replayed_heartbeat_does_not_turn_the_clock_back(sender: Sender) -> No
     sender.give(old)
     assert sender.house.fleet.device("cam").spool_backlog == 1
     assert sender.house.recorder.counts["stale messages"] == 1
+
+
+def test_the_worker_outlives_a_database_that_refuses(sender: Sender) -> None:
+    house = sender.house
+    worker = IngestWorker(house.recorder, house.postbox, clock=house.clock)
+    worker.start()
+    with sqlite3.connect(house.directory / "fleet.sqlite") as connection:
+        connection.execute("ALTER TABLE windows RENAME TO elsewhere")
+    arrival = sender.run(1, window(seq=1, requests=4))
+    worker.offer(arrival.topic, arrival.payload)
+    wait_for(lambda: house.recorder.counts["batches not stored"] == 1, what="the failed batch")
+    assert house.network.published == [], "what is not stored is not acknowledged"
+    connection.execute("ALTER TABLE elsewhere RENAME TO windows")
+    connection.close()
+    worker.offer(arrival.topic, arrival.payload)
+    worker.stop()
+    assert sender.requests() == 4
+    assert len(house.network.published) == 1
+
+
+def test_a_full_queue_drops_and_counts(sender: Sender) -> None:
+    worker = IngestWorker(sender.house.recorder, sender.house.postbox, queue_length=2, offer_s=0.01)
+    for _ in range(5):
+        worker.offer("weather/today", b"x")
+    assert sender.house.recorder.counts["messages dropped, queue full"] == 3
+    worker.start()
+    worker.stop()
+    assert sender.house.recorder.counts["refused messages"] == 2

@@ -7,7 +7,7 @@ from functools import reduce
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.fleet.ingest.mark import MAX_RANGES_AHEAD, Mark, advance
+from edgewright.fleet.store.mark import MAX_RANGES_AHEAD, Mark, advance
 
 RANGES = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 6)).map(lambda p: (p[0], p[0] + p[1])), max_size=30)
 

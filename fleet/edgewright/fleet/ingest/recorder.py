@@ -14,11 +14,11 @@ from edgewright.runtime.telemetry.records import GapRecord, UpdateRecord, Window
 
 from ..store import desired, enrolment, telemetry
 from ..store.database import Database
+from ..store.mark import Mark, advance
 from .downlink import Letter
 from .downlink import ack as ack_letter
 from .downlink import desired as desired_letter
 from .intake import Message, RecordRun, Refused, read_message
-from .mark import Mark, advance
 
 log = logging.getLogger(__name__)
 

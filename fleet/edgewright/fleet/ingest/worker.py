@@ -27,11 +27,20 @@ class IngestWorker:
     When the queue stays full, messages are dropped and counted: devices keep what was not acknowledged and resend it.
     """
 
-    def __init__(self, recorder: Recorder, postbox: Postbox, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        postbox: Postbox,
+        *,
+        clock: Callable[[], float] = time.time,
+        queue_length: int = QUEUE_LENGTH,
+        offer_s: float = OFFER_S,
+    ) -> None:
         self.recorder = recorder
         self._postbox = postbox
         self._clock = clock
-        self._queue: queue.Queue[Arrival | None] = queue.Queue(QUEUE_LENGTH)
+        self._queue: queue.Queue[Arrival | None] = queue.Queue(queue_length)
+        self._offer_s = offer_s
         self._thread = threading.Thread(target=self._run, name="ingest-writer", daemon=True)
 
     def start(self) -> None:
@@ -41,7 +50,7 @@ class IngestWorker:
     def offer(self, topic: str, payload: bytes) -> None:
         """Queue one message; called by the network thread. Waits briefly when the queue is full, then drops."""
         try:
-            self._queue.put(Arrival(topic, payload), timeout=OFFER_S)
+            self._queue.put(Arrival(topic, payload), timeout=self._offer_s)
         except queue.Full:
             self.recorder.counts["messages dropped, queue full"] += 1
 

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert
 from edgewright.runtime.telemetry.records import GapRecord, UpdateRecord, WindowRecord
 
 from ..core.drift import ObservedWindow
-from ..ingest.mark import Mark
+from .mark import Mark
 from .schema import gaps, spools, updates, windows
 
 _encoder = msgspec.msgpack.Encoder()
