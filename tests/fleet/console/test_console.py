@@ -105,6 +105,14 @@ def test_only_who_is_logged_in_sees_it(house: House) -> None:
     assert client.post("/console/rollouts/r-1/pause", **PRESSED).status_code == 401
 
 
+def test_a_browser_without_a_login_is_told_how_to_get_in(house: House) -> None:
+    client = client_of(house, login=False)
+    for answer in (client.get("/"), client.get("/", token="wrong")):
+        assert answer.status_code == 401
+        assert "admin.token" in answer.text
+        assert answer.headers["content-type"].startswith("text/html")
+
+
 def test_nothing_is_inline_and_nothing_comes_from_elsewhere(house: House, tmp_path: Path) -> None:
     running(house, tmp_path / "bundles")
     answer = client_of(house).get("/")

@@ -111,3 +111,20 @@ def test_any_data_gives_a_policy_or_one_clear_error(data: object) -> None:
     except PolicyError:
         return
     assert msgspec.json.decode(policy_to_json(policy), type=Policy) == policy
+
+
+def test_the_policy_in_the_guide_is_read_and_names_every_key() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "guides" / "rollouts.md").read_text()
+    text = guide.split("```toml\n")[1].split("```")[0]
+    policy = parse_policy(text, kind="toml", where="guide")
+    for key in _keys(msgspec.json.decode(policy_to_json(policy))):
+        assert key in text, f"the guide does not explain {key}"
+    assert policy.drift_gate == Policy().drift_gate, "the guide shows the defaults"
+    assert policy.failure_gate == Policy().failure_gate
+    assert (policy.waves, policy.horizon_seconds) == (Policy().waves, Policy().horizon_seconds)
+
+
+def _keys(data: object) -> set[str]:
+    if isinstance(data, dict):
+        return set(data).union(*(_keys(value) for value in data.values()))
+    return set().union(*(_keys(value) for value in data)) if isinstance(data, list) else set()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from http import HTTPStatus
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from edgewright.targets.faults import EnvironmentFault, Fault
 
-from ..faults import FleetError
+from ..console.login import login_page
+from ..faults import FleetError, UnauthorizedError
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,9 @@ def answer(status: int, text: str) -> JSONResponse:
     return JSONResponse({"error": text}, status_code=status, headers=headers)
 
 
-def _fault(_request: Request, error: Exception) -> JSONResponse:
+def _fault(request: Request, error: Exception) -> Response:
+    if isinstance(error, UnauthorizedError) and request.url.path == "/":
+        return login_page()  # a person with a browser
     if isinstance(error, FleetError):
         return answer(error.status, str(error))
     if isinstance(error, EnvironmentFault):

@@ -15,21 +15,12 @@ from ..core.rollout import OPERATOR_EVENTS
 from ..faults import NotFoundError
 from ..service import Fleet
 from .feed import REFRESH_S, Feed, Sections, changes
+from .headers import SECURITY_HEADERS
 
 STATIC = Path(__file__).parent / "static"
 STATIC_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".txt": "text/plain"}
 MOST_VIEWERS = 64
 KEEP_ALIVE_S = 15.0
-
-SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
 def build_router(fleet: Fleet, *, broker_connected: Callable[[], bool]) -> APIRouter:

@@ -338,7 +338,7 @@ def _feature(feature: FeatureDrift, traffic: Traffic, place: int) -> FeatureCard
         name=feature.name,
         role=feature.role,
         chip=Chip(text=feature.verdict, tone=VERDICT_TONE[feature.verdict]),
-        facts=f"PSI {feature.psi:.2f}{ks}, n {feature.samples}",
+        facts=f"PSI {feature.psi:.2f}{ks}",
         picture=draw(traffic.reference.histograms[place], traffic.live.histograms[place]),
     )
 
