@@ -1,0 +1,174 @@
+"""What bench/cost.py fits on: measured (or vendor-estimated) latencies, and the operators of the networks timed."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.cost_workloads import WINOGRAD, WORKLOADS
+from edgewright.targets.board import Precision
+from edgewright.targets.cost import OperatorCost, OperatorKind, Workload
+
+ANCHORS = Path(__file__).resolve().parents[2] / "shared/data/anchors"
+KINDS: tuple[OperatorKind, ...] = ("conv", "depthwise", "matmul")
+COLUMN_OF_KIND = {"conv": 0, "depthwise": 1, "matmul": 2, WINOGRAD: 3, "other": 0}
+ELEMENT_BYTES = {"float32": 4, "float16": 2, "int8": 1}
+Origin = Literal["ncnn", "vela", "onnxruntime"]
+MAX_NOISE = 1.5
+"""A row whose slowest run took this many times its fastest was disturbed; it is left out."""
+
+ENGINE_LEAST_BAND = 2.0
+"""Small networks in ONNX Runtime, predicted from ncnn's timings, were up to this far off (`time_on_this_machine`)."""
+
+VELA_LEAST_BAND = 2.0
+"""Vela's estimates "can differ significantly" from hardware (ExecuTorch's Arm backend notes)."""
+
+SKYLAKE_MS: dict[Precision, dict[str, float]] = {
+    "float32": {
+        "mlperf_ic": 0.302, "mlperf_kws": 0.127, "mlperf_vww": 0.381, "mlperf_ad": 0.084, "mobilenet_v2": 10.6,
+    },
+    "int8": {
+        "mlperf_ic": 0.411, "mlperf_kws": 0.200, "mlperf_vww": 0.735, "mlperf_ad": 0.094, "mobilenet_v2": 8.78,
+    },
+}  # fmt: skip
+"""ONNX Runtime 1.31.1, one thread, Skylake-SP without VNNI, measured for the project on 2026-11-20 (int8: U8S8)."""
+
+VELA_NETWORKS = {
+    "kws": "mlperf_kws", "ic": "mlperf_ic", "vww": "mlperf_vww", "ad": "mlperf_ad",
+    "mobilenet_v2_1.0_224": "mobilenet_v2",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Measured rows that stand for one board and one processor of it."""
+
+    board: str
+    device: str
+    """Start of the device's name in ncnn_benchmarks.csv."""
+    threads: tuple[int, ...]
+    clock_hz: int
+    """Of the device that was measured, which need not be the board's."""
+    processor: str = "cpu"
+    precisions: tuple[Precision, ...] = ("float32", "int8")
+    origin: Origin = "ncnn"
+    least_band: float = ENGINE_LEAST_BAND
+    """The band is at least this wide: it covers what held-out errors cannot know, such as an estimator's own error."""
+
+
+ANCHORED = (
+    Anchor("raspberry-pi-4", "Raspberry Pi 4 Model B", (1, 4), 1_800_000_000),
+    Anchor("raspberry-pi-5", "Raspberry Pi 5 Broadcom BCM2712, Cortex", (1, 4), 2_400_000_000),
+    Anchor("jetson-orin-nano", "NVIDIA Jetson Orin Nano", (1, 6), 1_510_000_000),
+    Anchor("jetson-orin-nano", "NVIDIA Jetson Orin Nano", (1,), 625_000_000, "gpu", ("float32",)),
+    Anchor("imx93", "OrangePicm4, Rockchip Rk3566", (1, 4), 1_800_000_000),
+    Anchor("imx93", "Ethos_U65_256", (1,), 1_000_000_000, "ethos-u65", ("int8",), "vela", VELA_LEAST_BAND),
+    Anchor("ethos-u55-128", "Ethos_U55_128", (1,), 500_000_000, "ethos-u55", ("int8",), "vela", VELA_LEAST_BAND),
+    Anchor("x86-64-avx512", "Skylake-SP", (1,), 2_700_000_000, origin="onnxruntime"),
+    Anchor("x86-64-avx2", "AMD EPYC 7742", (1,), 3_400_000_000),
+    Anchor("x86-64-avx512-vnni", "Microsoft Azure Standard D64s v6", (1, 2, 4, 8), 3_000_000_000),
+)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured latency."""
+
+    network: str
+    precision: Precision
+    threads: int
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class Network:
+    """Operators of one network as columns, in elements."""
+
+    kind: NDArray[np.int64]
+    macs: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    activations: NDArray[np.float64]
+    count: NDArray[np.float64]
+
+
+def read_networks() -> dict[str, Network]:
+    """The committed operator table."""
+    rows: dict[str, list[tuple[float, ...]]] = defaultdict(list)
+    with WORKLOADS.open(newline="") as file:
+        for row in csv.DictReader(file):
+            kind = COLUMN_OF_KIND[row["kind"]]
+            sizes = (float(row[key]) for key in ("macs", "weight_elements", "activation_elements", "count"))
+            rows[row["model"]].append((kind, *sizes))
+    networks = {}
+    for name, table in rows.items():
+        columns = np.array(table).T
+        networks[name] = Network(columns[0].astype(np.int64), *columns[1:])
+    return networks
+
+
+def workload(network: Network, precision: Precision) -> Workload:
+    """The same network as the shipped function wants it; Winograd convolutions are not told apart there."""
+    width = ELEMENT_BYTES[precision]
+    operators = []
+    columns = zip(network.kind, network.macs, network.weights, network.activations, network.count, strict=True)
+    for kind, macs, weights, activations, count in columns:
+        cost = OperatorCost(
+            kind=KINDS[kind % len(KINDS)] if macs else "other",
+            macs=int(macs),
+            weight_bytes=int(weights * width),
+            activation_bytes=int(activations * width),
+        )
+        operators.extend([cost] * int(count))
+    return Workload(operators=tuple(operators))
+
+
+def read_measurements(anchor: Anchor, networks: Mapping[str, Network]) -> list[Measurement]:
+    """What was measured (or estimated by the vendor's compiler) for an anchor."""
+    if anchor.origin == "vela":
+        return read_vela(anchor)
+    if anchor.origin == "onnxruntime":
+        return [Measurement(name, p, 1, ms) for p in anchor.precisions for name, ms in SKYLAKE_MS[p].items()]
+    return read_ncnn(anchor, networks)
+
+
+def read_vela(anchor: Anchor) -> list[Measurement]:
+    """Vela's own latency estimates for that accelerator."""
+    with (ANCHORS / "ethosu_vela_5.2.0_summaries.csv").open(newline="", encoding="utf-8") as file:
+        return [
+            Measurement(VELA_NETWORKS[row["key"]], "int8", 1, float(row["inference_time"]) * 1_000)
+            for row in csv.DictReader(file)
+            if row["accelerator_configuration"] == anchor.device and row["key"] in VELA_NETWORKS
+        ]
+
+
+def read_ncnn(anchor: Anchor, networks: Mapping[str, Network]) -> list[Measurement]:
+    """Rows of that device whose network is known and whose timing was calm."""
+    gpu = "-1" if anchor.processor == "cpu" else "0"
+    measurements = []
+    with (ANCHORS / "ncnn_benchmarks.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            network = row["model"].replace("-", "_")
+            precision: Precision = "int8" if network.endswith("_int8") else "float32"
+            wanted = row["device"].startswith(anchor.device) and row["gpu_device"] == gpu
+            wanted = wanted and int(row["num_threads"]) in anchor.threads and precision in anchor.precisions
+            calm = float(row["max_ms"]) <= MAX_NOISE * float(row["min_ms"])
+            if wanted and calm and network in networks:
+                measurements.append(Measurement(network, precision, int(row["num_threads"]), float(row["avg_ms"])))
+    return measurements
+
+
+def describe(anchor: Anchor) -> str:
+    """What the constants were fitted on."""
+    device = anchor.device.strip(" ,")
+    if anchor.origin == "vela":
+        return f"estimates of Arm's ethos-u-vela 5.2.0 for {device}"
+    if anchor.origin == "onnxruntime":
+        return f"ONNX Runtime 1.31.1 timings on {device}"
+    return f"ncnn timings on {device}{' (GPU, Vulkan)' if anchor.processor == 'gpu' else ''}"
