@@ -47,6 +47,8 @@ _log = logging.getLogger(__name__)
 _SWEEP_S = 1.0
 _DRAIN_SWEEP_S = 0.05
 _DRAIN_LIMIT_S = 30.0
+_REASON_LENGTH = 4096
+"""Engines can be talkative; a reply must fit a line of the control channel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,10 +125,10 @@ class ServerProcess:
                 detail = await self._change(change)
             except Fault as fault:
                 _log.error("%s", fault)
-                self._send(Failed(id=change.id, reason=str(fault)))
+                self._send(Failed(id=change.id, reason=str(fault)[:_REASON_LENGTH]))
             except Exception as error:  # noqa: BLE001 - an engine may raise anything; what ran before goes on
                 _log.exception("loading failed")
-                self._send(Failed(id=change.id, reason=f"{type(error).__name__}: {error}"))
+                self._send(Failed(id=change.id, reason=f"{type(error).__name__}: {error}"[:_REASON_LENGTH]))
             else:
                 self._send(Done(id=change.id, detail=detail))
 
@@ -157,4 +159,4 @@ class ServerProcess:
 
     def _send(self, reply: Reply) -> None:
         if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(encode(reply)[:MAX_LINE_BYTES])
+            self._writer.write(encode(reply))
