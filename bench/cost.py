@@ -26,7 +26,7 @@ import numpy as np
 import onnxruntime
 
 from bench import record
-from bench.cost_anchors import (
+from bench.cost_fitting.anchors import (
     ANCHORED,
     ANCHORS,
     COLUMN_OF_KIND,
@@ -38,8 +38,8 @@ from bench.cost_anchors import (
     read_networks,
     workload,
 )
-from bench.cost_fit import constants_of, fit, fitted_models, held_out_errors, predict_ms
-from bench.cost_workloads import MLPERF_TINY, MLPERF_TINY_MODELS, WINOGRAD
+from bench.cost_fitting.fit import constants_of, fit, fitted_models, held_out_errors, predict_ms
+from bench.cost_fitting.workloads import MLPERF_TINY, MLPERF_TINY_MODELS, WINOGRAD
 from edgewright.targets.board import Board, LatencyModel
 from edgewright.targets.boardfile import HOST
 from edgewright.targets.catalog import load_board, shipped_path

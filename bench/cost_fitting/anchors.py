@@ -12,11 +12,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.cost_workloads import WINOGRAD, WORKLOADS
+from bench.cost_fitting.workloads import WINOGRAD, WORKLOADS
 from edgewright.targets.board import Precision
 from edgewright.targets.cost import OperatorCost, OperatorKind, Workload
 
-ANCHORS = Path(__file__).resolve().parents[2] / "shared/data/anchors"
+ANCHORS = Path(__file__).resolve().parents[3] / "shared/data/anchors"
 KINDS: tuple[OperatorKind, ...] = ("conv", "depthwise", "matmul")
 COLUMN_OF_KIND = {"conv": 0, "depthwise": 1, "matmul": 2, WINOGRAD: 3, "other": 0}
 ELEMENT_BYTES = {"float32": 4, "float16": 2, "int8": 1}

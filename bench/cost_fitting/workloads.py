@@ -2,9 +2,9 @@
 
 The measured latencies in ncnn_benchmarks.csv belong to the graphs of https://github.com/Tencent/ncnn, folder
 benchmark/models (BSD-3). This reads their .param text files, which carry the shape of every blob, and writes one row
-per kind of operator. The result is kept as bench/data/cost_workloads.csv, so that the bench needs no checkout of ncnn:
+per kind of operator. The result is kept as bench/cost_fitting/workloads.csv, so that the bench needs no checkout of ncnn:
 
-    python -m bench.cost_workloads NCNN_CHECKOUT/benchmark/models
+    python -m bench.cost_fitting.workloads NCNN_CHECKOUT/benchmark/models
 
 The four MLPerf Tiny networks, which Vela's estimates and ONNX Runtime's timings are about, come from ../shared/data.
 """
@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-WORKLOADS = Path(__file__).parent / "data/cost_workloads.csv"
+WORKLOADS = Path(__file__).parent / "workloads.csv"
 MLPERF_TINY = ("ad", "ic_resnet8", "kws", "vww")
-MLPERF_TINY_MODELS = Path(__file__).resolve().parents[2] / "shared/data/mlperf_tiny/onnx"
+MLPERF_TINY_MODELS = Path(__file__).resolve().parents[3] / "shared/data/mlperf_tiny/onnx"
 FREE_LAYERS = frozenset({"Input", "Split", "Noop", "Reshape", "Flatten", "MemoryData", "Dropout"})
 """Layers that move nothing."""
 
@@ -171,7 +171,7 @@ def main() -> None:
     for name in MLPERF_TINY:
         key = name.partition("_")[0]
         rows.update(onnx_rows(f"mlperf_{key}", MLPERF_TINY_MODELS / f"{name}_f32.onnx"))
-    WORKLOADS.parent.mkdir(exist_ok=True)
+
     with WORKLOADS.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow((*Row._fields, "count"))

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from bench.cost_anchors import ELEMENT_BYTES, KINDS, Anchor, Measurement, Network, Origin, describe
-from bench.cost_workloads import WINOGRAD
+from bench.cost_fitting.anchors import ELEMENT_BYTES, KINDS, Anchor, Measurement, Network, Origin, describe
+from bench.cost_fitting.workloads import WINOGRAD
 from edgewright.targets.board import CPU, LatencyModel, MacRates, Precision
 
 FOLDS = 8

@@ -1,0 +1,1 @@
+"""What bench/cost.py is made of; no benchmarks by themselves."""
