@@ -281,6 +281,23 @@ def test_soak_keeps_a_wave_open(world: Make) -> None:
     assert here.ledger.rollout.wave == 1
 
 
+def test_a_pause_by_hand_waives_no_gate(world: Make, traffic: Callable[[int], Traffic]) -> None:
+    here = world({"waves": [1, "rest"], "horizonSeconds": 100}, 6)
+    here.step(0.0)
+    act(here, "pause", 1.0)
+    act(here, "resume", 2.0)
+    here.report(here.waiting()[0], "confirmed", 3.0)
+    draw = traffic(1)
+    here.evidence = (seen(draw.calibrated(), draw.totals(20), draw.totals(800)),)
+    here.step(4.0)
+    assert (here.state, here.ledger.rollout.wave) == ("running", 0), "20 samples are too few: it waits"
+    here.step(100.0)
+    assert here.state == "paused"
+    act(here, "resume", 101.0)
+    here.step(102.0)
+    assert (here.state, here.ledger.rollout.wave) == ("running", 1)
+
+
 def test_a_bad_build_is_taken_back_in_the_first_wave(world: Make, traffic: Callable[[int], Traffic]) -> None:
     here = world({"waves": [1, 2, "rest"], "horizonSeconds": 100}, 6)
     here.step(0.0)

@@ -47,7 +47,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     wave_size: int = 0
     """Devices that this wave adds; fixed when it starts."""
     accepted_wave: int = -1
-    """An operator resumed during this wave: a gate does not pause it again (it can still roll back)."""
+    """An operator resumed after a gate had paused this wave: gates do not pause it again (they can still roll back)."""
+    paused_by_gate: bool = False
     returning_since_s: float | None = None
     finished_s: float | None = None
     reason: str = ""
