@@ -2,7 +2,7 @@
 
 The measured latencies in ncnn_benchmarks.csv belong to the graphs of https://github.com/Tencent/ncnn, folder
 benchmark/models (BSD-3). This reads their .param text files, which carry the shape of every blob, and writes one row
-per kind of operator. The result is kept as bench/cost_fitting/workloads.csv, so that the bench needs no checkout of ncnn:
+per kind of operator. The result is kept as workloads.csv beside this file, so that the bench needs no checkout of ncnn:
 
     python -m bench.cost_fitting.workloads NCNN_CHECKOUT/benchmark/models
 
