@@ -70,7 +70,7 @@ def pictures() -> np.ndarray:
 @pytest.fixture(scope="session")
 def labels(pictures: np.ndarray) -> np.ndarray:
     """What the float model answers, one in ten replaced: its top-1 is near 90 %."""
-    y = scores(classifier(1), pictures).argmax(1)
+    y: np.ndarray = scores(classifier(1), pictures).argmax(1)
     y[::10] = (y[::10] + 1) % CLASSES
     return y
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import helper, numpy_helper, parser
 
 from edgewright.compiler.faults import ModelError, UnsupportedModel
 from edgewright.compiler.frontends.onnx import load_onnx
 from edgewright.compiler.graph import IR_VERSION, operator_counts, signature, to_bytes
+from edgewright.compiler.lower.onnxruntime import preflight
+from edgewright.compiler.pipeline import optimise
+from edgewright.targets.faults import Fault
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]>
 agraph (float[N, 4] x) => (float[N, 4] y) { y = Relu(x) }"""
@@ -135,3 +141,28 @@ def test_inputs_that_cannot_be_served_are_refused(tmp_path: Path) -> None:
     text = TEXT.replace("float[N, 4] x", "string[N] x").replace("y = Relu(x)", "y = Cast<to=1>(x)")
     with pytest.raises(UnsupportedModel, match="numeric tensors"):
         load_onnx(saved(tmp_path, parser.parse_model(text)))
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=5), st.booleans())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_flipped_bytes_are_refused_or_compiled_but_never_crash(
+    tmp_path: Path, flips: list[tuple[int, int]], old: bool
+) -> None:
+    model = classifier_bytes(opset="8" if old else "17")
+    content = bytearray(model)
+    for position, value in flips:
+        content[position % len(content)] = value
+    path = tmp_path / "m.onnx"
+    path.write_bytes(bytes(content))
+    with suppress(Fault):
+        source = load_onnx(path)
+        preflight(source.graph, "m.onnx")
+        optimise(source.graph, None)
+
+
+def classifier_bytes(opset: str) -> bytes:
+    text = f"""<ir_version: 8, opset_import: ["" : {opset}]>
+    agraph (float[N, 1, 6, 6] x, float[2, 1, 3, 3] w) => (float[N, 2, 4, 4] y) {{ c = Conv(x, w) y = Relu(c) }}"""
+    model = parser.parse_model(text)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((2, 1, 3, 3), dtype=np.float32), "w"))
+    return bytes(model.SerializeToString())

@@ -105,6 +105,19 @@ def test_one_percent_of_distortion_is_forty_db() -> None:
     assert found.snr_db == pytest.approx(40)
 
 
+@given(SCORES, st.floats(0.01, 0.3))
+@settings(max_examples=10, deadline=None)
+def test_values_and_intervals_of_power_metrics_agree(scores: np.ndarray, amount: float) -> None:
+    found = scores + np.random.default_rng(0).normal(size=scores.shape) * amount
+    ratio = np.linalg.norm(found - scores) / np.linalg.norm(scores)
+    distortion = compare(BUILT_IN["distortion"], found, scores, None)
+    snr = compare(BUILT_IN["snr"], found, scores, scores)
+    assert distortion.drop.value == pytest.approx(ratio)
+    assert distortion.snr_db == snr.candidate.value == pytest.approx(-20 * math.log10(ratio))
+    assert distortion.drop.low < ratio < distortion.drop.high
+    assert snr.candidate.low == pytest.approx(-20 * math.log10(distortion.drop.high))
+
+
 def test_intervals_are_the_same_every_time() -> None:
     random = np.random.default_rng(5)
     a, b, y = random.normal(size=(50, 2)), random.normal(size=(50, 2)), random.integers(0, 2, 50)

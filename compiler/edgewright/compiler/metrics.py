@@ -29,6 +29,7 @@ DEFAULT_LIMITS = {"snr": 0.5, "distortion": 0.05}
 """Where it is not 1 %. 5 % of distortion is an SNR of 26 dB, which well calibrated int8 nets reach."""
 MAX_SNR_DB = 200.0
 """Stands for equal outputs; JSON has no infinity."""
+MAX_DISTORTION = 1e6
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Metric:
-    """A named way to score. Exactly one of the two functions is set."""
+    """A named way to score. Exactly one of the three functions is set."""
 
     name: str
     unit: Unit
@@ -78,11 +79,16 @@ class Metric:
     """Its mean is the value."""
     whole: Callable[[Floats, NDArray[Any]], float] | None = None
     """For values that are no mean over samples."""
+    from_powers: Callable[[float, float], float] | None = None
+    """For values of the summed squares of error and of signal: cheap to resample."""
 
     def value(self, outputs: Floats, reference: NDArray[Any]) -> float:
         """The score of some outputs."""
         if self.per_sample is not None:
             return float(np.mean(self.per_sample(outputs, reference)))
+        if self.from_powers is not None:
+            noise, signal = powers(outputs, reference)
+            return self.from_powers(float(noise.sum()), float(signal.sum()))
         if self.whole is None:
             raise TypeError(f"metric {self.name} has no function")
         return float(self.whole(outputs, reference))
@@ -195,8 +201,18 @@ def drop(metric: Metric, candidate: float, float_value: float) -> float:
 
 def snr_db(found: NDArray[Any], truth: NDArray[Any]) -> float:
     """Signal-to-noise ratio of `found` with `truth` as the signal."""
-    noise = float(np.sum((found.astype(np.float64) - truth.astype(np.float64)) ** 2))
-    signal = float(np.sum(truth.astype(np.float64) ** 2))
+    noise, signal = powers(_flat(found), truth)
+    return snr_of_powers(float(noise.sum()), float(signal.sum()))
+
+
+def powers(found: Floats, truth: NDArray[Any]) -> tuple[Floats, Floats]:
+    """Summed squares of error and of signal, per sample."""
+    reference = _flat(truth)
+    return np.sum((found - reference) ** 2, axis=1), np.sum(reference**2, axis=1)
+
+
+def snr_of_powers(noise: float, signal: float) -> float:
+    """Decibels, within +-`MAX_SNR_DB`."""
     if noise == 0:
         return MAX_SNR_DB
     if signal == 0:
@@ -256,6 +272,10 @@ def _bootstrap(metric: Metric, candidates: tuple[Floats, ...], target: NDArray[A
         scores = [metric.per_sample(candidate, target) for candidate in candidates]
         picks = [random.integers(0, count, count) for _ in range(RESAMPLES)]
         return [np.array([score[pick].mean() for pick in picks]) for score in scores]
+    if metric.from_powers is not None:
+        power = [powers(candidate, target) for candidate in candidates]
+        picks = [random.integers(0, count, count) for _ in range(RESAMPLES)]
+        return [np.array([metric.from_powers(n[pick].sum(), s[pick].sum()) for pick in picks]) for n, s in power]
     resamples = RESAMPLES if metric.name in BUILT_IN else FUNCTION_RESAMPLES
     picks = [_usable_pick(metric, random, target) for _ in range(resamples)]
     return [np.array([metric.value(candidate[pick], target[pick]) for pick in picks]) for candidate in candidates]
@@ -292,14 +312,11 @@ def _squared_error(outputs: Floats, target: NDArray[Any]) -> Floats:
     return errors
 
 
-def _snr(outputs: Floats, target: NDArray[Any]) -> float:
-    return snr_db(outputs, _flat(target))
-
-
-def _distortion(outputs: Floats, target: NDArray[Any]) -> float:
+def _distortion(noise: float, signal: float) -> float:
     """Relative RMS error against the float model; 1 % is 40 dB."""
-    noise, signal = float(np.sum((outputs - target) ** 2)), float(np.sum(_flat(target) ** 2))
-    return 0.0 if noise == 0 else min(math.sqrt(noise / signal), 1e6) if signal > 0 else 1e6
+    if noise == 0:
+        return 0.0
+    return min(math.sqrt(noise / signal), MAX_DISTORTION) if signal > 0 else MAX_DISTORTION
 
 
 def area_under_curve(scores: Floats, labels: NDArray[Any]) -> float:
@@ -321,9 +338,9 @@ BUILT_IN: dict[str, Metric] = {
     "top1": Metric("top1", "points", higher_is_better=True, needs_labels=True, per_sample=_top1),
     "auc": Metric("auc", "points", higher_is_better=True, needs_labels=True, whole=_auc),
     "mse": Metric("mse", "relative", higher_is_better=False, needs_labels=True, per_sample=_squared_error),
-    "snr": Metric("snr", "dB", higher_is_better=True, needs_labels=True, whole=_snr),
+    "snr": Metric("snr", "dB", higher_is_better=True, needs_labels=True, from_powers=snr_of_powers),
     "agreement": Metric("agreement", "points", higher_is_better=True, needs_labels=False, per_sample=_top1),
-    "distortion": Metric("distortion", "relative", higher_is_better=False, needs_labels=False, whole=_distortion),
+    "distortion": Metric("distortion", "relative", higher_is_better=False, needs_labels=False, from_powers=_distortion),
 }
 """agreement and distortion hold a candidate against the float model and need no labels."""
 

@@ -55,8 +55,8 @@ def compile_model(request: Request, stages: Stages | None = None) -> Report:
         source = import_model(request, arrays)
     name = model_name(request.name, source.name)
     with stages.stage("optimising"):
+        preflight(source.graph, request.model)
         graph, records = optimise(source.graph, typed_normalization(request.normalization, arrays))
-        preflight(graph, request.model)
     divided = divide(request.data, arrays, data_digest, graph)
     variants = make_variants(graph, divided, boards, stages)
     evaluator = Evaluator({"tune": divided.tune, "test": divided.test, "reference": divided.reference}, threads=1)

@@ -16,6 +16,8 @@ import onnx.version_converter
 import onnx_ir.passes.common as common
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from edgewright.targets.faults import Fault
+
 from ..faults import ModelError, UnsupportedModel
 from ..graph import IR_VERSION, Graph, from_proto, nodes, place, signature
 from .source import SourceModel
@@ -59,12 +61,19 @@ def load_onnx(path: Path) -> SourceModel:
 
 def import_proto(proto: onnx.ModelProto, where: str) -> Graph:
     """Checks a parsed model and normalises it: opset, no weights among the inputs, no functions, no prose."""
-    _check_opsets(proto, where)
-    proto = _converted(proto, where)
     try:
+        _check_opsets(proto, where)
         onnx.checker.check_model(proto)
-    except (onnx.checker.ValidationError, ValueError) as error:
+        return _normalised(_converted(proto, where), where)
+    except Fault:
+        raise
+    except Exception as error:
+        # Checker, converter and shape inference have exception classes of their own, and on damaged files they raise
+        # any others as well (UnicodeDecodeError, TypeError): at this border all of them mean the same.
         raise ModelError(f"{where}: not a valid ONNX model: {_first_line(error)}") from error
+
+
+def _normalised(proto: onnx.ModelProto, where: str) -> Graph:
     graph = from_proto(proto)
     common.RemoveInitializersFromInputsPass()(graph)
     common.InlinePass()(graph)
@@ -125,8 +134,8 @@ def _converted(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
         return proto
     try:
         return onnx.version_converter.convert_version(proto, WORKING_OPSET)
-    except RuntimeError as error:
-        # ConvertError of the C++ converter: it has no adapter for some operator.
+    except (RuntimeError, onnx.version_converter.ConvertError) as error:
+        # The converter has no adapter for some operator.
         raise UnsupportedModel(
             f"{where}: opset {version} cannot be brought to {WORKING_OPSET}: {_first_line(error)}. "
             f"Export the model again with opset_version={WORKING_OPSET}"
