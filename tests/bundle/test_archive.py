@@ -177,6 +177,12 @@ class TestDirectory:
         (folder / "manifest.json").symlink_to(folder.parent / "b.manifest")
         self.refused(folder, EntryTypeError)
 
+    def test_linked_manifest_is_not_even_read(self, folder: Path) -> None:
+        (folder / "manifest.json").rename(folder.parent / "b.manifest")
+        (folder / "manifest.json").symlink_to(folder.parent / "b.manifest")
+        with pytest.raises(EntryTypeError):
+            read_manifest(folder)
+
     def test_pipe(self, folder: Path) -> None:
         import os
 

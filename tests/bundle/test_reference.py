@@ -43,6 +43,15 @@ def test_bytes_are_standard_cbor() -> None:
     assert cbor2.loads(encode_reference(sample_reference()))["histograms"][0]["counts"] == [10, 40, 40, 10]
 
 
+def test_shared_values_are_refused_before_they_can_grow() -> None:
+    """Each level holds the level below ten times over: with a few levels a small file would fill the memory."""
+    laughs = b"\xd8\x1c\x80"
+    for level in range(2):
+        laughs = b"\xd8\x1c\x8a" + laughs + b"\xd8\x1d" + bytes([2 - level]) * 9
+    with pytest.raises(DriftReferenceError, match="tags are not allowed"):
+        decode_reference(laughs)
+
+
 def test_no_numpy_is_needed_to_read_it() -> None:
     code = "import sys, edgewright.bundle.reference; print('numpy' in sys.modules)"
     assert (

@@ -60,6 +60,21 @@ def test_a_power_cut_leaves_all_or_nothing_under_the_name(archive: Path, tmp_pat
     assert complete == 1  # only the last step, which makes the name durable, comes after the rename
 
 
+def test_all_is_on_the_medium_before_the_name_appears(archive: Path, tmp_path: Path) -> None:
+    """A rename that reaches the disk before the content would give a complete-looking bundle of zeros."""
+    disk = FaultyFilesystem()
+    unpack(archive, tmp_path / "out", filesystem=disk)
+    renamed = disk.log.index(("rename", "out"))
+    before = disk.log[:renamed]
+    for operation, name in before:
+        if operation == "create":
+            assert ("sync_file", name) in before
+        if operation == "make_directory":
+            assert ("sync_directory", name) in before
+    assert len([name for operation, name in before if operation == "create"]) == 5
+    assert disk.log[renamed + 1 :] == [("sync_directory", tmp_path.name)]
+
+
 def test_an_existing_destination_is_not_touched(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("precious")

@@ -232,6 +232,13 @@ def bad_manifests(files: Files) -> Iterator[Vector]:
     yield "bad-entries-too-many", entries(lambda e: e.extend(many)), "TooManyEntriesError"
 
 
+def _shared_golden_header() -> dict[str, Any]:
+    """Input and output lie in the same bytes."""
+    tensor = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    tolerances = {"relative_tolerance": "0", "absolute_tolerance": "0"}
+    return {"__metadata__": tolerances, "input/x": tensor, "output/y": tensor}
+
+
 def bad_contents(files: Files) -> Iterator[Vector]:
     """Digests are right here; the file itself is not what it should be."""
     golden, reference = files["golden.safetensors"], files["reference.cbor"]
@@ -246,6 +253,8 @@ def bad_contents(files: Files) -> Iterator[Vector]:
     yield "bad-golden-huge-header", golden_is((2**62).to_bytes(8, "little") + golden[8:]), "GoldenError"
     yield "bad-golden-truncated", golden_is(golden[:-4]), "GoldenError"
     yield "bad-golden-overlap", golden_is(golden.replace(b"[32,56]", b"[24,48]")), "GoldenError"
+    shared = json.dumps(_shared_golden_header()).encode()
+    yield "bad-golden-shared-data", golden_is(len(shared).to_bytes(8, "little") + shared + bytes(4)), "GoldenError"
     yield "bad-golden-dtype", golden_is(golden.replace(b'"F32"', b'"O99"')), "GoldenError"
     yield "bad-golden-tolerance", golden_is(golden.replace(b'"0.001"', b'"  nan"')), "GoldenError"
     yield "bad-golden-no-outputs", golden_is(golden.replace(b"output/", b"input_/")), "GoldenError"

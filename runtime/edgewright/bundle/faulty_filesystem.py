@@ -28,6 +28,8 @@ class FaultyFilesystem:
         self, *, capacity_bytes: int | None = None, fail_at: int | None = None, power_cut_at: int | None = None
     ) -> None:
         self.steps = 0
+        self.log: list[tuple[str, str]] = []
+        """Every finished operation but writes: its name, and the last part of the path."""
         self._free_bytes = capacity_bytes
         self._fail_at = fail_at
         self._power_cut_at = power_cut_at
@@ -35,26 +37,33 @@ class FaultyFilesystem:
     def make_directory(self, path: Path) -> None:
         self._step()
         LOCAL.make_directory(path)
+        self.log.append(("make_directory", path.name))
 
     def create(self, path: Path) -> BinaryIO:
         self._step()
-        return cast("BinaryIO", _FaultyFile(LOCAL.create(path), self))
+        file = cast("BinaryIO", _FaultyFile(LOCAL.create(path), self, path.name))
+        self.log.append(("create", path.name))
+        return file
 
     def sync_file(self, file: BinaryIO) -> None:
         self._step()
         LOCAL.sync_file(file)
+        self.log.append(("sync_file", file.name))
 
     def sync_directory(self, path: Path) -> None:
         self._step()
         LOCAL.sync_directory(path)
+        self.log.append(("sync_directory", path.name))
 
     def rename(self, source: Path, destination: Path) -> None:
         self._step()
         LOCAL.rename(source, destination)
+        self.log.append(("rename", destination.name))
 
     def remove_tree(self, path: Path) -> None:
         self._step()
         LOCAL.remove_tree(path)
+        self.log.append(("remove_tree", path.name))
 
     def take(self, size_bytes: int) -> int:
         """How many of these bytes still fit."""
@@ -78,7 +87,8 @@ class FaultyFilesystem:
 class _FaultyFile(io.RawIOBase):
     """A file on a faulty disk."""
 
-    def __init__(self, file: BinaryIO, disk: FaultyFilesystem) -> None:
+    def __init__(self, file: BinaryIO, disk: FaultyFilesystem, name: str) -> None:
+        self.name = name
         self._file = file
         self._disk = disk
 
