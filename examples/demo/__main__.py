@@ -1,4 +1,4 @@
-"""`make demo`: the main job on this machine, narrated. Ends with a table and exit 0, or says what went wrong and exits 1."""
+"""`make demo`: the main job on this machine, narrated. Ends with a table and exit 0, or with what went wrong and exit 1."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def main() -> int:
         console.print(f"\n[red]The demo failed:[/red] {error}\nLogs: {folder / 'logs'}", soft_wrap=True)
         return 1
     finally:
-        if not failed or sys.exc_info()[0] is None:
+        if not failed:
             shutil.rmtree(folder, ignore_errors=True)
     return 0
 

@@ -1,4 +1,4 @@
-"""The story that `make demo` tells, step by step. Each step says what happens, waits until it has, and shows the evidence."""
+"""The story that `make demo` tells. Each step says what happens, waits until it has, and shows the evidence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .world import World
 MODEL = "digits"
 TARGETS = ("host", "raspberry-pi-5")
 DEVICES = (("host", False),) * 4 + (("raspberry-pi-5", True),) * 2
-"""Six devices; the Raspberry Pi's are rehearsal devices: they claim the board and run its bundle with exact arithmetic."""
+"""Six devices; the Raspberry Pis are rehearsal devices: they claim the board and compute with its exact arithmetic."""
 
 RIGHT_SCALE = "0.0625"
 WRONG_SCALE = "0.00390625"
@@ -178,7 +178,6 @@ class Story:
             self.say(
                 f"raised; the clients, who know the labels, see {sum(accuracy.values()) / len(accuracy):.0%} right"
             )
-            self.console.print(self.world.drift_picture(MODEL))
             traffic.show(pixels)
         self.finding("input drift", "raised, version 1 kept (the data changed, not the build)")
 

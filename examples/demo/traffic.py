@@ -78,7 +78,7 @@ class Client(threading.Thread):
             {
                 "inputs": [
                     {
-                        "name": "x",
+                        "name": "input",  # what nn.Sequential calls its argument
                         "shape": list(pictures.shape),
                         "datatype": "UINT8",
                         "parameters": {"binary_data_size": pictures.nbytes},
