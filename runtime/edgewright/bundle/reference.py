@@ -163,7 +163,7 @@ def _check_confidence_table(reference: Reference) -> None:
 
 
 def _refuse_sharing(*_: Any) -> Any:
-    raise DriftReferenceError("reference.cbor: CBOR tags are not allowed.")
+    raise ValueError("shared values are not allowed")
 
 
 def _parse(data: bytes) -> Any:
@@ -178,7 +178,5 @@ def _parse(data: bytes) -> Any:
             strict_hashable_types=True,
             semantic_decoders=refused,
         )
-    except DriftReferenceError:
-        raise
     except (cbor2.CBORDecodeError, ValueError, OverflowError, MemoryError) as error:
         raise DriftReferenceError(f"reference.cbor: not valid CBOR: {error}.") from error
