@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from examples.demo.processes import free_port
 
+from examples.demo.processes import free_port
 from tests.layering import ROOT
 
 NOT_RUN_HERE = ("make ", "pip install", ". .venv", "python -m venv")

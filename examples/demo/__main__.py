@@ -1,4 +1,4 @@
-"""`make demo`: the main job on this machine, narrated. Ends with a table and exit 0, or with what went wrong and exit 1."""
+"""`make demo`: the main job on this machine, narrated. Exit 0 with a table, or 1 with what went wrong."""
 
 from __future__ import annotations
 

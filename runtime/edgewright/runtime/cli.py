@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import metadata
 
 import click
 
 from edgewright.targets.faults import Fault
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
 ENTRY_POINT_GROUP = "edgewright.commands"
 
@@ -58,10 +62,23 @@ def edgewright() -> None:
 def main() -> None:
     """Run the command; expected failures end in one message on stderr and an exit code, never in a traceback."""
     try:
-        edgewright.main(prog_name="edgewright", standalone_mode=True)
+        code = edgewright.main(prog_name="edgewright", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except click.ClickException as wrong:
+        wrong.show()
+        code = wrong.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        code = INTERRUPTED
     except Fault as fault:
         click.echo(f"edgewright: {fault}", err=True)
-        sys.exit(fault.exit_code)
+        code = fault.exit_code
+    except BrokenPipeError:
+        # The reader of our output is gone (`… | head`): nothing is left to say, and Python must not try to flush it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":
