@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import urllib.parse
+from typing import Any
 
 import msgspec
 
 from edgewright.targets.catalog import load_board
 from edgewright.targets.faults import EnvironmentFault, UserFault
+from edgewright.targets.host import detect_host
 
 from .config import DeviceConfig
 from .credentials import Credentials, MqttAddress
@@ -35,13 +37,14 @@ def enroll(fleet_url: str, token: str, name: str | None, config: DeviceConfig) -
     url = urllib.parse.urlsplit(fleet_url)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise UserFault(f"--fleet is {fleet_url!r}: expected an address such as http://fleet.local:8600")
-    board = load_board(config.target)
-    request = {
+    board, machine = load_board(config.target), detect_host()
+    request: dict[str, Any] = {
         "token": token,
         "target": board.name,
         "target_digest": board.digest(),
         "emulated": config.emulate,
         "software": software(),
+        "isa": sorted(machine.cpu.isa) if machine.cpu else [],
     }
     if name:
         request["name"] = name

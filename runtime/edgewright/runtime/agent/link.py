@@ -84,6 +84,7 @@ class Link:
         """Last sequence number of each message that waits for its acknowledgement."""
         self._hellos = 0
         self._seen: dict[tuple[str, str], int] = {}
+        self._stopped = False
         self.connected = False
         self.last_problem = "not connected yet"
 
@@ -94,6 +95,7 @@ class Link:
     def stop(self) -> None:
         """Disconnect; the spool keeps what is not acknowledged."""
         self._cancel_timers()
+        self._stopped = True
         self._around.transport.stop()
         self.connected = False
 
@@ -117,6 +119,8 @@ class Link:
             self._later("ack", _ACK_PATIENCE_S * (0.5 + around.chance()), self._not_acknowledged)
 
     def _up(self) -> None:
+        if self._stopped:
+            return
         _log.info("connected to the fleet's broker")
         self.connected, self.last_problem = True, ""
         self._outstanding.clear()
@@ -127,6 +131,8 @@ class Link:
         self.send_records()
 
     def _down(self, reason: str) -> None:
+        if self._stopped:
+            return
         if self.connected or reason != self.last_problem:
             _log.warning("no connection to the fleet's broker: %s", reason)
         self.connected, self.last_problem = False, reason

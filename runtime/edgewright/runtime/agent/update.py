@@ -167,7 +167,7 @@ Step = tuple[ModelState, tuple[Effect, ...]]
 Handler = Callable[[ModelState, Any], Step]
 
 
-class IllegalEvent(RuntimeError):  # noqa: N818 - a bug in the caller, not a fault of the input
+class IllegalEvent(RuntimeError):
     """This event cannot happen in this phase."""
 
 
