@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from .agent.config import DeviceConfig
 
 DEFAULT_STATE = "/var/lib/edgewright" if os.geteuid() == 0 else "~/.local/state/edgewright"
+
+CTRL_C_EXIT_CODE = 130
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -61,7 +64,8 @@ def run(state: Path, config_path: Path | None, **given: Any) -> None:
     # Start-up time: the server process is started by this import's run_daemon before anything else is imported.
     from .agent.daemon import run_daemon
 
-    run_daemon(state, _config(state, config_path, given))
+    if run_daemon(state, _config(state, config_path, given)) == signal.SIGINT:
+        raise SystemExit(CTRL_C_EXIT_CODE)
 
 
 @device.command(epilog="Example: edgewright device enroll --fleet http://fleet.local:8600 --token 4f2a…")

@@ -189,6 +189,21 @@ def test_busy_port_is_one_clear_error(daemon: DaemonProcess, tmp_path: Path) -> 
     assert f"cannot listen on {address}" in second.stderr
 
 
+def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_ends_cleanly(tmp_path: Path) -> None:
+    daemon = DaemonProcess(tmp_path / "state")
+    daemon.state.mkdir(exist_ok=True)
+    with (daemon.state / "stdout.log").open("ab") as log:
+        daemon.process = subprocess.Popen([*RUN, str(daemon.state)], stdout=log, stderr=log, start_new_session=True)
+    try:
+        daemon.wait_for(lambda status: bool(status["ready"]))
+        os.killpg(daemon.process.pid, signal.SIGINT)
+        assert daemon.process.wait(timeout=10) == 130
+        assert gone(daemon)
+        assert "Traceback" not in (daemon.state / "stdout.log").read_text()
+    finally:
+        daemon.end()
+
+
 def test_no_daemon_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="edgewright device run"):
         DaemonProcess(tmp_path / "nothing").status()

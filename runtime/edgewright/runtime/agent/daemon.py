@@ -57,8 +57,8 @@ class Places:
         return self.state / "server.sock"
 
 
-def run_daemon(state: Path, config: DeviceConfig) -> None:
-    """Run until SIGTERM or SIGINT.
+def run_daemon(state: Path, config: DeviceConfig) -> signal.Signals:
+    """Run until SIGTERM or SIGINT; returns which of them it was.
 
     Raises:
         Fault: the state directory is in use, an address is taken, or the target is unknown.
@@ -92,19 +92,24 @@ def run_daemon(state: Path, config: DeviceConfig) -> None:
             from .device import Device
 
             device = Device(places, config, loop, supervisor, LocalStorage(), boot=settings.boot, address=address)
-            _run(loop, device)
+            return _run(loop, device)
 
 
-def _run(loop: Loop, device: Device) -> None:
+def _run(loop: Loop, device: Device) -> signal.Signals:
+    ended_by = signal.SIGTERM
+
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
-        loop.post(lambda: device.stop(signal.Signals(number).name))
+        nonlocal ended_by
+        ended_by = signal.Signals(number)
+        loop.post(lambda: device.stop(ended_by.name))
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         device.start()
         loop.run()
         device.close()
+        return ended_by
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

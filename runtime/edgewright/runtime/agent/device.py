@@ -64,6 +64,7 @@ class Device:
         self.address = address
         self.started_s = time.monotonic()
         self.ready = False
+        self._stopping = False
         self.credentials: Credentials | None = None
         self.link: Link | None = None
         self.host: Board = detect_host()
@@ -102,7 +103,10 @@ class Device:
         self.connect()
 
     def stop(self, reason: str) -> None:
-        """End everything in order; the loop ends with the server."""
+        """End everything in order; the loop ends with the server. A second signal changes nothing."""
+        if self._stopping:
+            return
+        self._stopping = True
         _log.info("stopping: %s", reason)
         systemd.notify("STOPPING=1")
         self.ready = False
