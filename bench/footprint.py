@@ -122,10 +122,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="edgewright-footprint-") as name:
         folder = Path(name)
         first, second = compile_digits(folder)
+        (folder / "state").mkdir()
+        (folder / "state" / "device.toml").write_text("probation_s = 0.5\n", encoding="utf-8")
         with Stage(folder) as stage:
             port = free_port()
             pid, _ = start_and_time(stage, folder, port, None)
-            run_json(edgewright("device", "install", "--state-dir", str(folder / "state"), str(first)))
+            run_json(
+                edgewright("device", "install", "--state-dir", str(folder / "state"), "--wait", "confirmed", str(first))
+            )
             stage.stop(stage.children[-1])
             ready_s = []
             for _ in range(starts):
