@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -20,6 +18,7 @@ from ..storage import LocalStorage
 from .config import DeviceConfig, parse_listen
 from .log import start_logging
 from .loop import Loop
+from .places import Places
 from .server_process import ServerSettings, ServerSpawner, boot_id
 from .sockets import listen_tcp, listen_unix
 from .state_lock import end_orphan_server, lock_state
@@ -32,29 +31,6 @@ _log = logging.getLogger(__name__)
 
 _ORPHAN_PATIENCE_S = 5.0
 _BIND_PATIENCE_S = 2.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where a device keeps what."""
-
-    state: Path
-
-    @property
-    def run(self) -> Path:
-        """Files that need not survive a reboot: a tmpfs under systemd."""
-        given = os.environ.get("RUNTIME_DIRECTORY")
-        return Path(given) if given else self.state / "run"
-
-    @property
-    def agent_socket(self) -> Path:
-        """Where the commands talk to the daemon."""
-        return self.state / "agent.sock"
-
-    @property
-    def server_socket(self) -> Path:
-        """The inference API on a Unix socket."""
-        return self.state / "server.sock"
 
 
 def run_daemon(state: Path, config: DeviceConfig) -> signal.Signals:

@@ -26,7 +26,8 @@ from .http_source import ByteSource, HttpSource
 from .jobs import ThreadJobs
 from .loop import Loop
 from .operations import Operations
-from .report import model_states, status
+from .places import Places
+from .report import heartbeat, hello, model_states, status
 from .slots import SlotStore
 from .sockets import listen_unix
 from .supervise import Supervisor, Watch
@@ -34,7 +35,6 @@ from .updater import Surroundings, Updater
 from .workshop import DeviceWorkshop, Tools, device_facts
 
 if TYPE_CHECKING:
-    from .daemon import Places
     from .link import Link
 
 _log = logging.getLogger(__name__)
@@ -133,7 +133,18 @@ class Device:
         if self.link is not None:
             self.link.stop()
         self.credentials = credentials
-        self.link = make_link(self, credentials, self._storage, self._incarnation)
+        self.link = make_link(
+            self._storage,
+            credentials,
+            memory_path=self.places.state / "link.json",
+            loop=self.loop,
+            spool=self.spool,
+            incarnation=self._incarnation,
+            heartbeat_s=self.config.heartbeat_s,
+            hello=lambda epoch: hello(self, epoch),
+            heartbeat=lambda: heartbeat(self),
+            order=self.updater.order,
+        )
         self.link.start()
 
     def facts(self) -> DeviceFacts:

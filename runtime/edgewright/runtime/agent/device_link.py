@@ -1,38 +1,51 @@
-"""Joins a device and its link; imported only by an enrolled device."""
+"""Makes the link of an enrolled device; imported only by one, because MQTT takes memory and time to import."""
 
 from __future__ import annotations
 
 import random
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 from ..storage import Storage
+from ..telemetry import wire
+from ..telemetry.spool import Spool
 from .credentials import Credentials
 from .link import Link, LinkSurroundings
 from .link_memory import LinkMemory
+from .loop import Scheduler
+from .model_state import Order
 from .mqtt import MqttTransport
-from .report import heartbeat, hello
-
-if TYPE_CHECKING:
-    from .device import Device
 
 
-def make_link(device: Device, credentials: Credentials, storage: Storage, incarnation: str) -> Link:
-    """Return the link of an enrolled device, not yet started."""
+def make_link(
+    storage: Storage,
+    credentials: Credentials,
+    *,
+    memory_path: Path,
+    loop: Scheduler,
+    spool: Spool,
+    incarnation: str,
+    heartbeat_s: float,
+    hello: Callable[[int], wire.Hello],
+    heartbeat: Callable[[], wire.Heartbeat],
+    order: Callable[[Order], None],
+) -> Link:
+    """Return a link over MQTT, not yet started."""
     fleet = f"{credentials.fleet_url} {credentials.tenant} {credentials.device}"
     return Link(
         LinkSurroundings(
-            loop=device.loop,
-            transport=MqttTransport(device.loop, credentials),
+            loop=loop,
+            transport=MqttTransport(loop, credentials),
             credentials=credentials,
-            spool=device.spool,
-            memory=LinkMemory(storage, device.places.state / "link.json", fleet),
+            spool=spool,
+            memory=LinkMemory(storage, memory_path, fleet),
             incarnation=incarnation,
             wall_clock=time.time,
             chance=random.random,
-            heartbeat_s=device.config.heartbeat_s,
-            hello=lambda epoch: hello(device, epoch),
-            heartbeat=lambda: heartbeat(device),
-            order=device.updater.order,
+            heartbeat_s=heartbeat_s,
+            hello=hello,
+            heartbeat=heartbeat,
+            order=order,
         )
     )

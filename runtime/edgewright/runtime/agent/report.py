@@ -5,14 +5,43 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgewright.targets.board import Board
 
 from ..telemetry import wire
+from ..telemetry.spool import Spool
+from .admission import DeviceFacts
+from .config import DeviceConfig
+from .credentials import Credentials
 from .model_state import ModelState
+from .places import Places
+from .supervise import Supervisor
 from .update import phase_of
+from .updater import Updater
 
 if TYPE_CHECKING:
-    from .device import Device
+    from .link import Link
+
+
+class Reported(Protocol):
+    """A running device, as far as it is reported on."""
+
+    places: Places
+    config: DeviceConfig
+    supervisor: Supervisor
+    updater: Updater
+    spool: Spool
+    board: Board
+    boot: str
+    address: str
+    started_s: float
+    ready: bool
+    credentials: Credentials | None
+    link: Link | None
+
+    def facts(self) -> DeviceFacts:
+        """What the device is."""
 
 
 def model_states(states: Mapping[str, ModelState]) -> tuple[wire.ModelState, ...]:
@@ -36,7 +65,7 @@ def software() -> str:
     return f"edgewright {metadata.version('edgewright')}"
 
 
-def hello(device: Device, epoch: int) -> wire.Hello:
+def hello(device: Reported, epoch: int) -> wire.Hello:
     """Return the first message after a connect."""
     return wire.Hello(
         software=software(),
@@ -52,7 +81,7 @@ def hello(device: Device, epoch: int) -> wire.Hello:
     )
 
 
-def heartbeat(device: Device) -> wire.Heartbeat:
+def heartbeat(device: Reported) -> wire.Heartbeat:
     """Return the regular sign of life."""
     return wire.Heartbeat(
         uptime_s=time.monotonic() - device.started_s,
@@ -63,7 +92,7 @@ def heartbeat(device: Device) -> wire.Heartbeat:
     )
 
 
-def status(device: Device) -> dict[str, Any]:
+def status(device: Reported) -> dict[str, Any]:
     """Return what `edgewright device status --json` prints."""
     credentials, link = device.credentials, device.link
     return {

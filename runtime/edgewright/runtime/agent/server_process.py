@@ -136,13 +136,20 @@ class _Run:
         reader = self._control.dup()
         reader.setblocking(True)
         with reader, reader.makefile("rb") as lines:
-            while line := lines.readline(MAX_LINE_BYTES + 1):
+            while line := _next_line(lines):
                 try:
                     reply = decode_reply(line)
                 except msgspec.DecodeError as error:
                     return f"it sent a line on its control channel that is no reply: {error}"
                 loop.post(lambda reply=reply: on_reply(reply))  # type: ignore[misc] # mypy loses the default's type
         return ""
+
+
+def _next_line(lines: BinaryIO) -> bytes:
+    try:
+        return lines.readline(MAX_LINE_BYTES + 1)
+    except ConnectionResetError:  # the end, too: it ended before it had read all that it was sent
+        return b""
 
 
 def describe_exit(code: int) -> str:
