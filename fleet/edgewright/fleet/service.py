@@ -6,17 +6,18 @@ import secrets
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from edgewright.bundle import archive
 from edgewright.bundle.manifest import Manifest
+from edgewright.bundle.reference import Reference
 
 from .artifacts import Artifacts, Upload
 from .commands import carry_out
 from .core import rollout as core
-from .core.drift import DriftReport, drift_report, latest, total
+from .core.drift import DriftReport, Totals, drift_report, latest, total
 from .core.gates import GateStatus
 from .core.policy import DriftGate, policy_from
 from .core.rows import Assignment, ReleaseBundle, Rollout
@@ -47,6 +48,16 @@ class RolloutView(msgspec.Struct, frozen=True, kw_only=True):
     assignments: tuple[Assignment, ...]
 
 
+class HistogramView(msgspec.Struct, frozen=True, kw_only=True):
+    """One feature's bins: what the calibration data had, and what is live."""
+
+    name: str
+    kind: Literal["numeric", "categorical"]
+    edges: tuple[float, ...]
+    reference: tuple[int, ...]
+    live: tuple[int, ...]
+
+
 class DriftView(msgspec.Struct, frozen=True, kw_only=True):
     """Live traffic of one bundle against the reference that came with it."""
 
@@ -59,6 +70,8 @@ class DriftView(msgspec.Struct, frozen=True, kw_only=True):
     failures: int
     rows: int
     report: DriftReport
+    histograms: tuple[HistogramView, ...]
+    """In the reference's order."""
 
 
 class Fleet:
@@ -280,6 +293,7 @@ class Fleet:
                     failures=live.failures,
                     rows=live.rows,
                     report=drift_report(references[digest], live, DriftGate()),
+                    histograms=_histograms(references[digest], live),
                 )
             )
         return views
@@ -293,6 +307,21 @@ class Fleet:
         """Check the whole chain."""
         with self.database.read() as connection:
             return verify(audit_log.every(connection), head=head)
+
+
+def _histograms(reference: Reference, live: Totals) -> tuple[HistogramView, ...]:
+    if len(live.histograms) != len(reference.histograms):
+        return ()
+    return tuple(
+        HistogramView(
+            name=histogram.name,
+            kind=histogram.kind,
+            edges=histogram.edges,
+            reference=histogram.counts,
+            live=tuple(counts),
+        )
+        for histogram, counts in zip(reference.histograms, live.histograms, strict=True)
+    )
 
 
 def _tenant(database: Database) -> str:

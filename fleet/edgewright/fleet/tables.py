@@ -10,6 +10,8 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from .bars import bars
+
 STYLE_OF_STATE = {
     "completed": "green",
     "confirmed": "green",
@@ -101,15 +103,16 @@ def drift(found: dict[str, Any]) -> RenderableType:
         report = bundle["report"]
         title = f"{bundle['model']} {bundle['version']} on {bundle['target']}: "
         parts.append(f"[bold]{escape(title)}[/]{_coloured(report['verdict'])}  {escape(report['message'])}")
-        table = _table("feature", "samples", "PSI", "KS", "p", "verdict")
+        pictures = {one["name"]: one for one in bundle["histograms"]}
+        table = _table("feature", "PSI", "KS", "p", "verdict", "calibration, live")
         for feature in report["features"]:
             table.add_row(
                 escape(feature["name"]),
-                str(feature["samples"]),
                 f"{feature['psi']:.3f}",
                 "–" if feature["ks"] is None else f"{feature['ks']:.3f}",
                 f"{feature['p_value']:.2g}",
                 _coloured(feature["verdict"]),
+                _picture(pictures.get(feature["name"])),
             )
         parts.append(table)
     return Group(*parts)
@@ -130,6 +133,10 @@ def audit(found: dict[str, Any]) -> RenderableType:
             escape(str(text)[:200]),
         )
     return table
+
+
+def _picture(histogram: dict[str, Any] | None) -> str:
+    return "" if histogram is None else f"[dim]{bars(histogram['reference'])}[/]\n{bars(histogram['live'])}"
 
 
 def _gates(gates: list[dict[str, Any]]) -> Table:
