@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 
 import click
 import pytest
@@ -67,3 +68,35 @@ def test_a_wrong_command_is_a_usage_error() -> None:
     assert run.returncode == 2
     assert "No such command 'frobnicate'" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "extra"),
+    [
+        ("uvicorn", ["fleet", "serve"], "fleet"),
+        ("onnx", ["compile", "m.onnx", "--target", "host", "--data", "x.npz", "--out", "out"], "compiler"),
+    ],
+)
+def test_a_missing_extra_is_named(package: str, arguments: list[str], extra: str, tmp_path: Path) -> None:
+    for name in ("m.onnx", "x.npz"):
+        (tmp_path / name).write_bytes(b"")
+    probe = (
+        f"import sys\nsys.modules[{package!r}] = None\nsys.argv = ['edgewright', *{arguments!r}]\n"
+        "from edgewright.runtime.cli import main\nmain()"
+    )
+    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.returncode == 5, run.stderr
+    assert f"edgewright[{extra}]" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_ctrl_c_is_exit_130() -> None:
+    probe = (
+        "import click\nfrom edgewright.runtime import cli\n"
+        "def stop() -> None:\n    raise KeyboardInterrupt\n"
+        "cli.edgewright.add_command(click.Command('stop', callback=stop))\n"
+        "import sys\nsys.argv = ['edgewright', 'stop']\ncli.main()"
+    )
+    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    assert run.returncode == 130
+    assert run.stderr.strip() == "interrupted"

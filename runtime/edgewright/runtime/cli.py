@@ -8,7 +8,7 @@ from importlib import metadata
 
 import click
 
-from edgewright.targets.faults import Fault
+from edgewright.targets.faults import EnvironmentFault, Fault
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -25,6 +25,9 @@ SUMMARIES = {
 }
 """Shown by `edgewright --help`, which therefore imports no part; a test holds them against the commands' own help."""
 
+EXTRAS = {"compile": "compiler", "fleet": "fleet"}
+"""Commands whose packages a device does not need, and the extra that brings them."""
+
 
 class PartsGroup(click.Group):
     """A click group whose commands are entry points."""
@@ -36,7 +39,9 @@ class PartsGroup(click.Group):
         return known + sorted(found - set(known))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        del ctx
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
         for point in metadata.entry_points(group=ENTRY_POINT_GROUP, name=cmd_name):
             command = point.load()
             if not isinstance(command, click.Command):
@@ -59,6 +64,19 @@ def edgewright() -> None:
     """Compile trained models for every board of a mixed fleet, serve them on the device, roll them out safely."""
 
 
+def _explain_missing(missing: ModuleNotFoundError) -> int:
+    """Say which extra brings a package that is not installed; a missing module of our own is our bug and is raised."""
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    if command not in EXTRAS or (missing.name or "").startswith("edgewright"):
+        raise missing
+    click.echo(
+        f"edgewright: `edgewright {command}` needs the package {missing.name}, which is not installed here. "
+        f"Install it: pip install 'edgewright[{EXTRAS[command]}]'",
+        err=True,
+    )
+    return EnvironmentFault.exit_code
+
+
 def main() -> None:
     """Run the command; expected failures end in one message on stderr and an exit code, never in a traceback."""
     try:
@@ -74,6 +92,8 @@ def main() -> None:
     except Fault as fault:
         click.echo(f"edgewright: {fault}", err=True)
         code = fault.exit_code
+    except ModuleNotFoundError as missing:
+        code = _explain_missing(missing)
     except BrokenPipeError:
         # The reader of our output is gone (`… | head`): nothing is left to say, and Python must not try to flush it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
