@@ -156,7 +156,9 @@ def status(state: Path, as_json: bool) -> None:
 
 @device.command(epilog="Example: edgewright device logs --follow")
 @_state_option
-@click.option("--lines", "-n", "count", type=click.IntRange(1, 100_000), default=40, show_default=True)
+@click.option(
+    "--lines", "-n", "count", type=click.IntRange(1, 100_000), default=40, show_default=True, help="Newest lines to show."
+)
 @click.option("--follow", "-f", is_flag=True, help="Go on until Ctrl-C.")
 @click.option(
     "--of", type=click.Choice(["agent", "server", "trial"]), default="agent", show_default=True, help="Whose log."
