@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -221,3 +222,17 @@ def test_a_picture_stays_in_its_frame(bins: int, kind: str) -> None:
         assert all(0 <= bar.live_y <= HEIGHT and 0 <= bar.reference_y <= HEIGHT for bar in picture.bars)
         assert sum(bar.width for bar in picture.bars) == pytest.approx(240, abs=1)
         assert all("live" in bar.title for bar in picture.bars)
+
+
+def test_a_bin_of_one_value_is_labelled_with_it() -> None:
+    edges = (0.0, math.nextafter(0.0, math.inf))
+    histogram = Histogram(
+        name="min",
+        role="input",
+        kind="numeric",
+        edges=edges,
+        counts=(0, 9, 1),
+        source=Source(statistic="min", tensor="x"),
+    )
+    labels = [bar.title.split(":")[0] for bar in draw(histogram, (1, 2, 3)).bars]
+    assert labels == ["< 0", "0", "> 0"]

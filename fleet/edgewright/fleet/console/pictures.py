@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -91,4 +92,12 @@ def _label(histogram: Histogram, first: int, last: int) -> str:
         return "all"
     if first == 0:
         return f"< {edges[last]:.3g}" if last < len(edges) else "all"
-    return f">= {edges[first - 1]:.3g}" if last >= len(edges) else f"{edges[first - 1]:.3g} to {edges[last]:.3g}"
+    low = edges[first - 1]
+    if last >= len(edges):
+        return f"> {edges[first - 2]:.3g}" if first > 1 and _single(edges[first - 2], low) else f">= {low:.3g}"
+    return f"{low:.3g}" if _single(low, edges[last]) else f"{low:.3g} to {edges[last]:.3g}"
+
+
+def _single(low: float, high: float) -> bool:
+    """Tell whether a bin holds one value only: the calibration gives a value that many samples share its own bin."""
+    return math.nextafter(low, math.inf) == high
