@@ -11,10 +11,13 @@ from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
+from rich.markup import escape
 
 from .processes import Stage, StoryError
 from .story import Story
 from .world import World
+
+INTERRUPTED = 130
 
 
 def main() -> int:
@@ -22,28 +25,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo DEMO_ARGS=…", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything running at the end, until Ctrl-C")
     options = parser.parse_args()
-    console = Console(highlight=False)
-    folder = Path(tempfile.mkdtemp(prefix="edgewright-demo-"))
+    console = Console(highlight=False, soft_wrap=True)
     signal.signal(signal.SIGTERM, _interrupt)
-    failed = True
+    folder = Path(tempfile.mkdtemp(prefix="edgewright-demo-"))
+    told = False
     try:
         with Stage(folder) as stage:
             world = World.build(stage, folder)
             Story(console, stage, folder, world).tell()
-            failed = False
-            console.print(f"\nConsole: {world.console_link()}")
+            told = True
             if options.keep:
-                console.print("Everything is still running. Ctrl-C stops it.")
+                console.print(f"\nConsole: {world.console_link()}\nEverything is still running. Ctrl-C stops it.")
                 signal.pause()
     except KeyboardInterrupt:
         console.print("\nstopped; every process of the demo is gone")
-        return 0 if not failed else 130
+        shutil.rmtree(folder, ignore_errors=True)
+        return 0 if told else INTERRUPTED
     except StoryError as error:
-        console.print(f"\n[red]The demo failed:[/red] {error}\nLogs: {folder / 'logs'}", soft_wrap=True)
+        console.print(f"\n[red]The demo failed:[/red] {escape(str(error))}\nLogs: {folder / 'logs'}")
         return 1
-    finally:
-        if not failed:
-            shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    console.print("\nEverything is stopped. `make demo DEMO_ARGS=--keep` leaves it running, with the console.")
     return 0
 
 

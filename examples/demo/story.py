@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from . import digits
@@ -47,7 +48,7 @@ class Story:
         self.console.print(f"  [dim]{time.monotonic() - begin:.1f} s[/dim]")
 
     def say(self, text: str) -> None:
-        self.console.print(f"  {text}")
+        self.console.print(f"  {escape(text)}")
 
     def finding(self, what: str, value: str, verdict: str = "ok") -> None:
         self.findings.append((what, value, verdict))
@@ -142,7 +143,7 @@ class Story:
         def ended() -> bool:
             nonlocal seen
             state, reason = self.world.rollout_state(rollout)
-            if f"{state}: {reason}" != seen:
+            if reason and f"{state}: {reason}" != seen:
                 seen = f"{state}: {reason}"
                 self.say(f"rollout {seen}")
             return state in {"completed", "rolled_back", "aborted", "paused"}
@@ -175,9 +176,10 @@ class Story:
             traffic.show(digits.fade(pixels))
             wait_until(lambda: self.world.drifting(MODEL), timeout_s=60, what="the drift to be raised", interval_s=1.0)
             accuracy = traffic.accuracy_over(3)
-            self.say(
-                f"raised; the clients, who know the labels, see {sum(accuracy.values()) / len(accuracy):.0%} right"
-            )
+            self.say("raised. `edgewright fleet drift show digits`, calibration over live:")
+            self.console.print(self.world.drift_picture(MODEL), markup=False)
+            right = sum(accuracy.values()) / len(accuracy)
+            self.say(f"the clients know the labels: {right:.0%} right while the lens is dirty")
             traffic.show(pixels)
         self.finding("input drift", "raised, version 1 kept (the data changed, not the build)")
 

@@ -170,6 +170,11 @@ class World:
         bundles: list[dict[str, Any]] = self.ask("drift", "show", model, "--hours", "1")["bundles"]
         return bundles
 
+    def drift_picture(self, model: str) -> str:
+        """Return what `edgewright fleet drift show` prints: each feature with its histogram, calibration over live."""
+        connection = ("--url", self.url, "--data", str(self.data), "--hours", "0.01")
+        return run_json(edgewright("fleet", "drift", "show", model, *connection))[1]
+
     def drifting(self, model: str) -> bool:
         """Tell whether the inputs of any bundle have drifted."""
         return any(bundle["report"]["input_verdict"] == "drifted" for bundle in self.drift(model))
