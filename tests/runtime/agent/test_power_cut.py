@@ -163,7 +163,7 @@ def test_device_that_is_cut_again_and_again_keeps_the_old_release(make_bundle: M
         assert device.server.serving["digits"] in {world.old.digest, world.new.digest}
     outcome = device.updater.states["digits"].outcomes[-1]
     assert (outcome.command, outcome.phase) == ("second", "rolled_back")
-    assert "restarted 3 times" in outcome.reason
+    assert "died 3 times" in outcome.reason
     assert device.server.serving == {"digits": world.old.digest}
 
 

@@ -31,7 +31,8 @@ from .report import heartbeat, hello, model_states, status
 from .slots import SlotStore
 from .sockets import listen_unix
 from .supervise import Supervisor, Watch
-from .updater import Surroundings, Updater
+from .surroundings import Surroundings
+from .updater import Updater
 from .workshop import DeviceWorkshop, Tools, device_facts
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Device:
         _log.info("stopping: %s", reason)
         systemd.notify("STOPPING=1")
         self.ready = False
-        self.updater.cancel_jobs()
+        self.updater.stop()
         if self.link is not None:
             self.link.stop()
         self.supervisor.stop(self._server_stopped)

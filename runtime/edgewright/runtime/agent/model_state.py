@@ -60,7 +60,9 @@ class Update(_Strict, frozen=True, kw_only=True):
     phase: RunningPhase
     slot: SlotName
     attempts: int = 0
-    """Starts and crashes since the phase began to count them; too many end the update."""
+    """Crashes, and starts after an end that nobody ordered, in this phase; too many end the update."""
+    stopped: bool = False
+    """The agent was told to stop: its next start is not counted as an attempt."""
 
 
 class Outcome(_Strict, frozen=True, kw_only=True):

@@ -17,7 +17,8 @@ from .jobs import Cancelled, InlineJobs
 from .loop import VirtualLoop
 from .model_state import Order, Slot, SlotName
 from .slots import SlotStore
-from .updater import Refused, Surroundings, Updater
+from .surroundings import Refused, Surroundings
+from .updater import Updater
 from .workshop import TrialFault
 
 MODELS = Path("/state/models")

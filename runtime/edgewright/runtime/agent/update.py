@@ -15,6 +15,7 @@ Rules:
 * `active` and `rollback` change together, in one state, and so with one atomic rename of the state file.
 * While an update is activating or in probation, the rollback target does not change.
 * The security floor rises at `confirmed`, never before: until then the older bundle may be gone back to.
+* A restart that was ordered (a stop of the service, a reboot) is not an attempt; only an end by a crash or a cut is.
 * Each order ends exactly once, in an `Outcome`; an order whose command has one is not carried out again.
 """
 
@@ -23,144 +24,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-import msgspec
 from msgspec.structs import replace
 
 from ..telemetry.records import UpdatePhase, UpdateRecord
-from .model_state import MAX_OUTCOMES, ModelState, Order, Outcome, RunningPhase, Slot, SlotName, Update, other
+from .effects import Discard, Effect, Fetch, Load, StopProbation, Try, Unload, Unpack, WatchProbation
+from .events import (
+    Booted,
+    Broken,
+    Crashed,
+    CrashLooped,
+    Event,
+    Fetched,
+    Loaded,
+    LoadFailed,
+    Ordered,
+    ProbationOver,
+    Rejected,
+    Stopped,
+    TrialFailed,
+    TrialPassed,
+    Unpacked,
+    Withdrawn,
+)
+from .model_state import MAX_OUTCOMES, ModelState, Order, Outcome, RunningPhase, Update, other
 
 MAX_ATTEMPTS = 3
-"""Starts or crashes with a bundle in one phase; the next one ends the update."""
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Something happened. `at_s` (wall clock) and `boot` go into the report."""
-
-    at_s: float
-    boot: str
-
-
-class Ordered(Event, frozen=True, kw_only=True):
-    """The fleet or a person wants a bundle to run."""
-
-    order: Order
-
-
-class Booted(Event, frozen=True, kw_only=True):
-    """The agent started, and found this state."""
-
-
-class Fetched(Event, frozen=True, kw_only=True):
-    """The archive is here, its digest is right, and this device may run it."""
-
-
-class Unpacked(Event, frozen=True, kw_only=True):
-    """The bundle is verified and durable in the spare slot."""
-
-    slot: Slot
-
-
-class Rejected(Event, frozen=True, kw_only=True):
-    """This device must not run this bundle."""
-
-    reason: str
-
-
-class Broken(Event, frozen=True, kw_only=True):
-    """Fetching or installing did not work."""
-
-    reason: str
-
-
-class TrialPassed(Event, frozen=True, kw_only=True):
-    """The bundle gave its golden outputs in a process of its own."""
-
-
-class TrialFailed(Event, frozen=True, kw_only=True):
-    """It did not."""
-
-    reason: str
-
-
-class Loaded(Event, frozen=True, kw_only=True):
-    """The server answers for the active bundle."""
-
-
-class LoadFailed(Event, frozen=True, kw_only=True):
-    """The server could not load the active bundle."""
-
-    reason: str
-
-
-class Crashed(Event, frozen=True, kw_only=True):
-    """The server died or hung while the active bundle was loaded."""
-
-    reason: str
-
-
-class CrashLooped(Event, frozen=True, kw_only=True):
-    """The server keeps dying, and this model is the suspect."""
-
-    reason: str
-
-
-class ProbationOver(Event, frozen=True, kw_only=True):
-    """The bundle has served for as long as it had to."""
-
-
-class Withdrawn(Event, frozen=True, kw_only=True):
-    """The order was taken back: by a newer one, or by a person."""
-
-    reason: str
-
-
-class Effect(msgspec.Struct, frozen=True, kw_only=True):
-    """Something to do after the new state is on disk."""
-
-
-class Fetch(Effect, frozen=True, kw_only=True):
-    """Bring the order's archive here, going on where an earlier try stopped, and see whether it may run here."""
-
-    order: Order
-
-
-class Unpack(Effect, frozen=True, kw_only=True):
-    """Empty the slot, and unpack the order's archive into it."""
-
-    order: Order
-    slot: SlotName
-
-
-class Try(Effect, frozen=True, kw_only=True):
-    """Run the golden test of the slot's bundle in a trial process."""
-
-    slot: SlotName
-
-
-class Load(Effect, frozen=True, kw_only=True):
-    """Have the server load the active slot."""
-
-    slot: SlotName
-
-
-class Unload(Effect, frozen=True, kw_only=True):
-    """Have the server stop serving the model."""
-
-
-class WatchProbation(Effect, frozen=True, kw_only=True):
-    """Come back with ProbationOver after so long."""
-
-    after_s: float
-
-
-class StopProbation(Effect, frozen=True, kw_only=True):
-    """Forget the clock: a bundle that does not serve is not on probation. Loaded starts it anew."""
-
-
-class Discard(Effect, frozen=True, kw_only=True):
-    """Remove the order's download."""
-
-    bundle: str
+"""So many crashes of the server, or starts after an end that nobody ordered, in one phase end the update."""
 
 
 Step = tuple[ModelState, tuple[Effect, ...]]
@@ -291,12 +180,12 @@ def _booted_fetching(state: ModelState, event: Booted) -> Step:
 
 
 def _booted_before_activation(state: ModelState, event: Booted) -> Step:
+    state = _started(state)
     update = _update(state)
-    if update.attempts + 1 >= MAX_ATTEMPTS:
-        reason = f"{update.phase} was interrupted {update.attempts + 1} times by a restart of the device or its agent"
+    if update.attempts >= MAX_ATTEMPTS:
+        reason = f"{update.phase} was interrupted {update.attempts} times by a restart of the device or its agent"
         state, effects = _give_up(state, event, "failed", reason)
         return state, (*_load_active(state), *effects)
-    state = _count(state)
     again: Effect = (
         Unpack(order=update.order, slot=update.slot) if update.phase == "installing" else Try(slot=update.slot)
     )
@@ -304,10 +193,18 @@ def _booted_before_activation(state: ModelState, event: Booted) -> Step:
 
 
 def _booted_after_activation(state: ModelState, event: Booted) -> Step:
-    attempts = _update(state).attempts + 1
+    state = _started(state)
+    attempts = _update(state).attempts
     if attempts >= MAX_ATTEMPTS:
-        return _roll_back(state, event, f"the device restarted {attempts} times before this bundle was confirmed")
-    return _count(state), _load_active(state)
+        return _roll_back(
+            state, event, f"the device or its agent died {attempts} times before this bundle was confirmed"
+        )
+    return state, _load_active(state)
+
+
+def _stopped(state: ModelState, event: Stopped) -> Step:
+    del event
+    return replace(state, update=replace(_update(state), stopped=True)), ()
 
 
 def _fall_back(state: ModelState, event: CrashLooped | LoadFailed) -> Step:
@@ -338,6 +235,14 @@ def _enter(state: ModelState, phase: RunningPhase) -> ModelState:
 def _count(state: ModelState) -> ModelState:
     update = _update(state)
     return replace(state, update=replace(update, attempts=update.attempts + 1))
+
+
+def _started(state: ModelState) -> ModelState:
+    """Count a start of the agent, unless the end before it was ordered."""
+    update = _update(state)
+    if update.stopped:
+        return replace(state, update=replace(update, stopped=False))
+    return _count(state)
 
 
 def _update(state: ModelState) -> Update:
@@ -430,9 +335,16 @@ _UNTOUCHED: dict[tuple[str, type[Event]], Handler] = {
     (phase, event): _nothing for phase in ("fetching", "installing", "trial") for event in _NEWS
 }
 
+_STOPPED: dict[tuple[str, type[Event]], Handler] = {
+    ("idle", Stopped): _nothing,
+    ("fetching", Stopped): _nothing,
+    **{(phase, Stopped): _stopped for phase in ("installing", "trial", "activating", "probation")},
+}
+
 TRANSITIONS: dict[tuple[str, type[Event]], Handler] = {
     **_TABLE,
     **_UNTOUCHED,
+    **_STOPPED,
     ("activating", CrashLooped): _nothing,
     ("probation", CrashLooped): _nothing,
 }

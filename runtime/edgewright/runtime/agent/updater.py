@@ -4,69 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from msgspec.structs import replace
 
 from edgewright.targets.faults import Fault, UserFault
 
 from ..telemetry.records import UpdateRecord
-from . import update
-from .jobs import Cancelled, JobRunner
-from .loop import Scheduler, Timer
-from .model_state import ModelState, Order, Slot, SlotName
-from .slots import SlotStore
+from . import effects, events, update
+from .jobs import Cancelled
+from .loop import Timer
+from .model_state import ModelState, Order, SlotName
+from .surroundings import Surroundings
 
 _log = logging.getLogger(__name__)
 
 _RETRY_SAVE_S = 5.0
-
-
-class Refused(UserFault):
-    """This device must not run the bundle; the message says why."""
-
-
-class Workshop(Protocol):
-    """The steps that take time. They run on another thread and raise a Fault where they do not succeed."""
-
-    def fetch(self, order: Order, security_floor: int, cancelled: Cancelled) -> None:
-        """Bring the order's archive here, and check that this device may run it: a UserFault where not."""
-
-    def unpack(self, order: Order, slot: SlotName, security_floor: int, cancelled: Cancelled) -> Slot:
-        """Verify the archive, and unpack it into the slot, whose old content goes."""
-
-    def try_out(self, directory: Path, cancelled: Cancelled) -> None:
-        """Run the golden test in a process of its own."""
-
-    def discard(self, bundle: str) -> None:
-        """Remove a download, if there is one."""
-
-
-class Serving(Protocol):
-    """The server, as far as updates go."""
-
-    def load(self, model: str, slot: Slot, directory: Path, done: Callable[[str | None], None]) -> None:
-        """Load a bundle; `done` gets None or the reason why not. Without a server, nothing: `server_ready` follows."""
-
-    def unload(self, model: str) -> None:
-        """Stop serving a model."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What the updater works with."""
-
-    loop: Scheduler
-    store: SlotStore
-    workshop: Workshop
-    serving: Serving
-    jobs: JobRunner
-    report: Callable[[tuple[UpdateRecord, ...]], bool]
-    """Put records into the spool; False where that failed and has to be tried again."""
-    wall_clock: Callable[[], float]
-    boot: str
 
 
 class Updater:
@@ -89,10 +42,7 @@ class Updater:
             _log.error("a model is left out: %s", damage)
         for model in tuple(self.states):
             self._told.update(record for record in self.states[model].outbox if already_reported(record))
-            self._happens(
-                model,
-                update.Booted,
-            )
+            self._happens(model, events.Booted)
         self.flush_reports()
 
     def order(self, order: Order) -> None:
@@ -108,8 +58,8 @@ class Updater:
             if not before_activation and not way_back:
                 self._waiting[order.model] = order
                 return
-            self._happens(order.model, update.Withdrawn, reason=f"superseded by order {order.command}")
-        self._happens(order.model, update.Ordered, order=order)
+            self._happens(order.model, events.Withdrawn, reason=f"superseded by order {order.command}")
+        self._happens(order.model, events.Ordered, order=order)
 
     def roll_back(self, model: str, command: str, probation_s: float) -> str:
         """Go back to the other slot because a person says so; returns the command under which the end is reported.
@@ -122,7 +72,7 @@ class Updater:
             raise UserFault(f"no model {model!r} on this device; it has: {', '.join(sorted(self.states)) or 'none'}")
         running, back = state.update, state.rollback_slot
         if running is not None and running.phase in ("activating", "probation"):
-            self._happens(model, update.Withdrawn, reason="rolled back at the device")
+            self._happens(model, events.Withdrawn, reason="rolled back at the device")
             return running.order.command
         if back is None:
             raise UserFault(f"{model} has no other bundle to go back to")
@@ -150,14 +100,14 @@ class Updater:
     def server_crashed(self, reason: str) -> None:
         """The server died or hung."""
         for model in tuple(self.states):
-            self._happens(model, update.Crashed, reason=reason)
+            self._happens(model, events.Crashed, reason=reason)
 
     def crash_looped(self, reason: str) -> None:
         """The server keeps dying: one model that has a bundle to go back to goes back."""
         for model, state in tuple(self.states.items()):
             if state.update is None and state.rollback_slot is not None:
                 _log.error("%s goes back to its last known good bundle: %s", model, reason)
-                self._happens(model, update.CrashLooped, reason=reason)
+                self._happens(model, events.CrashLooped, reason=reason)
                 return
 
     def flush_reports(self) -> None:
@@ -165,31 +115,34 @@ class Updater:
         for model in tuple(self.states):
             self._report(model)
 
-    def cancel_jobs(self) -> None:
-        """The agent stops: end what runs; the next start takes it up again."""
+    def stop(self) -> None:
+        """The agent ends in order: end what runs; the next start takes it up again."""
         for _, cancelled in self._jobs.values():
             cancelled.set()
+        for model in tuple(self.states):
+            self._stop_timer(model)
+            self._happens(model, events.Stopped)
 
     def _state(self, model: str) -> ModelState:
         return self.states.get(model) or ModelState(model=model)
 
-    def _happens(self, model: str, kind: type[update.Event], **facts: object) -> None:
+    def _happens(self, model: str, kind: type[events.Event], **facts: object) -> None:
         self._apply(model, self._event(kind, **facts))
 
-    def _apply(self, model: str, event: update.Event) -> None:
+    def _apply(self, model: str, event: events.Event) -> None:
         state = self._state(model)
-        changed, effects = update.handle(state, event)
+        changed, wanted = update.handle(state, event)
         if changed != state and not self._save(changed):
             self._around.loop.call_later(_RETRY_SAVE_S, lambda: self._apply_if_still(model, state, event))
             return
         self._log_phase(state, changed)
         self._report(model)
-        for effect in effects:
+        for effect in wanted:
             self._carry_out(model, effect)
         if changed.update is None:
             self._over(model)
 
-    def _apply_if_still(self, model: str, before: ModelState, event: update.Event) -> None:
+    def _apply_if_still(self, model: str, before: ModelState, event: events.Event) -> None:
         if self._state(model) == before:
             self._apply(model, event)
 
@@ -236,36 +189,36 @@ class Updater:
         if waiting is not None:
             self._around.loop.post(lambda: self.order(waiting))
 
-    def _carry_out(self, model: str, effect: update.Effect) -> None:
+    def _carry_out(self, model: str, effect: effects.Effect) -> None:
         match effect:
-            case update.Fetch(order=order):
+            case effects.Fetch(order=order):
                 floor = self._state(model).security_floor
                 self._start_job(model, lambda stop: self._fetch(order, floor, stop))
-            case update.Unpack(order=order, slot=slot):
+            case effects.Unpack(order=order, slot=slot):
                 floor = self._state(model).security_floor
                 self._start_job(model, lambda stop: self._unpack(order, slot, floor, stop))
-            case update.Try(slot=slot):
+            case effects.Try(slot=slot):
                 directory = self._around.store.directory(model, slot)
                 self._start_job(model, lambda stop: self._try_out(directory, stop))
-            case update.Load(slot=slot):
+            case effects.Load(slot=slot):
                 self._load(model, slot)
-            case update.Unload():
+            case effects.Unload():
                 self._around.serving.unload(model)
-            case update.WatchProbation(after_s=after_s):
+            case effects.WatchProbation(after_s=after_s):
                 self._watch(model, after_s)
-            case update.StopProbation():
+            case effects.StopProbation():
                 self._stop_timer(model)
-            case update.Discard(bundle=bundle):
+            case effects.Discard(bundle=bundle):
                 self._around.workshop.discard(bundle)
 
-    def _start_job(self, model: str, job: Callable[[Cancelled], update.Event]) -> None:
+    def _start_job(self, model: str, job: Callable[[Cancelled], events.Event]) -> None:
         running = self._state(model).update
         if running is None:
             return
         command, stop = running.order.command, Cancelled()
         self._jobs[model] = (command, stop)
 
-        def finished(event: update.Event) -> None:
+        def finished(event: events.Event) -> None:
             now = self._state(model).update
             # A result that comes after the order was withdrawn is nobody's.
             if now is not None and now.order.command == command and not stop.is_set():
@@ -273,33 +226,33 @@ class Updater:
 
         self._around.jobs.run(model, lambda: job(stop), lambda event: self._around.loop.post(lambda: finished(event)))
 
-    def _event(self, kind: type[update.Event], **facts: object) -> update.Event:
+    def _event(self, kind: type[events.Event], **facts: object) -> events.Event:
         return kind(at_s=self._around.wall_clock(), boot=self._around.boot, **facts)
 
-    def _fetch(self, order: Order, floor: int, stop: Cancelled) -> update.Event:
+    def _fetch(self, order: Order, floor: int, stop: Cancelled) -> events.Event:
         try:
             self._around.workshop.fetch(order, floor, stop)
         except UserFault as fault:
-            return self._event(update.Rejected, reason=str(fault))
+            return self._event(events.Rejected, reason=str(fault))
         except (Fault, OSError) as error:
-            return self._event(update.Broken, reason=str(error))
-        return self._event(update.Fetched)
+            return self._event(events.Broken, reason=str(error))
+        return self._event(events.Fetched)
 
-    def _unpack(self, order: Order, slot: SlotName, floor: int, stop: Cancelled) -> update.Event:
+    def _unpack(self, order: Order, slot: SlotName, floor: int, stop: Cancelled) -> events.Event:
         try:
             found = self._around.workshop.unpack(order, slot, floor, stop)
         except UserFault as fault:
-            return self._event(update.Rejected, reason=str(fault))
+            return self._event(events.Rejected, reason=str(fault))
         except (Fault, OSError) as error:
-            return self._event(update.Broken, reason=str(error))
-        return self._event(update.Unpacked, slot=found)
+            return self._event(events.Broken, reason=str(error))
+        return self._event(events.Unpacked, slot=found)
 
-    def _try_out(self, directory: Path, stop: Cancelled) -> update.Event:
+    def _try_out(self, directory: Path, stop: Cancelled) -> events.Event:
         try:
             self._around.workshop.try_out(directory, stop)
         except (Fault, OSError) as error:
-            return self._event(update.TrialFailed, reason=str(error))
-        return self._event(update.TrialPassed)
+            return self._event(events.TrialFailed, reason=str(error))
+        return self._event(events.TrialPassed)
 
     def _load(self, model: str, slot: SlotName) -> None:
         bundle = self._state(model).slots[slot]
@@ -309,10 +262,10 @@ class Updater:
             if state.active_slot is None or state.active_slot.bundle != bundle.bundle:
                 return
             if reason is None:
-                self._happens(model, update.Loaded)
+                self._happens(model, events.Loaded)
             else:
                 _log.error("the server cannot load %s %s: %s", model, bundle.version, reason)
-                self._happens(model, update.LoadFailed, reason=reason)
+                self._happens(model, events.LoadFailed, reason=reason)
 
         self._around.serving.load(model, bundle, self._around.store.directory(model, slot), done)
 
@@ -326,7 +279,7 @@ class Updater:
         def over() -> None:
             now = self._state(model).update
             if now is not None and now.order.command == command and now.phase == "probation":
-                self._happens(model, update.ProbationOver)
+                self._happens(model, events.ProbationOver)
 
         self._timers[model] = self._around.loop.call_later(after_s, over)
 

@@ -28,7 +28,7 @@ from .jobs import Cancelled
 from .model_state import Order, Slot, SlotName
 from .server_process import describe_exit, open_log
 from .slots import SlotStore
-from .updater import Refused
+from .surroundings import Refused
 
 _MAX_VERDICT_BYTES = 64 * 1024
 
