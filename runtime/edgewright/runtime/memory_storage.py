@@ -22,6 +22,8 @@ class PowerCut(BaseException):
 class _File:
     content: bytes = b""
     durable: bytes = b""
+    dropped: bool = False
+    """A flush failed: the pages are called clean from then on, and never reach the medium."""
 
 
 @dataclass
@@ -87,6 +89,8 @@ class MemoryStorage:
         self._root = _Directory()
         self.cut_at = cut_at
         self.capacity_bytes = capacity_bytes
+        self.refuses: Callable[[str], bool] = lambda _operation: False
+        """Operations, as `log` has them, that end in an I/O error."""
         self.operations = 0
         self.log: list[str] = []
 
@@ -167,6 +171,7 @@ class MemoryStorage:
         cut = self._cut_now(f"write {path}")
         parent.entries[path.name] = file
         file.content = content[: len(content) // 2] if cut else content
+        file.dropped = False  # every page is written anew
         self._raise_if(cut)
 
     def append(self, path: Path, content: bytes) -> None:
@@ -181,8 +186,13 @@ class MemoryStorage:
 
     def sync_path(self, path: Path) -> None:
         file = self._file(path)
-        self._step(f"sync_path {path}")
-        file.durable = file.content
+        try:
+            self._step(f"sync_path {path}")
+        except OSError:
+            file.dropped = True
+            raise
+        if not file.dropped:
+            file.durable = file.content
 
     def remove(self, path: Path) -> None:
         self._file(path)
@@ -206,6 +216,8 @@ class MemoryStorage:
     def _cut_now(self, what: str) -> bool:
         self.operations += 1
         self.log.append(what)
+        if self.refuses(what):
+            raise OSError(5, "Input/output error", what)
         return self.cut_at is not None and self.operations >= self.cut_at
 
     def _raise_if(self, cut: bool) -> None:

@@ -113,6 +113,86 @@ def test_full_disk_is_one_clear_error_and_the_spool_works_on() -> None:
     assert everything(reopen(storage)) == everything(spool)
 
 
+@pytest.mark.parametrize("failing", range(1, 20))
+@pytest.mark.parametrize("refused", [("sync_path",), ("append",), ("append", "truncate"), ("write",), ("rename",)])
+def test_after_failed_operations_what_was_committed_is_on_the_medium(refused: tuple[str, ...], failing: int) -> None:
+    storage = MemoryStorage()
+    spool = reopen(storage)
+    seen = 0
+
+    def fails(operation: str) -> bool:
+        nonlocal seen
+        seen += operation.startswith(refused)
+        return seen in (failing, failing + 1) and operation.startswith(refused)
+
+    storage.refuses = fails
+    committed: dict[int, Record] = {}
+    for number in range(1, 31):
+        try:
+            spool.append(record(number), 1.0)
+            if number % 3 == 0:
+                spool.commit()
+                committed = dict(everything(spool))
+        except SpoolFault:
+            continue
+    storage.refuses = lambda _operation: False
+    spool.commit()
+    after = reopen(storage.rebooted(DAMAGES[0]))
+    assert dict(everything(after)).items() >= committed.items()
+    assert everything(after) == everything(spool)
+    assert [seq for seq, _ in everything(after)] == list(range(1, after.next_seq))
+
+
+def test_acknowledgement_on_a_disk_that_refuses_everything_is_taken() -> None:
+    storage = MemoryStorage()
+    spool = reopen(storage)
+    fill(spool)
+    spool.commit()
+    storage.refuses = lambda _operation: True
+    spool.acknowledge(40)
+    assert spool.acked_seq == 40
+    storage.refuses = lambda _operation: False
+    again = reopen(storage.rebooted(DAMAGES[0]))
+    assert again.next_seq == spool.next_seq
+    assert dict(everything(spool)).items() <= dict(everything(again)).items()
+
+
+def test_damage_in_the_last_segment_never_gives_a_number_out_again() -> None:
+    storage = MemoryStorage()
+    spool = reopen(storage, SpoolLimits())
+    fill(spool)
+    spool.commit()
+    path = ROOT / next(name for name in storage.names(ROOT) if name.endswith(".segment"))
+    whole = storage.read(path)
+    for place in (3, 30, len(whole) // 2):
+        content = bytearray(whole)
+        content[place] ^= 0x40
+        damaged = storage.rebooted(DAMAGES[0])
+        damaged.write(path, bytes(content))
+        again = reopen(damaged, SpoolLimits())
+        assert again.next_seq > spool.next_seq
+        found = everything(again)
+        lost = {seq for _, g in found if isinstance(g, GapRecord) for seq in range(g.first_seq, g.last_seq + 1)}
+        assert lost | {seq for seq, _ in found} == set(range(1, again.next_seq))
+
+
+def test_unreadable_segment_is_a_hole_and_the_spool_opens() -> None:
+    class BadBlock(MemoryStorage):
+        def read(self, path: Path) -> bytes:
+            if path in self.bad:
+                raise OSError(5, "Input/output error", str(path))
+            return super().read(path)
+
+        bad: tuple[Path, ...] = ()
+
+    storage = BadBlock()
+    fill(spool := reopen(storage))
+    spool.commit()
+    storage.bad = tuple(ROOT / name for name in storage.names(ROOT) if name.endswith(".segment"))[-2:]
+    again = reopen(storage)
+    assert again.next_seq >= spool.next_seq
+
+
 def test_giant_record_is_refused() -> None:
     spool = reopen(MemoryStorage(), SpoolLimits())
     with pytest.raises(SpoolFault, match="too large"):

@@ -6,19 +6,19 @@ power after each of them.
 
     spool/identity                one line; a new spool is a new identity, so acknowledgements cannot be mixed up
     spool/cursor                  one line; everything up to this sequence number is acknowledged
-    spool/<first seq>.segment     magic, then frames
+    spool/<first seq>.segment     magic, then frames (see segment.py)
 
-    frame = payload length u32 | CRC-32 of (seq, payload) u32 | seq u64 | payload (MessagePack of one record)
+Recovery cuts the last segment at its first bad frame; where good frames lie behind that one, the medium has damaged it,
+and numbering goes on behind them. Only records that are on the medium are handed to the link. So a sequence number that
+the fleet has seen is never given to another record.
 
-Recovery cuts the last segment at its first bad frame. Only records that are on the medium are handed to the link, so a
-sequence number that the fleet has seen is never given to another record.
+A flush that failed is never repeated on the same file: the kernel may have dropped the pages and call them clean. What
+was not yet flushed is kept in memory, and goes into a new file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,14 +29,20 @@ from edgewright.targets.faults import EnvironmentFault
 
 from ..storage import Storage, ensure_directory, replace_file
 from .records import GapRecord, Record
+from .segment import (
+    FRAME_HEAD_BYTES,
+    MAGIC,
+    MAX_PAYLOAD_BYTES,
+    SUFFIX,
+    Segment,
+    frame,
+    last_seq_behind,
+    most_records,
+    scan,
+)
 
-MAGIC = b"EWSPOOL1"
-SUFFIX = ".segment"
-MAX_RECORD_BYTES = 128 * 1024
+MAX_RECORD_BYTES = MAX_PAYLOAD_BYTES
 MIN_SPOOL_BYTES = 4096
-
-_FRAME = struct.Struct("<IIQ")
-_SEQ = struct.Struct("<Q")
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
@@ -60,14 +66,6 @@ class SpoolLimits:
             raise ValueError(f"spool max_bytes is {self.max_bytes}; at least {MIN_SPOOL_BYTES} are needed")
 
 
-@dataclass
-class _Segment:
-    first_seq: int
-    last_seq: int
-    """`first_seq - 1` while the segment is empty."""
-    size_bytes: int
-
-
 class Spool:
     """One spool directory, opened by one process. Not thread-safe: the agent's loop owns it."""
 
@@ -76,11 +74,15 @@ class Spool:
         self._directory = directory
         self._limits = limits
         self.identity = identity
-        self._segments: list[_Segment] = []
+        self._segments: list[Segment] = []
         self.acked_seq = 0
         self.durable_seq = 0
         self._cursor_on_disk = 0
+        self._unflushed: list[bytes] = []
+        """Frames of the last segment that are not yet known to be on the medium; at most a segment's worth."""
         self._dirty = False
+        self._spoilt = False
+        """The last segment's file cannot be trusted any more: what is not flushed needs a new one."""
 
     @classmethod
     def open(
@@ -127,7 +129,7 @@ class Spool:
                 f"a record of {len(payload)} bytes is too large for a spool of {self._limits.max_bytes} bytes"
             )
         try:
-            self._make_room(_FRAME.size + len(payload), now_s)
+            self._make_room(FRAME_HEAD_BYTES + len(payload), now_s)
             return self._write_frame(payload)
         except OSError as error:
             raise SpoolFault(f"cannot write to the spool {self._directory}: {error.strerror or error}") from error
@@ -136,16 +138,14 @@ class Spool:
         """Return when every appended record is on the medium.
 
         Raises:
-            SpoolFault: the disk failed; what was appended since the last commit may be lost.
+            SpoolFault: the disk failed; what was appended since the last commit is kept, and goes with the next commit.
         """
         if not self._dirty:
             return
         try:
-            self._storage.sync_path(self._path(self._segments[-1]))
+            self._flush()
         except OSError as error:
             raise SpoolFault(f"cannot flush the spool {self._directory}: {error.strerror or error}") from error
-        self._dirty = False
-        self.durable_seq = self.next_seq - 1
 
     def acknowledge(self, seq: int) -> None:
         """Forget everything up to `seq`; an old or an impossible number changes nothing."""
@@ -153,10 +153,13 @@ class Spool:
             return
         self.acked_seq = seq
         done = [segment for segment in self._segments[:-1] if segment.last_seq <= seq]
-        if done or seq - self._cursor_on_disk >= self._limits.cursor_every:
-            self.save_cursor()
-        for segment in done:
-            self._drop(segment)
+        # A disk that refuses costs records sent twice, or kept for longer; both are harmless.
+        with contextlib.suppress(OSError):
+            if done or seq - self._cursor_on_disk >= self._limits.cursor_every:
+                self.save_cursor()
+        with contextlib.suppress(OSError):
+            for segment in done:
+                self._drop(segment)
 
     def save_cursor(self) -> None:
         """Write down what is acknowledged."""
@@ -184,21 +187,34 @@ class Spool:
 
     def _recover(self, now_s: float) -> None:
         self._cursor_on_disk = self.acked_seq = self._read_cursor()
-        firsts = sorted(
-            int(name.removesuffix(SUFFIX))
-            for name in self._storage.names(self._directory)
-            if name.endswith(SUFFIX) and name.removesuffix(SUFFIX).isdigit()
-        )
+        names = self._storage.names(self._directory)
+        for name in (name for name in names if name.startswith(".")):
+            with contextlib.suppress(OSError):  # a draft that a power cut has left is only in the way
+                self._storage.remove(self._directory / name)
+        stems = [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
+        firsts = sorted(int(stem) for stem in stems if stem.isdigit())
+        # The cursor may be ahead of the segments: numbers up to it are used, the fleet has seen them.
+        next_seq = self.acked_seq + 1
         for first in firsts:
-            self._recover_segment(first, is_last=first == firsts[-1])
-        if not self._segments or self.next_seq <= self.acked_seq:
-            # The cursor is ahead of the segments: numbers up to it are used, the fleet has seen them.
-            self._start_segment(self.acked_seq + 1)
-        with contextlib.suppress(OSError):  # on a full disk the hole stays, and is reported by the next start
-            self._report_holes(now_s)
+            next_seq = max(next_seq, self._recover_segment(first, is_last=first == firsts[-1]))
+        self._clip_overlaps()
+        if not self._segments or self.next_seq < next_seq:
+            self._start_segment(next_seq)
+        last = self._segments[-1]
+        self.durable_seq = last.first_seq - 1
+        self._unflushed = [frame(*found) for found in self._frames(last)]
         self._dirty = True
-        self.commit()
-        self._finish_removals(now_s)
+        # On a full disk a hole stays, and is reported by the next start; the flush is repeated by the next commit.
+        with contextlib.suppress(OSError, SpoolFault):
+            self._report_holes(now_s)
+        with contextlib.suppress(OSError, SpoolFault):
+            self.commit()
+            self._finish_removals(now_s)
+
+    def _clip_overlaps(self) -> None:
+        """What was copied from a spoilt segment into a new one may still be in the spoilt one, too."""
+        for before, after in zip(self._segments[:-1], self._segments[1:], strict=True):
+            before.last_seq = min(before.last_seq, after.first_seq - 1)
 
     def _finish_removals(self, now_s: float) -> None:
         """Segments that were removed just before a power cut may be back."""
@@ -207,25 +223,38 @@ class Spool:
         while self.size_bytes > self._limits.max_bytes and len(self._segments) > 1:
             self._drop_oldest(now_s)
 
-    def _recover_segment(self, first: int, *, is_last: bool) -> None:
-        segment = _Segment(first, first - 1, 0)
-        path = self._path(segment)
-        size_bytes = self._storage.size_bytes(path)
-        for seq, payload in self._scan(self._storage.read(path), first):
-            segment.last_seq = seq
-            segment.size_bytes += _FRAME.size + len(payload)
-        segment.size_bytes += len(MAGIC)
-        if is_last and segment.size_bytes != size_bytes:
-            self._repair(path, segment)
-        elif not is_last:
-            segment.size_bytes = size_bytes
+    def _recover_segment(self, first: int, *, is_last: bool) -> int:
+        """Take a segment in; returns the lowest sequence number that it leaves free."""
+        segment = Segment(first, first - 1, len(MAGIC))
         self._segments.append(segment)
-
-    def _repair(self, path: Path, segment: _Segment) -> None:
-        if self._storage.read(path)[: len(MAGIC)] == MAGIC:
-            self._storage.truncate(path, segment.size_bytes)
+        path = self._path(segment)
+        try:
+            content = self._storage.read(path)
+        except OSError:  # a bad block: what is behind it is lost, and reported as a hole
+            segment.size_bytes = self._storage.size_bytes(path)
+            return first + most_records(segment.size_bytes)
+        for seq, payload in scan(content, first):
+            segment.last_seq = seq
+            segment.size_bytes += FRAME_HEAD_BYTES + len(payload)
+        free = segment.last_seq + 1
+        if segment.size_bytes == len(content):
+            return free
+        later = last_seq_behind(content, segment.size_bytes - len(MAGIC), first) if is_last else None
+        if is_last and later is None:
+            self._repair(segment, content)
         else:
-            self._storage.write(path, MAGIC)
+            segment.size_bytes = len(content)
+        return max(free, (later or 0) + 1)
+
+    def _repair(self, segment: Segment, content: bytes) -> None:
+        """Cut off what a power cut has left of a frame that was never promised."""
+        try:
+            if content[: len(MAGIC)] == MAGIC:
+                self._storage.truncate(self._path(segment), segment.size_bytes)
+            else:
+                self._storage.write(self._path(segment), MAGIC)
+        except OSError:
+            self._spoilt = True
 
     def _report_holes(self, now_s: float) -> None:
         """A sealed segment with a bad frame has lost its rest: say so."""
@@ -259,15 +288,47 @@ class Spool:
         return min(self._limits.segment_bytes, self._limits.max_bytes // 8)
 
     def _seal(self) -> None:
-        self._storage.sync_path(self._path(self._segments[-1]))
+        self._flush()
         self._start_segment(self.next_seq)
         self._dirty = True
 
     def _start_segment(self, first_seq: int) -> None:
-        segment = _Segment(first_seq, first_seq - 1, len(MAGIC))
+        segment = Segment(first_seq, first_seq - 1, len(MAGIC))
         self._storage.write(self._path(segment), MAGIC)
         self._storage.sync_directory(self._directory)
         self._segments.append(segment)
+
+    def _flush(self) -> None:
+        if not self._spoilt:
+            try:
+                self._storage.sync_path(self._path(self._segments[-1]))
+            except OSError:
+                self._spoilt = True
+        if self._spoilt:
+            self._rewrite_unflushed()
+        self._unflushed.clear()
+        self._dirty = False
+        self.durable_seq = self.next_seq - 1
+
+    def _rewrite_unflushed(self) -> None:
+        """Seal the last segment behind what is surely on the medium, and write the rest into a new file, durably."""
+        old, tail = self._segments[-1], b"".join(self._unflushed)
+        new = Segment(self.durable_seq + 1, old.last_seq, len(MAGIC) + len(tail))
+        if new.first_seq == old.first_seq:
+            self._segments.pop()
+        else:
+            with contextlib.suppress(OSError):  # its rest is a copy of what the new file gets: only space is wasted
+                self._storage.truncate(self._path(old), old.size_bytes - len(tail))
+        try:
+            replace_file(self._storage, self._path(new), MAGIC + tail)
+        except OSError:
+            if new.first_seq == old.first_seq:
+                self._segments.append(old)
+            raise
+        if new.first_seq != old.first_seq:
+            old.last_seq, old.size_bytes = self.durable_seq, old.size_bytes - len(tail)
+        self._segments.append(new)
+        self._spoilt = False
 
     def _drop_oldest(self, now_s: float) -> None:
         oldest = self._segments[0]
@@ -278,7 +339,7 @@ class Spool:
             self.commit()
         self._drop(oldest)
 
-    def _lost_with(self, segment: _Segment) -> tuple[int, int] | None:
+    def _lost_with(self, segment: Segment) -> tuple[int, int] | None:
         """Return the unacknowledged records that go with a segment, and those that its gap records stand for."""
         first = max(segment.first_seq, self.acked_seq + 1)
         if first > segment.last_seq:
@@ -289,43 +350,40 @@ class Spool:
                 first = min(first, record.first_seq)
         return first, segment.last_seq
 
-    def _drop(self, segment: _Segment) -> None:
-        self._segments.remove(segment)
+    def _drop(self, segment: Segment) -> None:
         self._storage.remove(self._path(segment))
+        self._segments.remove(segment)
 
     def _write_frame(self, payload: bytes) -> int:
+        if self._spoilt:
+            self._flush()
         segment = self._segments[-1]
         seq = segment.last_seq + 1
-        frame = _FRAME.pack(len(payload), zlib.crc32(_SEQ.pack(seq) + payload), seq) + payload
-        path = self._path(segment)
-        try:
-            self._storage.append(path, frame)
-        except OSError:
-            # A part may have arrived; cut it off, or every later record would hide behind a bad frame.
-            self._storage.truncate(path, segment.size_bytes)
-            raise
+        framed = frame(seq, payload)
+        self._append(segment, framed)
         segment.last_seq = seq
-        segment.size_bytes += len(frame)
+        segment.size_bytes += len(framed)
+        self._unflushed.append(framed)
         self._dirty = True
         return seq
 
-    def _frames(self, segment: _Segment) -> Iterator[tuple[int, bytes]]:
-        return self._scan(self._storage.read(self._path(segment)), segment.first_seq)
+    def _append(self, segment: Segment, framed: bytes) -> None:
+        path = self._path(segment)
+        try:
+            self._storage.append(path, framed)
+        except OSError:
+            # A part may have arrived; cut it off, or every later record would hide behind a bad frame.
+            try:
+                self._storage.truncate(path, segment.size_bytes)
+            except OSError:
+                self._spoilt = True
+            raise
 
-    def _scan(self, content: bytes, first_seq: int) -> Iterator[tuple[int, bytes]]:
-        """Yield the good frames up to the first bad one."""
-        if content[: len(MAGIC)] != MAGIC:
-            return
-        offset, expected = len(MAGIC), first_seq
-        while offset + _FRAME.size <= len(content):
-            length, crc, seq = _FRAME.unpack_from(content, offset)
-            start = offset + _FRAME.size
-            payload = content[start : start + length] if 0 < length <= MAX_RECORD_BYTES else b""
-            if seq != expected or len(payload) != length or not payload or zlib.crc32(_SEQ.pack(seq) + payload) != crc:
+    def _frames(self, segment: Segment) -> Iterator[tuple[int, bytes]]:
+        for seq, payload in scan(self._storage.read(self._path(segment)), segment.first_seq):
+            if seq > segment.last_seq:
                 return
             yield seq, payload
-            offset = start + length
-            expected += 1
 
-    def _path(self, segment: _Segment) -> Path:
-        return self._directory / f"{segment.first_seq:020d}{SUFFIX}"
+    def _path(self, segment: Segment) -> Path:
+        return self._directory / segment.name
