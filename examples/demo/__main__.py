@@ -34,8 +34,9 @@ def main() -> int:
             world = World.build(stage, folder)
             Story(console, stage, folder, world).tell()
             told = True
+            console.print(f"\nConsole: {world.console_link()}")
             if options.keep:
-                console.print(f"\nConsole: {world.console_link()}\nEverything is still running. Ctrl-C stops it.")
+                console.print("Everything is still running. Ctrl-C stops it.")
                 signal.pause()
     except KeyboardInterrupt:
         console.print("\nstopped; every process of the demo is gone")
@@ -45,7 +46,7 @@ def main() -> int:
         console.print(f"\n[red]The demo failed:[/red] {escape(str(error))}\nLogs: {folder / 'logs'}")
         return 1
     shutil.rmtree(folder, ignore_errors=True)
-    console.print("\nEverything is stopped. `make demo DEMO_ARGS=--keep` leaves it running, with the console.")
+    console.print("Everything is stopped; `make demo DEMO_ARGS=--keep` leaves it running to look at.")
     return 0
 
 

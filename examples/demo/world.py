@@ -176,8 +176,8 @@ class World:
         return run_json(edgewright("fleet", "drift", "show", model, *connection))[1]
 
     def drifting(self, model: str) -> bool:
-        """Tell whether the inputs of any bundle have drifted."""
-        return any(bundle["report"]["input_verdict"] == "drifted" for bundle in self.drift(model))
+        """Tell whether the inputs of every bundle with traffic have drifted."""
+        return all(bundle["report"]["input_verdict"] == "drifted" for bundle in self.drift(model))
 
     def counted(self, model: str) -> int:
         """Return the requests that the fleet has counted for a model, over all devices, versions and windows."""
