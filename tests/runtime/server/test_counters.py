@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +49,12 @@ def new_file(directory: Path, number: int = 0) -> CounterFile:
     return CounterFile.create(directory, number, IDENTITY)
 
 
+def only(directory: Path) -> Path:
+    """Return the one counter file there is."""
+    (path,) = directory.glob("*.counters")
+    return path
+
+
 def test_what_is_counted_is_read(tmp_path: Path) -> None:
     file = new_file(tmp_path)
     with file.update():
@@ -63,10 +70,10 @@ def test_what_is_counted_is_read(tmp_path: Path) -> None:
     assert record.latency[-1] == 1
     assert (record.model, record.window_start_s, record.incarnation) == ("m", 1200, "abc")
     file.close()
-    closed = read_counters(file.path, writer_alive=True)
+    closed = read_counters(only(tmp_path), writer_alive=True)
     assert closed.closed
     assert closed.seq == 3
-    assert closed == read_counters(file.path, writer_alive=False)
+    assert closed == read_counters(only(tmp_path), writer_alive=False)
 
 
 @given(st.lists(st.integers(0, 2**40), max_size=30))
@@ -78,7 +85,7 @@ def test_each_latency_is_in_the_bin_of_its_edges(latencies: list[int]) -> None:
         for latency in latencies:
             with file.update():
                 file.count(latency_us=latency, rows=1, failed=False)
-        record = read_counters(file.path, writer_alive=True)
+        record = read_counters(only(Path(directory)), writer_alive=True)
         file.close()
     assert sum(record.latency) == record.requests == len(latencies)
     for index, edge in enumerate(LATENCY_EDGES_US):
@@ -89,16 +96,16 @@ def test_a_writer_that_died_in_the_middle_of_an_update_leaves_a_consistent_close
     file = new_file(tmp_path)
     with file.update():
         file.count(latency_us=5, rows=1, failed=False)
-    living = read_counters(file.path, writer_alive=True)
-    content = bytearray(file.path.read_bytes())
+    living = read_counters(only(tmp_path), writer_alive=True)
+    content = bytearray(only(tmp_path).read_bytes())
     struct.pack_into("=Q", content, len(content) - 8, 2)  # the second update had begun
     first_cell = len(content) - 8 * (4 + len(LATENCY_EDGES_US) + 1 + 5 + 1)
     struct.pack_into("=Q", content, first_cell + 8 * 4, 2)  # a latency was counted, the request not yet
     file.close()
-    file.path.write_bytes(content)
+    only(tmp_path).write_bytes(content)
     with pytest.raises(CounterFileError, match="changed all the time"):
-        read_counters(file.path, writer_alive=True)
-    record = read_counters(file.path, writer_alive=False)
+        read_counters(only(tmp_path), writer_alive=True)
+    record = read_counters(only(tmp_path), writer_alive=False)
     assert record.closed
     assert record.seq > living.seq
     assert record.requests == sum(record.latency) == 2
@@ -146,7 +153,7 @@ def msgspec_json(identity: Identity) -> bytes:
 @pytest.mark.parametrize("damage", ["empty", "magic", "cut", "cells", "identity", "sizes"])
 def test_a_file_that_is_no_counter_file_is_one_clear_error(tmp_path: Path, damage: str) -> None:
     file = new_file(tmp_path)
-    good = file.path.read_bytes()
+    good = only(tmp_path).read_bytes()
     file.close()
     content = {
         "empty": b"",
@@ -227,11 +234,73 @@ def test_no_two_files_of_one_run_share_a_key_whatever_the_clock_does(steps: list
     assert sum(record.requests for record in records) == len(steps)
 
 
+class FullStore(CounterStore):
+    """A store whose disk can be full."""
+
+    full = False
+
+    def create(self, counted: Counted, start_s: int) -> CounterFile:
+        if self.full:
+            raise CounterFileError("No space left on device")
+        return super().create(counted, start_s)
+
+    def has_room(self, size_bytes: int) -> bool:
+        return not self.full and super().has_room(size_bytes)
+
+
+def full_counting(directory: Path, sizes: tuple[int, ...] = ()) -> tuple[Counting, FullStore, Recorder]:
+    counting = Counting(directory)
+    counting.store = store = FullStore(directory, "boot", "run", 60)
+    counted = Counted(model="m", version="1", bundle="b", reference="r", histogram_sizes=sizes)
+    return counting, store, Recorder(store, counted)
+
+
+def test_on_a_full_disk_counts_go_on_in_the_file_of_the_window_before(tmp_path: Path) -> None:
+    counting, store, recorder = full_counting(tmp_path)
+    count_one(recorder, 120.0)
+    store.full = True
+    for now_s in (180.0, 181.5, 300.0):
+        recorder.tick(now_s)
+        count_one(recorder, now_s)
+    assert [(r.window_start_s, r.requests, r.closed) for r in counting.records()] == [(120, 4, False)]
+    store.full = False
+    recorder.tick(301.5)
+    count_one(recorder, 302.0)
+    assert [(r.window_start_s, r.requests, r.closed) for r in counting.records()] == [(120, 4, True), (300, 1, False)]
+    assert recorder.uncounted == 0
+
+
+def test_on_a_disk_full_from_the_start_counts_wait_in_memory(tmp_path: Path) -> None:
+    counting, store, recorder = full_counting(tmp_path, (2,))
+    store.full = True
+    for now_s in (120.0, 121.5, 190.0):
+        recorder.record(now_s, latency_us=5, rows=2, failed=False, observed=np.array([1, 2], np.uint64))
+        recorder.tick(now_s)
+    assert counting.records() == []
+    assert recorder.uncounted == 3
+    store.full = False
+    recorder.tick(192.0)
+    recorder.record(192.0, latency_us=5, rows=2, failed=False, observed=np.array([1, 2], np.uint64))
+    (record,) = counting.records()
+    assert (record.requests, record.rows, record.latency_us_sum, sum(record.latency)) == (4, 8, 20, 4)
+    assert record.histograms == ((4, 8),)
+    recorder.close()
+
+
+def test_counts_in_memory_are_written_at_the_end_if_there_is_room(tmp_path: Path) -> None:
+    counting, store, recorder = full_counting(tmp_path)
+    store.full = True
+    count_one(recorder, 120.0)
+    store.full = False
+    recorder.close()
+    assert [(r.requests, r.closed) for r in counting.records()] == [(1, True)]
+
+
 def test_counting_that_fails_does_not_stop_serving(tmp_path: Path) -> None:
-    counting = Counting(tmp_path / "absent")
-    recorder = counting.recorder()
+    recorder = Counting(tmp_path / "absent").recorder()
     count_one(recorder, 1.0)
     assert recorder.uncounted == 1
+    recorder.close()
 
 
 def test_kill_9_in_the_middle_of_traffic_keeps_acknowledged_at_most_counted_at_most_attempted(

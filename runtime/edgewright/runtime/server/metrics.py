@@ -44,7 +44,7 @@ def _families(
     yield (
         "edgewright_uncounted_requests_total",
         "counter",
-        "Requests that no counter file could take.",
+        "Requests that no counter file could take when they were answered; they are counted in memory until one can.",
         [("edgewright_uncounted_requests_total", _labels(model), model.recorder.uncounted) for model in models],
     )
     yield (

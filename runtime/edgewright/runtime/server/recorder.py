@@ -1,8 +1,15 @@
-"""Counts the requests of one served model into its counter files, one file a time window."""
+"""Counts the requests of one served model into its counter files, one file a time window.
+
+Serving goes before counting, and counting before exact windows. Where a full disk allows no new file, counts go on in
+the file of the window before; where there is none, in memory, until a file can be made. Only a kill of the server in
+that last state loses counts.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +21,9 @@ from numpy.typing import NDArray
 from ..telemetry.counters import CounterFile, CounterFileError, Identity
 
 _log = logging.getLogger(__name__)
+
+_ROOM_BYTES = 64 * 1024
+_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +56,23 @@ class CounterStore:
         """
         key = (counted.model, counted.version, counted.bundle, start_s)
         again = self.uses[key] + 1
-        identity = Identity(
+        file = CounterFile.create(self.directory, self.files, self.identity(counted, start_s, again))
+        self.files += 1
+        self.uses[key] = again
+        self._forget_old_uses(start_s)
+        return file
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether a file of this size could be made now, as far as one can tell."""
+        try:
+            disk = os.statvfs(self.directory)
+        except OSError:
+            return False
+        return disk.f_bavail * disk.f_frsize >= size_bytes + _ROOM_BYTES and not disk.f_flag & os.ST_RDONLY
+
+    def identity(self, counted: Counted, start_s: int, use: int) -> Identity:
+        """Return what the counts of a window belong to; `use` tells files of the same window apart, from 1."""
+        return Identity(
             model=counted.model,
             version=counted.version,
             bundle=counted.bundle,
@@ -54,14 +80,9 @@ class CounterStore:
             window_start_s=start_s,
             window_s=self.window_s,
             boot=self.boot,
-            incarnation=self.incarnation if again == 1 else f"{self.incarnation}.{again}",
+            incarnation=self.incarnation if use == 1 else f"{self.incarnation}.{use}",
             histogram_sizes=counted.histogram_sizes,
         )
-        file = CounterFile.create(self.directory, self.files, identity)
-        self.files += 1
-        self.uses[key] = again
-        self._forget_old_uses(start_s)
-        return file
 
     def _forget_old_uses(self, start_s: int) -> None:
         # After this many windows a clock that is set back may repeat a key: bounded memory is worth more.
@@ -81,48 +102,74 @@ class Recorder:
         self._file: CounterFile | None = None
         self._histograms: NDArray[np.uint64] | None = None
         self._window_start_s = -1
+        self._memory: CounterFile | None = None
+        self._refused_s: float | None = None
+        """When the disk refused a file the last time."""
         self.uncounted = 0
-        """Requests that were answered without being counted because no counter file could be made (disk full)."""
+        """Requests that no counter file could take when they were answered: they were counted in memory first."""
 
     def record(self, now_s: float, *, latency_us: int, rows: int, failed: bool, observed: NDArray[Any] | None) -> None:
         """Count one request. Call before its response is written, so that acknowledged <= counted."""
-        file = self._current(now_s)
+        if self._window_start_s != self._start_of(now_s) and self._may_retry(now_s):
+            self._open(now_s)
+        file, histograms = self._file, self._histograms
         if file is None:
-            self.uncounted += 1  # serving goes before counting: a full disk must not stop a device
-            return
+            self.uncounted += 1
+            file = self._memory = self._memory or CounterFile.in_memory(self._store.identity(self._counted, 0, 1))
+            histograms = _histograms(file)
         with file.update():
             file.count(latency_us=latency_us, rows=rows, failed=failed)
-            if observed is not None and self._histograms is not None:
-                self._histograms += observed
+            if observed is not None and histograms is not None:
+                histograms += observed
 
     def tick(self, now_s: float) -> None:
-        """Close the file of a window that is over."""
-        if self._file is not None and self._start_of(now_s) != self._window_start_s:
-            self.close()
+        """Close the file of a window that is over; write out what was counted in memory."""
+        over = self._file is not None and self._start_of(now_s) != self._window_start_s
+        # Without room for the next file this one is still needed.
+        if self._file is not None and over and self._store.has_room(self._file.size_bytes):
+            self._close_file()
+        if self._memory is not None and self._file is None:
+            self._open(now_s)
 
     def close(self) -> None:
         """Close the current file. A later request opens the next one."""
+        if self._memory is not None and self._file is None:
+            self._open(time.time())
+        if self._memory is not None and self._file is None:
+            _log.error("%d requests of %s stay uncounted: there is no room", self.uncounted, self._counted.model)
+            self._memory = None
+        self._close_file()
+
+    def _start_of(self, now_s: float) -> int:
+        return int(now_s // self._store.window_s) * self._store.window_s
+
+    def _may_retry(self, now_s: float) -> bool:
+        return self._refused_s is None or abs(now_s - self._refused_s) >= _RETRY_S
+
+    def _open(self, now_s: float) -> None:
+        """Make the file of this window; where that cannot be, what there is stays in use for a while."""
+        start_s = self._start_of(now_s)
+        try:
+            file = self._store.create(self._counted, start_s)
+        except CounterFileError as error:
+            if self._refused_s is None:
+                _log.error("the counts of %s wait for room: %s", self._counted.model, error)
+            self._refused_s = now_s
+            return
+        self._close_file()
+        self._file, self._window_start_s, self._refused_s = file, start_s, None
+        if self._memory is not None:
+            file.absorb(self._memory)
+            self._memory = None
+        self._histograms = _histograms(file)
+
+    def _close_file(self) -> None:
+        self._window_start_s = -1
         if self._file is not None:
             self._histograms = None
             self._file.close()
             self._file = None
 
-    def _start_of(self, now_s: float) -> int:
-        return int(now_s // self._store.window_s) * self._store.window_s
 
-    def _current(self, now_s: float) -> CounterFile | None:
-        start_s = self._start_of(now_s)
-        if self._file is not None and start_s == self._window_start_s:
-            return self._file
-        self.close()
-        try:
-            self._file = self._store.create(self._counted, start_s)
-        except CounterFileError as error:
-            if self.uncounted == 0:
-                _log.error("requests of %s are answered but not counted: %s", self._counted.model, error)
-            return None
-        self._window_start_s = start_s
-        self._histograms = (
-            np.frombuffer(self._file.histogram_cells, np.uint64) if self._counted.histogram_sizes else None
-        )
-        return self._file
+def _histograms(file: CounterFile) -> NDArray[np.uint64] | None:
+    return np.frombuffer(file.histogram_cells, np.uint64) if len(file.histogram_cells) else None

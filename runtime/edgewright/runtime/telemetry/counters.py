@@ -88,8 +88,7 @@ def incarnation_of(path: Path) -> str:
 class CounterFile:
     """The writer's side of one counter file. One thread at a time."""
 
-    def __init__(self, path: Path, mapped: mmap.mmap, cell_offset: int, cell_count: int) -> None:
-        self.path = path
+    def __init__(self, mapped: mmap.mmap, cell_offset: int, cell_count: int) -> None:
         self._map = mapped
         self._words = memoryview(mapped).cast("Q")
         first = cell_offset // 8
@@ -106,10 +105,7 @@ class CounterFile:
         """
         server_run = identity.incarnation.partition(".")[0]
         path = counter_path(directory, server_run, number)
-        encoded = msgspec.json.encode(identity)
-        padded = encoded + bytes(-len(encoded) % 8)
-        cell_count = _FIXED_CELLS + sum(identity.histogram_sizes)
-        head = MAGIC + struct.pack("=4Q", 0, 0, len(encoded), cell_count) + padded
+        head, cell_count = _head(identity)
         draft = path.with_suffix(".draft")
         try:
             mapped = _map_new_file(draft, head, len(head) + 8 * (cell_count + 1))
@@ -117,7 +113,27 @@ class CounterFile:
         except OSError as error:
             draft.unlink(missing_ok=True)
             raise CounterFileError(f"cannot make the counter file {path}: {error.strerror or error}") from error
-        return cls(path, mapped, len(head), cell_count)
+        return cls(mapped, len(head), cell_count)
+
+    @classmethod
+    def in_memory(cls, identity: Identity) -> CounterFile:
+        """Make one that is no file, for a disk that is full: `absorb` it into a file as soon as there is room."""
+        head, cell_count = _head(identity)
+        mapped = mmap.mmap(-1, len(head) + 8 * (cell_count + 1))
+        mapped.write(head)
+        return cls(mapped, len(head), cell_count)
+
+    def absorb(self, other: CounterFile) -> None:
+        """Add what another one with the same cells has counted, and let go of that one."""
+        with self.update():
+            for index, cell in enumerate(other._cells):
+                self._cells[index] += cell
+        other.close()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that the file takes."""
+        return len(self._map)
 
     def count(self, *, latency_us: int, rows: int, failed: bool) -> None:
         """Add one request. Call inside `update()`."""
@@ -166,6 +182,14 @@ def read_counters(path: Path, *, writer_alive: bool) -> WindowRecord:
             return record
         time.sleep(_READ_PAUSE_S)
     raise CounterFileError(f"{path} is being changed all the time; read it again later")
+
+
+def _head(identity: Identity) -> tuple[bytes, int]:
+    """Return what stands before the cells, and how many cells there are."""
+    encoded = msgspec.json.encode(identity)
+    cell_count = _FIXED_CELLS + sum(identity.histogram_sizes)
+    padding = bytes(-len(encoded) % 8)
+    return MAGIC + struct.pack("=4Q", 0, 0, len(encoded), cell_count) + encoded + padding, cell_count
 
 
 def _map_new_file(path: Path, head: bytes, size: int) -> mmap.mmap:
