@@ -17,7 +17,7 @@ from edgewright.fleet.core.drift import latest, total
 from edgewright.fleet.ingest.recorder import Arrival
 from edgewright.fleet.ingest.worker import IngestWorker
 from edgewright.fleet.sim.device import Behaviour, VirtualDevice
-from edgewright.fleet.store import telemetry
+from edgewright.fleet.store import telemetry, windows
 from edgewright.runtime.telemetry import wire
 from edgewright.runtime.telemetry.records import LATENCY_EDGES_US, GapRecord, UpdateRecord, WindowRecord
 from tests.fleet.house import House, wait_for
@@ -92,7 +92,7 @@ class Sender:
 
     def requests(self) -> int:
         with self.house.database.read() as connection:
-            return total(latest(telemetry.windows_of(connection))).requests
+            return total(latest(windows.windows_of(connection))).requests
 
 
 @pytest.fixture

@@ -92,6 +92,17 @@ def device_token(label: str, hours: float, **options: Any) -> None:
     click.echo(json.dumps(made) if options["as_json"] else made["token"])
 
 
+@device.command("rm", epilog=examples("edgewright fleet device rm camera-7"))
+@click.argument("name")
+@client_options
+def device_rm(name: str, **options: Any) -> None:
+    """Remove a device: its secret is void at once, its name is free, its history stays."""
+    from .client import segment  # not at the top: start-up time
+
+    connect_from(options).delete(f"/v1/devices/{segment(name)}")
+    click.echo(json.dumps({"removed": name}) if options["as_json"] else f"removed {name}")
+
+
 @fleet.group()
 def release() -> None:
     """Releases: the bundles of one model version, one per target."""

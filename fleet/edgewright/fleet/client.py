@@ -37,6 +37,10 @@ class FleetClient:
         """Send JSON and return the JSON that comes back."""
         return self._call("POST", path, json.dumps(body).encode(), "application/json")
 
+    def delete(self, path: str) -> None:
+        """Remove what is at a path."""
+        self._call("DELETE", path)
+
     def upload(self, archive: Path) -> Any:
         """Upload a bundle archive and return its summary."""
         try:
@@ -70,6 +74,8 @@ class FleetClient:
         return self._read(status, text)
 
     def _read(self, status: int, text: bytes) -> Any:
+        if status == http.client.NO_CONTENT:
+            return None
         try:
             answer = json.loads(text)
         except ValueError as error:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from .core.rows import Alert, Assign, Command, Number, Record, RollBack, Rollout, SaveRollout, Withdraw
-from .store import audit_log, desired, rollouts
+from .store import audit_log, desired, rollouts, windows
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ def carry_out(connection: Connection, rollout: Rollout, commands: Sequence[Comma
 def _assign(connection: Connection, rollout: Rollout, command: Assign, *, now_s: float) -> None:
     given = command.assignment
     rollouts.add_assignment(connection, rollout.id, given)
+    windows.join_cohort(connection, rollout.id, given.wave, given.device, rollout.model, since_s=given.dispatched_s)
     order = desired.Assignment(
         device=given.device,
         model=rollout.model,

@@ -15,14 +15,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .commands import carry_out
 from .core import rollout as core
-from .core.evidence import TargetEvidence, gather
+from .core.evidence import KnownBundle, TargetEvidence, gather
 from .core.gates import GateStatus
 from .core.rows import Assignment, Device, Rollout
+from .core.slots import FLEET, cohort_of
 from .ingest.downlink import Postbox
 from .ingest.downlink import desired as desired_letter
-from .references import references_of
-from .store import desired, enrolment, rollouts, telemetry
+from .references import reference_of
+from .store import desired, enrolment, releases, rollouts, totals, windows
 from .store.database import Database
+from .traffic import AHEAD_S
 
 log = logging.getLogger(__name__)
 
@@ -85,21 +87,24 @@ class Reconciler:
         with self._database.read() as connection:
             devices = rollouts.devices_for(connection, rollout)
             assignments = rollouts.assignments_of(connection, rollout.id)
-        evidence = self._gather(rollout, devices, assignments)
+        watched = rollout.state in windows.GATED
+        evidence = self._gather(rollout, devices, assignments, now_s) if watched else ()
         commands = core.tick(rollout, now_s, devices, assignments, evidence)
-        gates = core.gate_status(rollout, now_s, assignments, evidence)
-        if not commands and gates == self._gates.get(rollout.id):
+        gates = core.gate_status(rollout, now_s, assignments, evidence) if watched else ()
+        changed = watched and gates != self._gates.get(rollout.id)
+        if not commands and not changed:
             return  # no write, no fsync, while nothing happens
         self._gates[rollout.id] = gates
         try:
             with self._database.write() as connection:
                 carry_out(connection, rollout, commands, now_s=now_s)
-                rollouts.save_gates(connection, rollout.id, gates)
+                if watched:  # on the way back, what made it turn back stays to be seen
+                    rollouts.save_gates(connection, rollout.id, gates)
         except rollouts.StaleRolloutError:
             log.info("rollout %s was changed by an operator during a tick; deciding anew", rollout.id)
 
     def _gather(
-        self, rollout: Rollout, devices: list[Device], assignments: list[Assignment]
+        self, rollout: Rollout, devices: list[Device], assignments: list[Assignment], now_s: float
     ) -> tuple[TargetEvidence, ...]:
         running = hash(tuple((device.id, device.bundle) for device in devices))
         key = (self._telemetry_revision(), rollout.revision, running)
@@ -108,10 +113,21 @@ class Reconciler:
             return known[1]
         since_s = rollout.created_s - rollout.policy.horizon_seconds
         with self._database.read() as connection:
-            references = references_of(connection)
-            windows = telemetry.windows_of(connection, model=rollout.model, since_s=since_s)
-        comparable = [window for window in windows if window.record.bundle in references]
-        evidence = gather(rollout, devices, assignments, comparable, references)
+            bundles = [
+                KnownBundle(digest=one.digest, target=one.target, reference=reference_of(one))
+                for one in releases.every_bundle(connection)
+                if one.model == rollout.model
+            ]
+            digests = [one.digest for one in bundles]
+            slots = totals.slots_of(
+                connection,
+                digests,
+                since_s=since_s,
+                until_s=now_s + AHEAD_S,
+                cohorts=(FLEET, cohort_of(rollout.id, rollout.wave)),
+            )
+            reporting = windows.reporting(connection, digests, since_s=since_s)
+        evidence = gather(rollout, assignments, slots, reporting, bundles)
         self._evidence[rollout.id] = (key, evidence)
         return evidence
 

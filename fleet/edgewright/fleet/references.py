@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from sqlalchemy import Connection
-
 from edgewright.bundle.reference import Reference, read_reference
 
-from .store import releases
+from .store.releases import StoredBundle
 
 
-def references_of(connection: Connection) -> dict[str, Reference]:
-    """Return the reference of every uploaded bundle, by the bundle's digest."""
-    return {bundle.digest: _read(bundle.reference) for bundle in releases.every_bundle(connection)}
+def reference_of(bundle: StoredBundle) -> Reference:
+    """Return the reference that came with a bundle."""
+    return _read(bundle.reference)
 
 
 @lru_cache(maxsize=256)

@@ -17,14 +17,14 @@ from edgewright.bundle.reference import Reference
 from .artifacts import Artifacts, Upload
 from .commands import carry_out
 from .core import rollout as core
-from .core.drift import DriftReport, Totals, drift_report, latest, total
+from .core.drift import DriftReport, Totals, drift_report
 from .core.gates import GateStatus
 from .core.policy import DriftGate, policy_from
 from .core.rows import Assignment, ReleaseBundle, Rollout
 from .faults import ConflictError, FleetError
-from .references import references_of
-from .store import audit_log, enrolment, releases, rollouts, telemetry
+from .store import audit_log, enrolment, releases, rollouts
 from .store.database import Database, read_meta, write_meta
+from .traffic import traffic_of
 from .trust import credentials
 from .trust.audit import AuditEntry, AuditVerdict, verify
 
@@ -123,6 +123,24 @@ class Fleet:
                 },
             )
         return Enrolled(tenant=self.tenant, device=name, secret=secret)
+
+    def remove(self, device: str) -> None:
+        """Revoke a device's secret and free its name; its history stays.
+
+        Raises:
+            NotFoundError: there is none of that name.
+        """
+        now_s = self.now()
+        with self.database.write() as connection:
+            enrolment.remove(connection, device, now_s=now_s)
+            audit_log.append(
+                connection,
+                now_s=now_s,
+                actor="admin",
+                action="device.removed",
+                subject=f"device:{device}",
+                detail={},
+            )
 
     def accept(self, upload: Upload) -> releases.StoredBundle:
         """Verify an uploaded archive in full and keep it. The same archive again is accepted and changes nothing.
@@ -272,31 +290,22 @@ class Fleet:
     def drift(self, *, model: str | None = None, span_s: float = 86400.0) -> list[DriftView]:
         """Compare the traffic of the last `span_s` seconds with the references, bundle by bundle."""
         with self.database.read() as connection:
-            bundles = {bundle.digest: bundle for bundle in releases.every_bundle(connection)}
-            references = references_of(connection)
-            found = telemetry.windows_of(connection, model=model, since_s=self.now() - span_s)
-        views: list[DriftView] = []
-        for digest, bundle in sorted(
-            bundles.items(), key=lambda item: (item[1].model, item[1].uploaded_s, item[1].target)
-        ):
-            live = total(latest(window for window in found if window.record.bundle == digest))
-            if not live.windows:
-                continue
-            views.append(
-                DriftView(
-                    model=bundle.model,
-                    version=bundle.version,
-                    target=bundle.target,
-                    bundle=digest,
-                    devices=live.devices,
-                    requests=live.requests,
-                    failures=live.failures,
-                    rows=live.rows,
-                    report=drift_report(references[digest], live, DriftGate()),
-                    histograms=_histograms(references[digest], live),
-                )
+            found = traffic_of(connection, now_s=self.now(), span_s=span_s, model=model)
+        return [
+            DriftView(
+                model=each.bundle.model,
+                version=each.bundle.version,
+                target=each.bundle.target,
+                bundle=each.bundle.digest,
+                devices=each.live.devices,
+                requests=each.live.requests,
+                failures=each.live.failures,
+                rows=each.live.rows,
+                report=drift_report(each.reference, each.live, DriftGate()),
+                histograms=_histograms(each.reference, each.live),
             )
-        return views
+            for each in sorted(found, key=lambda one: (one.bundle.model, one.bundle.uploaded_s, one.bundle.target))
+        ]
 
     def audit(self, *, limit: int, before_seq: int | None = None, subject: str | None = None) -> list[AuditEntry]:
         """Return audit entries, newest first."""

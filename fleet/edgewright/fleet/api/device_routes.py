@@ -86,4 +86,12 @@ def build(fleet: Fleet, gate: Gate, documents: Documents, mqtt_host: str, mqtt_p
         """Return one device."""
         return answer(fleet.device(device))
 
+    @router.delete(
+        "/devices/{device}", dependencies=admin, status_code=204, responses={401: {"description": "Refused."}}
+    )
+    def remove_device(device: str) -> Response:
+        """Revoke a device's secret and free its name. What it reported stays."""
+        fleet.remove(device)
+        return Response(status_code=204)
+
     return router

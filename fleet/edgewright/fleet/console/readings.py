@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
+from sqlalchemy import Connection
 
 from edgewright.bundle.reference import Reference
 
-from ..core.drift import DriftReport, ObservedWindow, Totals, drift_report, latest, total
+from ..core.drift import DriftReport, Totals, drift_report
 from ..core.policy import DriftGate
-from ..references import references_of
 from ..service import Fleet, RolloutView
-from ..store import audit_log, enrolment, releases, rollouts, telemetry
+from ..store import audit_log, enrolment, releases, rollouts
+from ..traffic import traffic_of
 from ..trust.audit import AuditEntry
 
 DRIFT_SPAN_S = 900.0
@@ -66,35 +65,22 @@ def read(fleet: Fleet, *, broker_connected: bool) -> Readings:
             devices=tuple(enrolment.every(connection)),
             releases=tuple(releases.every_release(connection)),
             rollouts=views,
-            traffic=_traffic(
-                releases.every_bundle(connection),
-                references_of(connection),
-                telemetry.windows_of(connection, since_s=now_s - DRIFT_SPAN_S),
-            ),
+            traffic=_traffic(connection, now_s=now_s),
             audit=tuple(audit_log.page(connection, limit=SHOWN_AUDIT)),
         )
 
 
-def _traffic(
-    bundles: list[releases.StoredBundle], references: Mapping[str, Reference], windows: list[ObservedWindow]
-) -> tuple[Traffic, ...]:
-    by_bundle: dict[str, list[ObservedWindow]] = {}
-    for window in windows:
-        by_bundle.setdefault(window.record.bundle, []).append(window)
-    found = []
-    for bundle in bundles:
-        reference = references[bundle.digest]
-        live = total(latest(by_bundle.get(bundle.digest, [])))
-        if live.rows:
-            found.append(
-                Traffic(
-                    model=bundle.model,
-                    version=bundle.version,
-                    target=bundle.target,
-                    bundle=bundle.digest,
-                    live=live,
-                    reference=reference,
-                    report=drift_report(reference, live, DriftGate()),
-                )
-            )
-    return tuple(found)
+def _traffic(connection: Connection, *, now_s: float) -> tuple[Traffic, ...]:
+    return tuple(
+        Traffic(
+            model=each.bundle.model,
+            version=each.bundle.version,
+            target=each.bundle.target,
+            bundle=each.bundle.digest,
+            live=each.live,
+            reference=each.reference,
+            report=drift_report(each.reference, each.live, DriftGate()),
+        )
+        for each in traffic_of(connection, now_s=now_s, span_s=DRIFT_SPAN_S)
+        if each.live.rows
+    )

@@ -1,19 +1,30 @@
-"""Which telemetry speaks for the new release, and which for the old."""
+"""Which telemetry speaks for the new release, and which for the old.
+
+Sums are by slot (slots.py), so what this costs grows with the time that a rollout takes and not with its devices.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from edgewright.bundle.reference import Reference
 
-from .rows import Assignment, Device, ReleaseBundle, Rollout
-from .windows import ObservedWindow, Totals, latest, total
+from .rows import Assignment, ReleaseBundle, Rollout
+from .slots import FLEET, Reporting, Slot, cohort_of, shape_of_reference
+from .windows import Totals, difference, sum_of
 
 ControlKind = Literal["concurrent", "before", "none"]
+
+
+class KnownBundle(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle of the rollout's model that was uploaded."""
+
+    digest: str
+    target: str
+    reference: Reference
 
 
 class TargetEvidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,91 +35,120 @@ class TargetEvidence(msgspec.Struct, frozen=True, kw_only=True):
     treated_reference: Reference
     control: Totals
     control_kind: ControlKind
-    """`concurrent`: devices on the old release in the same windows. `before`: the same devices before their order,
-    where no device is left on the old release. `none`: nothing ran before."""
+    """`concurrent`: devices on the old release in the same windows, until their own order comes. `before`: the target's
+    devices before the wave, where too few are left on the old release. `none`: nothing ran before."""
     control_reference: Reference | None
 
 
 def gather(
     rollout: Rollout,
-    devices: Sequence[Device],
     assignments: Sequence[Assignment],
-    windows: Iterable[ObservedWindow],
-    references: Mapping[str, Reference],
+    slots: Iterable[Slot],
+    reporting: Iterable[Reporting],
+    bundles: Collection[KnownBundle],
 ) -> tuple[TargetEvidence, ...]:
     """Return one row for each target of the current wave whose new bundle has a known reference.
 
     Args:
         rollout: the rollout.
-        devices: all enrolled devices.
         assignments: all of this rollout.
-        windows: of this model, from one horizon before the rollout was made until now, all versions.
-        references: by bundle digest, for every bundle that occurs in the windows or in the release.
+        slots: of the whole fleet and of the current wave's cohort, from one horizon before the rollout was made.
+        reporting: the devices with traffic on these bundles in that time.
+        bundles: those of the model.
     """
-    order_of = {assignment.device: assignment for assignment in assignments}
-    target_of = {device.id: device.target for device in devices}
-    by_target: dict[str, list[ObservedWindow]] = {}
-    for window in latest(one for one in windows if one.record.model == rollout.model).values():
-        by_target.setdefault(target_of.get(window.device, ""), []).append(window)
-    in_wave = {assignment.target for assignment in assignments if assignment.wave == rollout.wave}
+    in_wave = [one for one in assignments if one.wave == rollout.wave]
+    targets = {one.target for one in in_wave}
+    known = {bundle.digest: bundle for bundle in bundles}
+    shapes = {bundle.digest: shape_of_reference(bundle.reference) for bundle in bundles}
+    fitting = [slot for slot in slots if shapes.get(slot.key.bundle) == slot.key.shape]
+    seen = list(reporting)
     return tuple(
-        _target_evidence(bundle, rollout.wave, by_target.get(bundle.target, []), order_of, references)
+        _target_evidence(rollout, bundle, in_wave, known, fitting, seen)
         for bundle in rollout.bundles
-        if bundle.target in in_wave and bundle.digest in references
+        if bundle.target in targets and bundle.digest in known
     )
 
 
 def _target_evidence(
+    rollout: Rollout,
     release: ReleaseBundle,
-    wave: int,
-    windows: Sequence[ObservedWindow],
-    order_of: Mapping[str, Assignment],
-    references: Mapping[str, Reference],
+    in_wave: Sequence[Assignment],
+    known: Mapping[str, KnownBundle],
+    slots: Sequence[Slot],
+    reporting: Sequence[Reporting],
 ) -> TargetEvidence:
-    target, bundle = release.target, release.digest
-    in_wave = {device for device, order in order_of.items() if order.wave == wave}
-    treated = [
-        one
-        for one in windows
-        if one.device in in_wave and one.record.bundle == bundle and _ends_after(one, order_of[one.device].dispatched_s)
-    ]
-    old = [one for one in windows if one.record.bundle != bundle and one.record.bundle in references]
-    slots = {one.record.window_start_s for one in treated}
-    concurrent = [one for one in old if one.record.window_start_s in slots and one.device not in in_wave]
-    before = [one for one in old if one.device in in_wave]
-    control, kind = _choose_control(concurrent, before, treated)
-    control_bundle = control[0].record.bundle if control else None
+    order_of = {one.device: one for one in in_wave if one.target == release.target}
+    first_order_s = min(one.dispatched_s for one in order_of.values())
+    since_s = rollout.created_s - rollout.policy.horizon_seconds
+    wave = cohort_of(rollout.id, rollout.wave)
+    treated = [slot for slot in slots if slot.key.cohort == wave and slot.key.bundle == release.digest]
+    times = {_time(slot) for slot in treated}
+    old = {one.digest for one in known.values() if one.target == release.target and one.digest != release.digest}
+    elsewhere = [slot for slot in slots if slot.key.bundle in old]
+    concurrent = _busiest(old, lambda digest: _without_cohort(elsewhere, digest, wave, times))
+    before = _busiest(old, lambda digest: _ended(elsewhere, digest, since_s, first_order_s))
+    treated_sum = sum_of(slot.totals for slot in treated)
+    bundle, control, kind = _choose_control(concurrent, before, treated_sum)
+    control_since_s = min((start_s for start_s, _ in times), default=0) if kind == "concurrent" else since_s
     return TargetEvidence(
-        target=target,
-        treated=total(latest(treated)),
-        treated_reference=references[bundle],
-        control=total(latest(control)),
+        target=release.target,
+        treated=_with_devices(
+            treated_sum,
+            (
+                one.device
+                for one in reporting
+                if one.bundle == release.digest
+                and one.device in order_of
+                and one.ends_s > order_of[one.device].dispatched_s
+            ),
+        ),
+        treated_reference=known[release.digest].reference,
+        control=_with_devices(
+            control, (one.device for one in reporting if one.bundle == bundle and one.ends_s > control_since_s)
+        ),
         control_kind=kind,
-        control_reference=references[control_bundle] if control_bundle is not None else None,
+        control_reference=known[bundle].reference if bundle is not None else None,
+    )
+
+
+def _without_cohort(slots: Sequence[Slot], digest: str, wave: str, times: Collection[tuple[int, int]]) -> Totals:
+    """Return the fleet's traffic on a bundle at these times, less that of the wave's devices after their orders."""
+    found = [slot for slot in slots if slot.key.bundle == digest and _time(slot) in times]
+    return difference(
+        sum_of(slot.totals for slot in found if slot.key.cohort == FLEET),
+        sum_of(slot.totals for slot in found if slot.key.cohort == wave),
+    )
+
+
+def _ended(slots: Sequence[Slot], digest: str, since_s: float, until_s: float) -> Totals:
+    return sum_of(
+        slot.totals
+        for slot in slots
+        if slot.key.bundle == digest
+        and slot.key.cohort == FLEET
+        and slot.key.start_s >= since_s
+        and slot.key.start_s + slot.key.length_s <= until_s
     )
 
 
 def _choose_control(
-    concurrent: Sequence[ObservedWindow], before: Sequence[ObservedWindow], treated: Sequence[ObservedWindow]
-) -> tuple[list[ObservedWindow], ControlKind]:
+    concurrent: tuple[str | None, Totals], before: tuple[str | None, Totals], treated: Totals
+) -> tuple[str | None, Totals, ControlKind]:
     """Take the concurrent devices unless they saw too little to compare with: a quarter of the treated traffic."""
-    now, earlier = _of_one_bundle(concurrent), _of_one_bundle(before)
-    enough = sum(one.record.rows for one in treated) / 4
-    if now and (sum(one.record.rows for one in now) >= enough or not earlier):
-        return now, "concurrent"
-    return (earlier, "before") if earlier else ([], "none")
+    if concurrent[1].rows and (concurrent[1].rows >= treated.rows / 4 or not before[1].rows):
+        return *concurrent, "concurrent"
+    return (*before, "before") if before[1].rows else (None, Totals(), "none")
 
 
-def _of_one_bundle(windows: Sequence[ObservedWindow]) -> list[ObservedWindow]:
-    """Keep the bundle with the most traffic: only histograms of one reference can be added."""
-    rows: Counter[str] = Counter()
-    for window in windows:
-        rows[window.record.bundle] += window.record.rows
-    if not rows.total():
-        return []
-    most = max(sorted(rows), key=lambda bundle: rows[bundle])
-    return [window for window in windows if window.record.bundle == most]
+def _busiest(digests: Iterable[str], traffic_of: Callable[[str], Totals]) -> tuple[str | None, Totals]:
+    """Return the bundle with the most traffic: only histograms of one reference can be added."""
+    found = [(digest, traffic_of(digest)) for digest in sorted(digests)]
+    return max(found, key=lambda each: each[1].rows, default=(None, Totals()))
 
 
-def _ends_after(window: ObservedWindow, moment_s: float) -> bool:
-    return window.record.window_start_s + window.record.window_s > moment_s
+def _with_devices(totals: Totals, devices: Iterable[str]) -> Totals:
+    return msgspec.structs.replace(totals, devices=len(set(devices))) if totals.windows else totals
+
+
+def _time(slot: Slot) -> tuple[int, int]:
+    return slot.key.start_s, slot.key.length_s

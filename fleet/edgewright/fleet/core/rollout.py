@@ -2,7 +2,7 @@
 
 How the server uses this, every second or so and after each batch of telemetry, for each rollout that has not ended:
 
-    evidence = gather(rollout, devices, assignments, windows, references)
+    evidence = gather(rollout, assignments, slots, reporting, bundles)
     commands = tick(rollout, now_s, devices, assignments, evidence)
     # apply all of them in one transaction, or none if the stored revision is not rollout.revision
 

@@ -7,6 +7,8 @@ commutative and idempotent, and duplicates, reordering and late arrivals cannot 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import repeat
+from operator import add, sub
 
 import msgspec
 
@@ -26,7 +28,11 @@ WindowKey = tuple[str, str, str, str, int, int, str, str]
 Windows = Mapping[WindowKey, ObservedWindow]
 
 
-class Totals(msgspec.Struct, frozen=True, kw_only=True):
+MOST = 2**63 - 1
+"""Sums end here: what a database and JSON can hold. Only devices that lie get this far."""
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Sums over windows that share one reference."""
 
     devices: int = 0
@@ -75,6 +81,71 @@ def total(windows: Windows) -> Totals:
     )
 
 
+def amounts(record: WindowRecord) -> Totals:
+    """Return what one record adds to a sum."""
+    return Totals(
+        windows=1,
+        requests=record.requests,
+        failures=record.failures,
+        rows=record.rows,
+        latency_us_sum=record.latency_us_sum,
+        latency=record.latency,
+        histograms=record.histograms,
+    )
+
+
+def sum_of(parts: Iterable[Totals]) -> Totals:
+    """Add sums of one shape. `devices` do not add up, since one device is in many parts: they come out as 0."""
+    found = list(parts)
+    if not found:
+        return Totals()
+    return Totals(
+        windows=_bounded(part.windows for part in found),
+        requests=_bounded(part.requests for part in found),
+        failures=_bounded(part.failures for part in found),
+        rows=_bounded(part.rows for part in found),
+        latency_us_sum=_bounded(part.latency_us_sum for part in found),
+        latency=_columns(part.latency for part in found),
+        histograms=tuple(_columns(column) for column in zip(*(part.histograms for part in found), strict=True)),
+    )
+
+
+def difference(one: Totals, other: Totals) -> Totals:
+    """Return `one` without `other`, which is a part of it (so that nothing falls below 0); `Totals()` always is."""
+    if not other.windows:
+        return one
+    return Totals(
+        windows=max(0, one.windows - other.windows),
+        requests=max(0, one.requests - other.requests),
+        failures=max(0, one.failures - other.failures),
+        rows=max(0, one.rows - other.rows),
+        latency_us_sum=max(0, one.latency_us_sum - other.latency_us_sum),
+        latency=_less(one.latency, other.latency),
+        histograms=tuple(_less(*pair) for pair in zip(one.histograms, other.histograms, strict=True)),
+    )
+
+
+def rank(seq: int, closed: bool, counts: Totals) -> tuple[object, ...]:
+    """Order records of one key. Past `closed` it only matters to a device that lies: then only that order is fixed."""
+    return seq, closed, counts.requests, counts.rows, counts.failures, counts.latency, counts.histograms
+
+
+def _bounded(values: Iterable[int]) -> int:
+    return min(sum(values), MOST)
+
+
+def _less(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(map(max, map(sub, one, other), repeat(0)))
+
+
+def _columns(rows: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """Add up column by column; pairwise `map` is several times faster here than `zip` over all."""
+    first, *rest = rows
+    for row in rest:
+        first = tuple(map(add, first, row))
+    return first if max(first, default=0) <= MOST else tuple(min(count, MOST) for count in first)
+
+
 def _key(window: ObservedWindow) -> WindowKey:
     record = window.record
     return (
@@ -90,8 +161,7 @@ def _key(window: ObservedWindow) -> WindowKey:
 
 
 def _rank(record: WindowRecord) -> tuple[object, ...]:
-    """Order records of one key. Past `seq` it only matters to a device that lies, and then only that order is fixed."""
-    return record.seq, record.closed, record.requests, record.rows, record.failures, record.latency, record.histograms
+    return rank(record.seq, record.closed, amounts(record))
 
 
 def _same_shape(windows: list[ObservedWindow]) -> list[ObservedWindow]:

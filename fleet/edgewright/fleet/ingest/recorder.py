@@ -13,6 +13,7 @@ from edgewright.runtime.telemetry import wire
 from edgewright.runtime.telemetry.records import GapRecord, UpdateRecord, WindowRecord
 
 from ..store import desired, enrolment, telemetry
+from ..store import windows as window_store
 from ..store.database import Database
 from ..store.mark import Mark, advance
 from .downlink import Letter
@@ -50,6 +51,7 @@ class Recorder:
 
     def record(self, arrivals: Sequence[Arrival], *, now_s: float) -> list[Letter]:
         """Store a batch and return the answers. When this returns, everything is on disk."""
+        self._secrets.clear()  # a device may have been removed, or enrolled anew, since the last batch
         with self._database.write() as connection:
             messages = [
                 message for each in arrivals if (message := self._read(connection, each, now_s=now_s)) is not None
@@ -158,7 +160,7 @@ def _store_runs(
                     mark = advance(mark, record.first_seq, record.last_seq)
         marks[place] = mark
         counts["records"] += len(run.records)
-    telemetry.put_windows(connection, windows, now_s=now_s)
+    counts["repetitions of folded windows"] += window_store.put_windows(connection, windows, now_s=now_s)
     telemetry.put_updates(connection, updates)
     telemetry.put_gaps(connection, gaps)
     for (device, spool), mark in marks.items():

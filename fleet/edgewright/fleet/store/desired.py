@@ -62,7 +62,9 @@ def unsettled(connection: Connection, *, heard_since_s: float) -> dict[str, int]
 
 def unseen(connection: Connection) -> dict[str, int]:
     """Return the epochs that are newer than what their devices said they had at their last connect."""
-    query = select(devices.c.device, devices.c.desired_epoch).where(devices.c.desired_epoch > devices.c.epoch_seen)
+    query = select(devices.c.device, devices.c.desired_epoch).where(
+        devices.c.desired_epoch > devices.c.epoch_seen, devices.c.removed_s.is_(None)
+    )
     return {row.device: row.desired_epoch for row in connection.execute(query)}
 
 
@@ -73,7 +75,7 @@ def order_of(connection: Connection, device: str) -> Order | None:
         return None
     query = (
         select(desired, bundles.c.size_bytes, bundles.c.security_epoch)
-        .outerjoin(bundles, bundles.c.digest == desired.c.bundle)
+        .join(bundles, bundles.c.digest == desired.c.bundle)  # no order names a bundle that was never uploaded
         .where(desired.c.device == device)
         .order_by(desired.c.model)
     )
@@ -82,11 +84,10 @@ def order_of(connection: Connection, device: str) -> Order | None:
             model=row.model,
             version=row.version,
             bundle=row.bundle,
-            # A bundle installed by hand is unknown here; a device that rolls back to it has it in its other slot.
-            size_bytes=row.size_bytes or 0,
+            size_bytes=row.size_bytes,
             path=ARTIFACT_PATH + row.bundle.removeprefix("sha256:"),
             command=row.command,
-            security_epoch=row.security_epoch or 0,
+            security_epoch=row.security_epoch,
             probation_s=row.probation_s,
             rollback=row.rollback,
         )

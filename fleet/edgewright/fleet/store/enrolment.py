@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy.dialects.sqlite import insert
 
 from edgewright.runtime.telemetry.wire import Heartbeat, Hello, ModelState
 
 from ..faults import ConflictError, NotFoundError, UnauthorizedError
 from ..trust import credentials
-from .schema import devices, tokens
+from .schema import desired, devices, tokens
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,28 +81,59 @@ def enrol(connection: Connection, token: str, device: Enrolling, *, secret: byte
         raise UnauthorizedError("this enrolment token has expired; make another with `edgewright fleet device token`")
     name = device.name or f"d-{secrets.token_hex(6)}"
     if secret_of(connection, name) is not None:
-        raise ConflictError(f"a device named {name!r} is enrolled already; give this one another name")
-    connection.execute(
-        insert(devices).values(
-            device=name,
-            secret=secret,
-            target=device.target,
-            target_digest=device.target_digest,
-            emulated=device.emulated,
-            software=device.software,
-            isa=json.dumps(list(device.isa)),
-            enrolled_s=now_s,
-            desired_epoch=0,
-            epoch_seen=0,
+        raise ConflictError(
+            f"a device named {name!r} is enrolled already; give this one another name, or remove that one first with "
+            f"`edgewright fleet device rm {name}`"
         )
-    )
+    values = {
+        "secret": secret,
+        "target": device.target,
+        "target_digest": device.target_digest,
+        "emulated": device.emulated,
+        "software": device.software,
+        "isa": json.dumps(list(device.isa)),
+        "enrolled_s": now_s,
+        "epoch_seen": 0,
+        "removed_s": None,
+    }
+    # The name of a removed device: its epoch goes on from where it was, so no old order can be taken for a new one.
+    known = insert(devices).values(device=name, desired_epoch=0, **values)
+    connection.execute(known.on_conflict_do_update(index_elements=["device"], set_=values))
     connection.execute(update(tokens).where(tokens.c.digest == digest).values(used_s=now_s, used_by=name))
     return name
 
 
+def remove(connection: Connection, device: str, *, now_s: float) -> None:
+    """Revoke a device's secret and free its name. What it reported stays.
+
+    Raises:
+        NotFoundError: there is none of that name.
+    """
+    get(connection, device)
+    connection.execute(delete(desired).where(desired.c.device == device))
+    connection.execute(
+        update(devices)
+        .where(devices.c.device == device)
+        .values(
+            secret=b"",
+            removed_s=now_s,
+            desired_epoch=devices.c.desired_epoch + 1,
+            last_seen_s=None,
+            boot=None,
+            spool=None,
+            spool_next_seq=None,
+            spool_backlog=None,
+            server_running=None,
+            models=None,
+            models_s=None,
+        )
+    )
+
+
 def secret_of(connection: Connection, device: str) -> bytes | None:
-    """Return a device's secret, or None where there is no such device."""
-    return connection.execute(select(devices.c.secret).where(devices.c.device == device)).scalar_one_or_none()
+    """Return a device's secret, or None where no such device is enrolled."""
+    query = select(devices.c.secret).where(devices.c.device == device, devices.c.removed_s.is_(None))
+    return connection.execute(query).scalar_one_or_none()
 
 
 def get(connection: Connection, device: str) -> Device:
@@ -110,7 +142,9 @@ def get(connection: Connection, device: str) -> Device:
     Raises:
         NotFoundError: there is none of that id.
     """
-    row = connection.execute(select(devices).where(devices.c.device == device)).one_or_none()
+    row = connection.execute(
+        select(devices).where(devices.c.device == device, devices.c.removed_s.is_(None))
+    ).one_or_none()
     if row is None:
         raise NotFoundError(f"no device {device!r}; `edgewright fleet device ls` shows those there are")
     return _device(row)
@@ -118,7 +152,7 @@ def get(connection: Connection, device: str) -> Device:
 
 def every(connection: Connection, *, after: str = "", limit: int | None = None) -> list[Device]:
     """Return devices in the order of their ids."""
-    query = select(devices).where(devices.c.device > after).order_by(devices.c.device)
+    query = select(devices).where(devices.c.device > after, devices.c.removed_s.is_(None)).order_by(devices.c.device)
     return [_device(row) for row in connection.execute(query.limit(limit) if limit is not None else query)]
 
 
@@ -171,7 +205,7 @@ _models_decoder = msgspec.msgpack.Decoder(tuple[ModelState, ...])
 
 def _device(row: Row[Any]) -> Device:
     values = dict(row._mapping)  # noqa: SLF001  (public in spite of its name: sqlalchemy.Row documents it)
-    del values["secret"]
+    del values["secret"], values["removed_s"]
     values["isa"] = tuple(json.loads(values["isa"]))
     values["models"] = _models_decoder.decode(values["models"]) if values["models"] else ()
     return Device(**values)

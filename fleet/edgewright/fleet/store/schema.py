@@ -1,7 +1,7 @@
 """The tables. Times are seconds since 1970 (UTC); digests are `sha256:…`; blobs are MessagePack unless said otherwise.
 
-Counters are kept as they came, cumulative per key; sums are made when they are read. That is why a duplicate or a late
-record can be written again without harm.
+Counters are kept as they came, cumulative per key, in `windows`; `totals` are changed in the same transaction by what
+is new in a record. That is why a duplicate or a late record can be written again without harm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 never left the workshop: it kept no totals."""
 
 metadata = MetaData()
 
@@ -60,6 +61,7 @@ devices = Table(
     Column("models_s", Float),  # when it was
     Column("desired_epoch", BigInteger, nullable=False),  # only ever grows
     Column("epoch_seen", BigInteger, nullable=False),  # what the device said at its last hello
+    Column("removed_s", Float),  # the secret is void; the row stays for the history and for the epoch
 )
 
 bundles = Table(
@@ -143,28 +145,45 @@ desired = Table(
     Column("set_s", Float, nullable=False),
 )
 
+series = Table(
+    "series",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("device", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("version", String, nullable=False),
+    Column("bundle", String, nullable=False),
+    Column("boot", String, nullable=False),
+    Column("incarnation", String, nullable=False),
+    Column("window_s", BigInteger, nullable=False),
+    Column("reference", String, nullable=False),
+    Column("last_start_s", BigInteger, nullable=False),
+    Column("folded", LargeBinary, nullable=False),  # core.ranges.Ranges of window_start_s // window_s
+    UniqueConstraint("device", "incarnation", "model", "version", "bundle", "boot", "window_s"),
+    Index("series_by_bundle", "bundle", "last_start_s"),
+)
+
 windows = Table(
     "windows",
     metadata,
-    Column("device", String, primary_key=True),
-    Column("model", String, primary_key=True),
-    Column("version", String, primary_key=True),
-    Column("bundle", String, primary_key=True),
+    Column("series", Integer, primary_key=True),
     Column("window_start_s", BigInteger, primary_key=True),
-    Column("boot", String, primary_key=True),
-    Column("incarnation", String, primary_key=True),
-    Column("window_s", BigInteger, primary_key=True),
-    Column("reference", String, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("closed", Boolean, nullable=False),
-    Column("requests", BigInteger, nullable=False),
-    Column("failures", BigInteger, nullable=False),
-    Column("rows", BigInteger, nullable=False),
-    Column("latency_us_sum", BigInteger, nullable=False),
-    Column("latency", LargeBinary, nullable=False),
-    Column("histograms", LargeBinary, nullable=False),
+    Column("counts", LargeBinary, nullable=False),  # core.windows.Totals
     Column("received_s", Float, nullable=False),
-    Index("windows_by_model", "model", "window_start_s"),
+    Index("windows_by_age", "closed", "window_start_s"),
+)
+
+totals = Table(
+    "totals",
+    metadata,
+    Column("cohort", String, primary_key=True),  # the columns are those of core.slots.SlotKey
+    Column("bundle", String, primary_key=True),
+    Column("start_s", BigInteger, primary_key=True),
+    Column("length_s", BigInteger, primary_key=True),
+    Column("shape", String, primary_key=True),
+    Column("counts", LargeBinary, nullable=False),  # core.windows.Totals
 )
 
 updates = Table(
