@@ -5,6 +5,8 @@ Handwritten digits from scikit-learn, a small convolutional network trained for 
 
 from __future__ import annotations
 
+import logging
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,15 @@ from safetensors.torch import load_file
 from .demo import digits
 
 
+def quieten_exporter() -> None:
+    """The exporter speaks of its own insides: of torchvision, which is not needed, and of a class it still uses."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
+
+
 def main() -> None:
     """Train, export and write the examples."""
+    quieten_exporter()
     weights = Path("weights.safetensors")
     digits.train(weights, epochs=10)
     network = digits.build()

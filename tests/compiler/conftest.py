@@ -76,6 +76,39 @@ def labels(pictures: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
+def int8_board(tmp_path: Path) -> str:
+    """A board file whose int8 is by far the faster: estimated, and beyond the estimate's error."""
+    path = tmp_path / "int8-board.toml"
+    constants = """
+processor = "cpu"
+activation_bytes_per_s = 10_000_000_000
+weight_bytes_per_s = 10_000_000_000
+low_factor = 2.0
+high_factor = 2.0
+source = "made up"
+"""
+    path.write_text(
+        f"""
+inherits = "raspberry-pi-5"
+name = "int8-board"
+vendor = "Test"
+description = "Where int8 pays even for tiny nets"
+
+[[latency]]
+precision = "float32"
+macs_per_cycle = {{ conv = 1, depthwise = 1, matmul = 1 }}
+operator_overhead_us = 500
+{constants}
+[[latency]]
+precision = "int8"
+macs_per_cycle = {{ conv = 100, depthwise = 100, matmul = 100 }}
+operator_overhead_us = 1
+{constants}"""
+    )
+    return str(path)
+
+
+@pytest.fixture
 def model_path(tmp_path: Path) -> Path:
     path = tmp_path / "net.onnx"
     onnx.save(classifier(), path)

@@ -54,6 +54,18 @@ def test_not_faster_for_certain_means_float() -> None:
     assert "faster" in decision.reason
 
 
+def test_an_estimate_whose_error_reaches_one_means_float_and_says_so() -> None:
+    unsure = candidate(time_ratio=Estimate(0.88, 0.63, 1.23), measured=False)
+    decision = choose("float32", [unsure], BUDGET, float_can_run=True)
+    assert (decision.chosen, decision.outcome) == ("float32", "shipped")
+    assert "for certain (int8: 1.14x as fast as float, estimated, 0.81x to 1.59x)" in decision.reason
+    assert decision.verdicts == {"int8": "not faster than float for certain"}
+
+
+def test_where_there_is_no_candidate_the_reason_is_given() -> None:
+    assert "quantized already" in choose("float32", [], BUDGET, float_can_run=True, why_none="quantized already").reason
+
+
 @pytest.mark.parametrize(("tune", "test"), [(0.02, 0.0), (0.0, 0.02)])
 def test_over_the_budget_on_either_part_means_float_and_says_so(tune: float, test: float) -> None:
     decision = choose("float32", [candidate(tune=tune, test=test)], BUDGET, float_can_run=True)

@@ -55,6 +55,7 @@ def test_given_split_is_obeyed(tmp_path: Path) -> None:
         ({"x": np.zeros((9, 1)), "split": np.array(["train"] * 9)}, "'train'"),
         ({"x": np.zeros((9, 1)), "split": np.zeros(9)}, "words"),
         ({"x": np.zeros((1, 1))}, "no sample for the part"),
+        ({"x": np.float32(1)}, r"'in' has shape \(\), expected samples in front"),
         ({"x": np.zeros((3, 1)), "split": np.array(["tune"] * 3)}, "no sample for the part"),
     ],
 )
@@ -100,3 +101,14 @@ def test_values_are_cast_only_where_nothing_is_lost() -> None:
             as_model_inputs(Samples({"x": np.array(bad)}, None), (port,))
     with pytest.raises(DataError, match="expected samples of shape"):
         as_model_inputs(Samples({"x": np.zeros((3, 5))}, None), (port,))
+
+
+def test_values_beyond_the_model_s_type_are_refused() -> None:
+    port = Port("in", ir.DataType.FLOAT, (-1, 2))
+    with pytest.raises(DataError, match="values that float32 cannot hold"):
+        as_model_inputs(Samples({"in": np.full((3, 2), 1e300)}, None), (port,))
+
+
+def test_a_device_is_no_data_file() -> None:
+    with pytest.raises(DataError, match="/dev/zero: not a file"):
+        load_arrays(Path("/dev/zero"))

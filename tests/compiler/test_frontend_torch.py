@@ -19,6 +19,8 @@ from edgewright.compiler.lower.onnxruntime import Arithmetic, open_session, run
 SAMPLES = {"x": np.random.default_rng(0).normal(size=(2, 1, 8, 8)).astype(np.float32)}
 
 CODE = """
+import warnings
+
 import torch
 
 def build():
@@ -29,12 +31,27 @@ def build():
 def not_a_module():
     return 7
 
+def raising():
+    raise OSError("no such disk")
+
 class Branching(torch.nn.Module):
     def forward(self, x):
         return x + 1 if x.sum().item() > 0 else x - 1
 
 def branching():
     return Branching()
+
+class Recurrent(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = torch.nn.LSTM(4, 3, batch_first=True)
+
+    def forward(self, seq):
+        warnings.warn("from the user's module")
+        return self.lstm(seq)[0][:, -1]
+
+def recurrent():
+    return Recurrent()
 """
 
 
@@ -63,7 +80,12 @@ def test_module_and_weights_become_a_graph_with_a_free_batch(package: str, tmp_p
 
 @pytest.mark.parametrize(
     ("attribute", "words"),
-    [("missing", "missing"), ("not_a_module", "returned int"), ("branching", "cannot be exported")],
+    [
+        ("missing", "missing"),
+        ("not_a_module", "returned int"),
+        ("raising", "raised OSError: no such disk"),
+        ("branching", "cannot be exported"),
+    ],
 )
 def test_what_is_no_exportable_module_is_refused(package: str, attribute: str, words: str) -> None:
     with pytest.raises(ModelError, match=words):
@@ -79,6 +101,22 @@ def test_pickles_and_other_weights_are_refused(package: str, tmp_path: Path) -> 
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ModelError, match="does not fit"):
         load_torch(f"{package}:build", tmp_path / "other.safetensors", SAMPLES)
+
+
+def test_a_module_that_raises_when_imported_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_nets.py").write_text("def build(:")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModelError, match="importing broken_nets raised SyntaxError"):
+        load_torch("broken_nets:build", None, SAMPLES)
+
+
+def test_a_recurrent_module_exports_without_noise(
+    package: str, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    samples = {"seq": np.zeros((2, 5, 4), np.float32)}
+    load_torch(f"{package}:recurrent", None, samples)
+    assert capfd.readouterr().err == ""
+    assert [str(warning.message) for warning in recwarn] == ["from the user's module"]
 
 
 def test_a_reference_needs_module_and_function() -> None:

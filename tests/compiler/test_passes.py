@@ -164,8 +164,36 @@ def test_a_pass_that_breaks_its_contract_is_caught(bad: _Bad, message: str) -> N
 def test_work_and_memory_of_a_convolution() -> None:
     w, d = weights((8, 4, 3, 3), (8, 1, 3, 3))
     graph = graph_of("c = Conv(x, w) r = Relu(c) y = Conv<group=8>(r, d)", {"w": w, "d": d})
-    first, second = workload(graph).operators
+    first, second = workload(graph)["float32"].operators
     assert (first.kind, first.macs, first.weight_bytes) == ("conv", 8 * 4 * 4 * 4 * 9, 8 * 4 * 9 * 4)
     assert (second.kind, second.macs) == ("depthwise", 8 * 2 * 2 * 9)
     assert first.activation_bytes == (4 * 36 + 8 * 16) * 4
     assert memory(graph, 1).weight_bytes == 8 * 4 * 9 + 8 * 9
+
+
+def test_work_of_free_dimensions_is_that_of_the_data() -> None:
+    (w,) = weights((8, 4, 3, 3))
+    graph = graph_of("y = Conv(x, w)", {"w": w}, shape="N, 4, H, W")
+    (conv,) = workload(graph, {"x": (1, 4, 20, 30)})["float32"].operators
+    assert conv.macs == 8 * 4 * 9 * 18 * 28
+    assert memory(graph, 4, {"x": (1, 4, 20, 30)}).peak_activation_bytes == 4 * (4 * 600 + 8 * 18 * 28)
+
+
+def test_a_lookup_reads_rows_not_the_whole_table() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (int64[N, 5] x) => (float[N, 5, 8] y) { y = Gather(table, x) }'
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((1000, 8), np.float32), "table"))
+    (lookup,) = workload(import_proto(model, "test"))["float32"].operators
+    assert lookup.weight_bytes == 5 * 8 * 4
+
+
+def test_every_step_of_a_recurrent_layer_counts() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[7, N, 4] x) => (float[7, 1, N, 3] y) { y = LSTM<hidden_size = 3>(x, w, r) }"""
+    )
+    for name, shape in (("w", (1, 12, 4)), ("r", (1, 12, 3))):
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(shape, np.float32), name))
+    (lstm,) = workload(import_proto(model, "test"))["float32"].operators
+    assert (lstm.kind, lstm.macs) == ("matmul", 7 * (12 * 4 + 12 * 3))

@@ -19,6 +19,7 @@ from edgewright.compiler.lower.onnxruntime import Arithmetic, open_session, run
 from edgewright.compiler.pipeline import compile_model
 from edgewright.compiler.report.schema import Report
 from edgewright.compiler.request import Request, RequestError
+from edgewright.targets.cost import RATIO_FACTOR
 from edgewright.targets.faults import Fault
 
 MakeRequest = Callable[..., Request]
@@ -56,10 +57,10 @@ def test_two_targets_give_two_good_bundles_and_one_report(make_request: MakeRequ
         assert read_reference(folder / "reference.cbor").confidence_table is not None
 
 
-def test_golden_notices_another_model(make_request: MakeRequest, tmp_path: Path) -> None:
-    request = make_request()
+def test_golden_notices_another_model(make_request: MakeRequest, tmp_path: Path, int8_board: str) -> None:
+    request = make_request(targets=(int8_board,))
     compile_model(request)
-    _, folder = unpacked(request.out, "raspberry-pi-5", tmp_path)
+    _, folder = unpacked(request.out, "int8-board", tmp_path)
     golden = read_golden(folder / "golden.safetensors")
     model = onnx.load(folder / "model" / "model.onnx")
     for weight in model.graph.initializer:
@@ -69,9 +70,9 @@ def test_golden_notices_another_model(make_request: MakeRequest, tmp_path: Path)
     assert not compare(golden, run(session, golden.inputs)).passed
 
 
-def test_int8_ships_where_it_is_estimated_faster(make_request: MakeRequest, tmp_path: Path) -> None:
-    report = compile_model(make_request())
-    manifest, folder = unpacked(make_request().out, "raspberry-pi-5", tmp_path)
+def test_int8_ships_where_it_is_estimated_faster(make_request: MakeRequest, tmp_path: Path, int8_board: str) -> None:
+    report = compile_model(make_request(targets=(int8_board,)))
+    manifest, folder = unpacked(make_request().out, "int8-board", tmp_path)
     assert manifest.precision == "int8"
     assert "latency-estimated" in manifest.flags
     kinds = {node.op_type for node in onnx.load(folder / "model" / "model.onnx").graph.node}
@@ -79,6 +80,14 @@ def test_int8_ships_where_it_is_estimated_faster(make_request: MakeRequest, tmp_
     assert [record.name for record in manifest.lineage.passes][-1] == "quantize-static"
     assert manifest.lineage.measurements_digest is None
     assert report.targets[0].candidates[0].name == "float32"
+
+
+def test_int8_stays_behind_where_its_advantage_is_within_the_error_of_the_estimate(make_request: MakeRequest) -> None:
+    target = compile_model(make_request()).targets[0]
+    assert (target.chosen, target.outcome) == ("float32", "shipped")
+    interval = target.candidates[1].time_ratio_interval
+    assert interval.low < 1 <= interval.high
+    assert interval.high / interval.low == pytest.approx(RATIO_FACTOR**2, rel=1e-3)
 
 
 def test_the_same_inputs_and_measurements_give_the_same_bytes(make_request: MakeRequest, tmp_path: Path) -> None:
@@ -102,12 +111,12 @@ def test_measurements_of_another_build_are_refused(make_request: MakeRequest, tm
     assert "measure again" in report.targets[0].reason
 
 
-def test_a_missed_budget_ships_float_and_exits_3(make_request: MakeRequest, tmp_path: Path) -> None:
-    request = make_request(metric="distortion", max_drop="0.0001%")
+def test_a_missed_budget_ships_float_and_exits_3(make_request: MakeRequest, tmp_path: Path, int8_board: str) -> None:
+    request = make_request(metric="distortion", max_drop="0.0001%", targets=(int8_board,))
     report = compile_model(request)
     assert report.exit_code == 3
     assert report.targets[0].outcome == "budget-missed"
-    manifest, _ = unpacked(request.out, "raspberry-pi-5", tmp_path)
+    manifest, _ = unpacked(request.out, "int8-board", tmp_path)
     assert manifest.precision == "float32"
     assert manifest.accuracy is not None
     assert manifest.accuracy.drop == 0
@@ -179,6 +188,8 @@ def test_an_operator_that_no_engine_has_is_named(make_request: MakeRequest, tmp_
         ({"weights": Path("w.safetensors")}, DataError, "--weights"),
         ({"data": Path("none.npz")}, DataError, "no such file"),
         ({"mean": (1.0, 2.0, 3.0)}, DataError, "channel"),
+        ({"scale": (0.0,)}, DataError, "--scale 0"),
+        ({"data": Path("/dev/zero")}, DataError, "not a file"),
     ],
 )
 def test_bad_requests_are_refused_and_leave_nothing(
@@ -188,3 +199,61 @@ def test_bad_requests_are_refused_and_leave_nothing(
     with pytest.raises(fault, match=message):
         compile_model(request)
     assert not request.out.exists() or not list(request.out.iterdir())
+
+
+@pytest.mark.parametrize("stray", [-1, 4])
+def test_a_label_that_is_no_class_is_refused_wherever_it_stands(
+    make_request: MakeRequest, tmp_path: Path, pictures: np.ndarray, labels: np.ndarray, stray: int
+) -> None:
+    for part in ("calibrate", "test"):
+        split = np.array((["calibrate", "tune", "test", "test"] * len(labels))[: len(labels)])
+        wrong = labels.copy()
+        wrong[np.flatnonzero(split == part)[0]] = stray
+        np.savez(tmp_path / "wrong.npz", x=pictures, y=wrong, split=split)
+        with pytest.raises(MetricError, match=f"holds {stray}, but the output scores 4 classes, 0 to 3"):
+            compile_model(make_request(data=tmp_path / "wrong.npz"))
+
+
+def embedding() -> onnx.ModelProto:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (int64[N, 6] ids) => (float[N, 3] scores) {
+            rows = Gather(table, ids) flat = ReduceMean<axes = [1], keepdims = 0>(rows) scores = MatMul(flat, w)
+        }"""
+    )
+    random = np.random.default_rng(3)
+    for name, shape in (("table", (50, 8)), ("w", (8, 3))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name))
+    return model
+
+
+def test_an_index_beyond_its_table_is_the_data_s_fault(make_request: MakeRequest, tmp_path: Path) -> None:
+    onnx.save(embedding(), tmp_path / "embedding.onnx")
+    ids = np.random.default_rng(0).integers(0, 50, (40, 6))
+    np.savez(tmp_path / "good.npz", ids=ids)
+    model = str(tmp_path / "embedding.onnx")
+    assert compile_model(make_request(model=model, data=tmp_path / "good.npz")).exit_code == 0
+    np.savez(tmp_path / "bad.npz", ids=ids + 50)
+    with pytest.raises(DataError, match=r"cannot run on samples 0 to .*out of data bounds"):
+        compile_model(make_request(model=model, data=tmp_path / "bad.npz"))
+
+
+def half_precision() -> onnx.ModelProto:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float16[N, 8] x) => (float16[N, 3] scores) { scores = MatMul(x, w) }"""
+    )
+    weights = np.random.default_rng(3).normal(size=(8, 3)).astype(np.float16)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    return model
+
+
+def test_half_precision_ships_as_it_is_and_says_why_not_in_int8(make_request: MakeRequest, tmp_path: Path) -> None:
+    onnx.save(half_precision(), tmp_path / "half.onnx")
+    np.savez(tmp_path / "half.npz", x=np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32))
+    request = make_request(model=str(tmp_path / "half.onnx"), data=tmp_path / "half.npz", max_drop=None)
+    target = compile_model(request).targets[0]
+    assert (target.chosen, target.exit_code) == ("float32", 0)
+    assert "MatMul" in target.reason
+    assert "FLOAT16" in target.reason
+    assert unpacked(request.out, "raspberry-pi-5", tmp_path)[0].inputs[0].datatype == "FP16"

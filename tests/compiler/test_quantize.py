@@ -11,9 +11,11 @@ import pytest
 from onnx import numpy_helper
 
 from edgewright.compiler.data import Samples
+from edgewright.compiler.faults import NotQuantizable
 from edgewright.compiler.frontends.onnx import load_onnx
 from edgewright.compiler.graph import Graph, to_proto
 from edgewright.compiler.lower.onnxruntime import Arithmetic
+from edgewright.compiler.lower.workload import workload
 from edgewright.compiler.metrics import snr_db
 from edgewright.compiler.optimize import FLOAT_PASSES
 from edgewright.compiler.passes import NoOptions
@@ -95,3 +97,22 @@ def test_exactness_of_this_machine_depends_on_scheme_and_board() -> None:
     assert exact_on(saturating, narrow)
     assert exact_on(saturating, None)
     assert exact_on(exact, full)
+
+
+def test_what_the_quantizer_cannot_handle_is_one_clear_error(graph: Graph) -> None:
+    with pytest.raises(NotQuantizable, match=r"^the model cannot be quantized: Quantization parameters"):
+        int8_variant(graph, Ranges({}, {}, samples=1), Scheme(activations="int8"))
+
+
+def test_work_of_an_int8_model_counts_what_stays_float(graph: Graph, pictures: np.ndarray) -> None:
+    ranges = calibrate(graph, Samples({"x": pictures}, None))
+    variant = int8_variant(graph, ranges, Scheme(activations="int8"))
+    whole, parts = workload(graph)["float32"].operators, workload(variant.graph)
+    products = [cost for cost in whole if cost.macs]
+    integers = [cost for cost in parts["int8"].operators if cost.macs]
+    assert [(cost.kind, cost.macs) for cost in integers] == [(cost.kind, cost.macs) for cost in products]
+    assert [cost.weight_bytes for cost in integers] == [
+        pytest.approx(cost.weight_bytes / 4, rel=0.01) for cost in products
+    ]
+    # The input is quantized and the scores are dequantized: two passes over values that the float model does not make.
+    assert [cost.macs for cost in parts["float32"].operators] == [0, 0]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgewright.targets.board import Board, BoardError, LatencyModel
 from edgewright.targets.catalog import board_names, load_board
-from edgewright.targets.cost import OperatorCost, Workload, estimate_latency
+from edgewright.targets.cost import CALL_CYCLES, OperatorCost, Workload, estimate_call, estimate_latency
 
 BOARDS = {name: load_board(name) for name in board_names()[1:]}
 
@@ -63,6 +63,39 @@ def test_networks_in_a_row_take_the_sum_of_their_times(
         for workload in (both, left, right)
     )
     assert total == pytest.approx(sum(parts))
+
+
+@given(case=models, left=workloads, right=workloads)
+def test_a_call_costs_its_parts_and_once_the_way_in_and_out(
+    case: tuple[Board, LatencyModel], left: Workload, right: Workload
+) -> None:
+    board, model = case
+    empty = estimate_call(board, {model.precision: Workload(operators=())}).p50_ms
+    assert empty == pytest.approx(CALL_CYCLES / board.cpu.clock_hz * 1_000)
+    both = estimate_call(board, {model.precision: Workload(operators=left.operators + right.operators)})
+    alone = estimate_latency(board, Workload(operators=left.operators + right.operators), model.precision)
+    assert both.p50_ms == pytest.approx(empty + alone.p50_ms)
+    assert both.low_ms <= both.p50_ms <= both.high_ms
+
+
+def test_a_call_of_a_tiny_net_takes_tens_of_microseconds_on_a_small_core() -> None:
+    tiny = Workload(operators=(OperatorCost(kind="matmul", macs=100, weight_bytes=400, activation_bytes=80),))
+    estimate = estimate_call(BOARDS["raspberry-pi-4"], {"float32": tiny})
+    assert 0.01 < estimate.p50_ms < 0.05
+    assert estimate.high_ms / estimate.low_ms > 4
+    assert "us a call" in estimate.method
+
+
+def test_float_and_int8_parts_of_one_net_add_up() -> None:
+    board = BOARDS["raspberry-pi-5"]
+    mixed = estimate_call(board, {"int8": MOBILENET_V1, "float32": MOBILENET_V1})
+    parts = [estimate_call(board, {precision: MOBILENET_V1}).p50_ms for precision in ("int8", "float32")]
+    assert mixed.p50_ms == pytest.approx(sum(parts) - CALL_CYCLES / board.cpu.clock_hz * 1_000)
+
+
+def test_a_call_of_nothing_is_no_question() -> None:
+    with pytest.raises(ValueError, match="at least one part"):
+        estimate_call(BOARDS["raspberry-pi-5"], {})
 
 
 def test_threads_beyond_the_cores_do_not_help() -> None:

@@ -2,6 +2,9 @@
 
 Never worse: an int8 candidate ships only if it is faster than the float model and loses no more than the budget. It is
 picked on the *tune* samples and confirmed on the *test* samples, which nothing else has looked at.
+
+Faster means that the whole interval of the ratio lies below one. For a measured ratio that interval is statistical; for
+an estimated one it is the error of estimated ratios (`edgewright.targets.cost.RATIO_FACTOR`).
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ class Candidate:
     name: str
     latency_ms: float
     time_ratio: Estimate
-    """Its latency over the float model's; for estimates low and high equal the value."""
+    """Its latency over the float model's."""
     measured: bool
     tune: Comparison
     test: Comparison
@@ -50,15 +53,17 @@ class Decision:
     """For each int8 candidate, in a few words."""
 
 
-def choose(float_name: str, candidates: Sequence[Candidate], budget: Budget, *, float_can_run: bool) -> Decision:
-    """Decides between the float model and the int8 candidates."""
+def choose(
+    float_name: str, candidates: Sequence[Candidate], budget: Budget, *, float_can_run: bool, why_none: str = ""
+) -> Decision:
+    """Decides between the float model and the int8 candidates; `why_none` is the reason where there are none."""
     verdicts = {candidate.name: _verdict(candidate, budget, float_can_run) for candidate in candidates}
     faithful = [candidate for candidate in candidates if candidate.faithful]
     if not float_can_run:
         return _without_float(faithful, budget, verdicts)
     faster = [candidate for candidate in faithful if candidate.time_ratio.high < 1]
     if not faster:
-        reason = "no int8 candidate is faster than the float model" if faithful else "there is no usable int8 candidate"
+        reason = _not_faster(faithful) if faithful else why_none or "there is no usable int8 candidate"
         return Decision(float_name, "shipped", f"{reason}; float ships", (), verdicts)
     affordable = [candidate for candidate in faster if candidate.tune.drop.value <= budget.limit]
     if not affordable:
@@ -72,6 +77,13 @@ def choose(float_name: str, candidates: Sequence[Candidate], budget: Budget, *, 
         reason = f"{best.name} loses {_loss(best.test)} on the test samples, the budget is {budget}; float ships"
         return Decision(float_name, BUDGET_MISSED, reason, (), verdicts)
     return Decision(best.name, "shipped", _praise(best, budget), _flags(best, budget), verdicts)
+
+
+def _not_faster(candidates: Sequence[Candidate]) -> str:
+    nearest = min(candidates, key=lambda candidate: candidate.time_ratio.value)
+    if nearest.time_ratio.value >= 1:
+        return "no int8 candidate is faster than the float model"
+    return f"no int8 candidate is faster than the float model for certain ({nearest.name}: {_speed_up(nearest)})"
 
 
 def _without_float(candidates: Sequence[Candidate], budget: Budget, verdicts: dict[str, str]) -> Decision:
@@ -109,7 +121,8 @@ def _verdict(candidate: Candidate, budget: Budget, float_can_run: bool) -> str:
         return "the engine here does not compute what the model says (saturation)"
     parts = []
     if float_can_run and candidate.time_ratio.high >= 1:
-        parts.append("not faster than float")
+        doubt = "" if candidate.time_ratio.value >= 1 else " for certain"
+        parts.append(f"not faster than float{doubt}")
     if candidate.tune.drop.value > budget.limit:
         parts.append("over the budget on tune samples")
     elif candidate.test.drop.value > budget.limit:
@@ -118,12 +131,17 @@ def _verdict(candidate: Candidate, budget: Budget, float_can_run: bool) -> str:
 
 
 def _praise(candidate: Candidate, budget: Budget) -> str:
-    how = "measured" if candidate.measured else "estimated"
-    text = f"{1 / candidate.time_ratio.value:.2f}x as fast as float ({how}), loses {_loss(candidate.test)} of {budget}"
+    text = f"{_speed_up(candidate)}, loses {_loss(candidate.test)} of {budget}"
     if candidate.test.drop.high > budget.limit:
         worst = _amount(candidate.test.drop.high, candidate.test)
         text += f"; {candidate.test.samples} test samples cannot establish the budget (up to {worst})"
     return text
+
+
+def _speed_up(candidate: Candidate) -> str:
+    ratio = candidate.time_ratio
+    how = "measured" if candidate.measured else "estimated"
+    return f"{1 / ratio.value:.2f}x as fast as float, {how}, {1 / ratio.high:.2f}x to {1 / ratio.low:.2f}x"
 
 
 def _loss(comparison: Comparison) -> str:

@@ -73,6 +73,8 @@ class Dataset:
 
 def load_arrays(path: Path) -> tuple[Arrays, str]:
     """All arrays of an `.npz` within bounds, and the file's digest."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: not a file")
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(path, archive)
@@ -103,11 +105,13 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
 def dataset(path: Path, arrays: Mapping[str, NDArray[Any]], digest: str, input_names: tuple[str, ...]) -> Dataset:
     """Matches arrays with the model's inputs and divides the samples."""
     inputs = _inputs(path, arrays, input_names)
-    count = len(next(iter(inputs.values())))
+    first = next(iter(inputs.values()))
+    count = len(first) if first.ndim else 0
     labels = arrays.get(LABELS)
     for name, array in (*inputs.items(), *(() if labels is None else ((LABELS, labels),))):
         if array.ndim == 0 or len(array) != count:
-            raise DataError(f"{path}: array {name!r} has shape {array.shape}, expected {count} samples in front")
+            expected = f"{count} samples in front" if first.ndim else "samples in front"
+            raise DataError(f"{path}: array {name!r} has shape {array.shape}, expected {expected}")
         if array.dtype.kind not in "biuf":
             raise DataError(f"{path}: array {name!r} has type {array.dtype}, expected numbers")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -133,7 +137,7 @@ def _inputs(path: Path, arrays: Mapping[str, NDArray[Any]], names: tuple[str, ..
         return {names[0]: arrays[ONLY_INPUT]}
     missing = [name for name in names if name not in arrays]
     if missing:
-        hint = " (or x)" if len(names) == 1 else ""
+        hint = f" (or {ONLY_INPUT})" if len(names) == 1 and names[0] != ONLY_INPUT else ""
         raise DataError(
             f"{path}: no array for input {missing[0]!r}{hint}; the file has: {', '.join(sorted(arrays)) or 'nothing'}"
         )
@@ -197,8 +201,13 @@ def _cast(array: NDArray[Any], port: Port) -> NDArray[Any]:
     wanted = port.dtype.numpy()
     if array.dtype == wanted:
         return array
-    cast = array.astype(wanted)
-    if wanted.kind in "biu" and not np.array_equal(cast.astype(np.float64), array.astype(np.float64)):
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found below
+        cast = array.astype(wanted)
+    whole = wanted.kind in "biu"
+    lost = (
+        not np.array_equal(cast.astype(np.float64), array.astype(np.float64)) if whole else not np.isfinite(cast).all()
+    )
+    if lost:
         raise DataError(
             f"input {port.name!r} takes {wanted}, but the data ({array.dtype}) has values that {wanted} cannot hold"
         )

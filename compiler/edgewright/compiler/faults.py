@@ -6,6 +6,7 @@
     ├── MetricError (2)           metric or budget cannot be used with this data
     ├── ReplayError (2)           the measurements file has no figures for this build
     └── UnsupportedModel (4)      an operator, opset or domain that no engine of the target runs
+        └── NotQuantizable        it runs in float, but has no int8 form
     EnvironmentFault
     └── ToolchainMissing (5)      the engine or toolchain for the target is not here
 
@@ -20,6 +21,8 @@ EXIT_SHIPPED = 0
 EXIT_BUDGET_MISSED = 3
 EXIT_UNSUPPORTED = 4
 EXIT_TOOLCHAIN_MISSING = 5
+
+MAX_QUOTED_CHARACTERS = 300
 
 
 class ModelError(UserFault):
@@ -44,7 +47,17 @@ class UnsupportedModel(UserFault):
     exit_code = EXIT_UNSUPPORTED
 
 
+class NotQuantizable(UnsupportedModel):
+    """The model has no int8 form; a target that runs float gets the float model."""
+
+
 class ToolchainMissing(EnvironmentFault):
     """Nothing here can build or run what the target needs."""
 
     exit_code = EXIT_TOOLCHAIN_MISSING
+
+
+def first_line(error: BaseException) -> str:
+    """What a library said, short enough for one line; its class where it said nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:MAX_QUOTED_CHARACTERS] if lines else type(error).__name__

@@ -37,6 +37,10 @@ V2_DATATYPES: dict[ir.DataType, Datatype] = {
 }
 
 
+OTHER_FLOATS = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
+"""Floating point that runs as it is, and that is not quantized."""
+
+
 @dataclass(frozen=True)
 class Port:
     """One input or output of the graph."""

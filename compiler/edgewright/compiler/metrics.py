@@ -158,6 +158,8 @@ def check_metric(metric: Metric, outputs: NDArray[Any], labels: NDArray[Any] | N
         )
     if metric.name == "top1" and labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "biu"):
         raise MetricError(f"--metric top1 needs one whole number per sample in `y`, got {labels.dtype} {labels.shape}")
+    if metric.name == "top1" and labels is not None:
+        check_classes(labels, outputs.shape[1])
     if metric.name == "auc" and labels is not None:
         if labels.ndim != 1 or set(np.unique(labels).tolist()) != {0, 1}:
             raise MetricError("--metric auc needs `y` of zeros and ones, both of them present")
@@ -167,6 +169,15 @@ def check_metric(metric: Metric, outputs: NDArray[Any], labels: NDArray[Any] | N
             )
     if metric.name in {"mse", "snr"} and labels is not None and labels.size != outputs.size:
         raise MetricError(f"--metric {metric.name} needs `y` like the output {outputs.shape}, got {labels.shape}")
+
+
+def check_classes(labels: NDArray[Any], classes: int) -> None:
+    """Raises where a label is no class of the output: all such samples would count as wrong."""
+    strays = labels[(labels < 0) | (labels >= classes)]
+    if len(strays):
+        raise MetricError(
+            f"--metric top1: `y` holds {strays[0]}, but the output scores {classes} classes, 0 to {classes - 1}"
+        )
 
 
 def compare(

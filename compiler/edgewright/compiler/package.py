@@ -32,7 +32,7 @@ from .data import Dataset
 from .graph import V2_DATATYPES, Graph, Port, digest, signature
 from .lower import onnxruntime as engine
 from .lower.onnxruntime import Outputs
-from .lower.workload import memory
+from .lower.workload import BYTES, Shapes, memory
 from .measure import Measurements
 from .variants import Variant
 
@@ -50,6 +50,7 @@ class Shipment:
     security_epoch: int
     board: Board
     graph: Graph
+    call_shapes: Shapes
     variant: Variant
     golden: Golden
     data: Dataset
@@ -99,7 +100,7 @@ def make_manifest(shipment: Shipment, inputs: tuple[TensorSpec, ...], outputs: t
         engine=EngineRequirement(name=engine.NAME, version=engine.VERSION_RANGE, options=shipment.engine_options),
         inputs=inputs,
         outputs=outputs,
-        memory=memory_need(shipment.graph, variant),
+        memory=memory_need(shipment.graph, variant, shipment.call_shapes),
         latency=shipment.latency,
         accuracy=shipment.accuracy,
         flags=shipment.flags,
@@ -120,9 +121,9 @@ def make_lineage(shipment: Shipment) -> Lineage:
     )
 
 
-def memory_need(graph: Graph, variant: Variant) -> MemoryNeed:
+def memory_need(graph: Graph, variant: Variant, call_shapes: Shapes) -> MemoryNeed:
     """Predicted: the file, the engine's packed copy of the weights, and activations at their fullest."""
-    need = memory(graph, 1 if variant.precision == "int8" else 4)
+    need = memory(graph, BYTES[variant.precision], call_shapes)
     peak_bytes = len(variant.model) + need.weight_bytes + 2 * need.peak_activation_bytes
     return MemoryNeed(model_bytes=len(variant.model), peak_bytes=peak_bytes)
 

@@ -23,9 +23,9 @@ from edgewright.targets.host import detect_host
 
 from . import measure, metrics
 from .data import Arrays, Dataset, as_model_inputs, dataset, load_arrays
-from .faults import DataError
+from .faults import DataError, NotQuantizable
 from .frontends.source import SourceModel
-from .graph import Graph, is_quantized, signature
+from .graph import OTHER_FLOATS, Graph, is_quantized, nodes, place, signature
 from .lower.onnxruntime import preflight
 from .measure import Measurements
 from .optimize import FLOAT_PASSES
@@ -38,10 +38,11 @@ from .report.schema import Report, SourceReport, TargetReport, exit_code_of
 from .report.schema import encode as encode_report
 from .request import Request, check_version, load_boards, model_name
 from .target import Build, Timings, compile_target
-from .variants import Evaluator, Variant, float_variant, int8_variant
+from .variants import FLOAT, Evaluator, Variant, float_variant, int8_variant
 
 REPORT = "report.json"
 MEASUREMENTS = "measurements.json"
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 TOOLS = ("edgewright", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript")
 
 
@@ -58,7 +59,7 @@ def compile_model(request: Request, stages: Stages | None = None) -> Report:
         preflight(source.graph, request.model)
         graph, records = optimise(source.graph, typed_normalization(request.normalization, arrays))
     divided = divide(request.data, arrays, data_digest, graph)
-    variants = make_variants(graph, divided, boards, stages)
+    variants, no_int8 = make_variants(graph, divided, boards, stages)
     evaluator = Evaluator({"tune": divided.tune, "test": divided.test, "reference": divided.reference}, threads=1)
     metric = choose_metric(request, variants, evaluator, divided)
     timings = Timings(request.threads, request.measurements)
@@ -71,6 +72,7 @@ def compile_model(request: Request, stages: Stages | None = None) -> Report:
         source_digest=source.digest,
         data=divided,
         variants=variants,
+        no_int8=no_int8,
         records=records,
         tools=tool_versions(source.format),
         metric=metric,
@@ -147,19 +149,39 @@ def divide(path: Path, arrays: Arrays, digest: str, graph: Graph) -> Dataset:
     )
 
 
-def make_variants(graph: Graph, divided: Dataset, boards: tuple[Board, ...], stages: Stages) -> dict[str, Variant]:
-    """The float model and every int8 scheme that some board can use; calibration runs once."""
-    variants = {"float32": float_variant(graph)}
-    if is_quantized(graph):
-        return variants
+def make_variants(
+    graph: Graph, divided: Dataset, boards: tuple[Board, ...], stages: Stages
+) -> tuple[dict[str, Variant], tuple[str, ...]]:
+    """The float model and every int8 scheme that some board can use, and why others are missing; calibrates once."""
+    variants = {FLOAT: float_variant(graph)}
+    obstacle = int8_obstacle(graph)
+    if obstacle is not None:
+        return variants, (obstacle,)
     schemes = {scheme.name: scheme for board in boards for scheme in schemes_for(board)}
     with stages.stage("calibrating", len(divided.calibrate)) as advance:
         ranges = calibrate(graph, divided.calibrate, advance)
     with stages.stage("quantizing", len(schemes)) as advance:
+        reasons = set()
         for name, scheme in schemes.items():
-            variants[name] = int8_variant(graph, ranges, scheme)
+            try:
+                variants[name] = int8_variant(graph, ranges, scheme)
+            except NotQuantizable as reason:
+                reasons.add(str(reason))
             advance(1)
-    return variants
+    return variants, tuple(sorted(reasons))
+
+
+def int8_obstacle(graph: Graph) -> str | None:
+    """Why no int8 form is tried, or None."""
+    if is_quantized(graph):
+        return "the model is quantized already, and ships as it is"
+    for node in nodes(graph):
+        dtype = node.outputs[0].dtype
+        if node.op_type in PRODUCTS and dtype in OTHER_FLOATS:
+            return (
+                f"{node.op_type} at {place(node)} computes in {dtype}; only float32 is quantized: export it so for int8"
+            )
+    return None
 
 
 def choose_metric(
@@ -168,13 +190,16 @@ def choose_metric(
     """The metric that was asked for, or that fits the data; checked against the float model's outputs."""
     from .lower.onnxruntime import Arithmetic
 
-    outputs = evaluator.first(variants["float32"], Arithmetic.ENGINE, "test")
+    outputs = evaluator.first(variants[FLOAT], Arithmetic.ENGINE, "test")
     if request.metric is not None and ":" in request.metric:
         from .frontends.torch import import_attribute
 
         return metrics.metric_from_function(request.metric, import_attribute(request.metric, "--metric"))
     shapes = [array.shape for array in divided.test.inputs.values()]
-    return metrics.resolve_metric(request.metric, outputs, divided.test.labels, shapes)
+    metric = metrics.resolve_metric(request.metric, outputs, divided.test.labels, shapes)
+    if metric.name == "top1" and divided.reference.labels is not None:
+        metrics.check_classes(divided.reference.labels, outputs.shape[1])
+    return metric
 
 
 def attempt(board: Board, build: Build, stage: Path) -> TargetReport:

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgewright.bundle.golden import Golden
 from edgewright.bundle.manifest import Accuracy, Interval, Latency, PassRecord
 from edgewright.targets.board import Board
-from edgewright.targets.cost import estimate_latency
+from edgewright.targets.cost import RATIO_FACTOR, LatencyEstimate, estimate_call
 
 from . import measure
 from .choose import Candidate, Decision, choose
@@ -79,6 +79,8 @@ class Build:
     source_digest: str
     data: Dataset
     variants: Mapping[str, Variant]
+    no_int8: tuple[str, ...]
+    """Why schemes that a board could use have no variant."""
     records: tuple[PassRecord, ...]
     tools: dict[str, str]
     metric: Metric
@@ -129,7 +131,9 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
     candidates = [trial.as_candidate() for trial in trials if trial.variant.scheme is not None]
     if FLOAT not in by_name and not any(candidate.faithful for candidate in candidates):
         raise UnsupportedModel(f"target {board.name}: runs int8 only, and the model has no usable int8 form")
-    decision = choose(FLOAT, candidates, build.budget, float_can_run=FLOAT in by_name)
+    decision = choose(
+        FLOAT, candidates, build.budget, float_can_run=FLOAT in by_name, why_none="; ".join(build.no_int8)
+    )
     chosen = by_name[decision.chosen]
     with build.stages.stage(f"{board.name}: packaging {decision.chosen}"):
         file_name, digest = write_bundle(_shipment(chosen, decision, board, build), stage)
@@ -221,17 +225,21 @@ def _latency(
         )
         ratio = measure.ratio(rounds[variant.name], rounds.get(FLOAT, rounds[variant.name]))
         return _as_latency(found, "measured", method), ratio
-    found = _estimate(variant, board, build)
-    base = _estimate(build.variants[FLOAT], board, build) if board.supports(engine.NAME, "float32") else found
-    value = found.value / base.value
-    method = estimate_latency(board, workload(build.graph), variant.precision, build.threads).method
-    return _as_latency(found, "estimated", method), Estimate(value, value, value)
+    guess = _estimate(variant, board, build)
+    base = _estimate(build.variants[FLOAT], board, build) if board.supports(engine.NAME, "float32") else guess
+    found = Estimate(guess.p50_ms, guess.low_ms, guess.high_ms)
+    value = guess.p50_ms / base.p50_ms
+    return _as_latency(found, "estimated", guess.method), Estimate(value, value / RATIO_FACTOR, value * RATIO_FACTOR)
 
 
-def _estimate(variant: Variant, board: Board, build: Build) -> Estimate:
-    work = workload(build.graph, 1 if variant.precision == "int8" else 4)
-    found = estimate_latency(board, work, variant.precision, build.threads)
-    return Estimate(found.p50_ms, found.low_ms, found.high_ms)
+def _estimate(variant: Variant, board: Board, build: Build) -> LatencyEstimate:
+    return estimate_call(board, workload(variant.graph, call_shapes(build)), build.threads)
+
+
+def call_shapes(build: Build) -> dict[str, tuple[int, ...]]:
+    """What one call takes: a sample of the data, or the batch that the model has fixed."""
+    batch = fixed_batch(build.graph) or 1
+    return {name: (batch, *array.shape[1:]) for name, array in build.data.tune.inputs.items()}
 
 
 def _as_latency(found: Estimate, kind: str, method: str) -> Latency:
@@ -280,6 +288,7 @@ def _row(trial: Trial, decision: Decision) -> CandidateReport:
         model_bytes=len(variant.model),
         latency=trial.latency,
         time_ratio=round(trial.time_ratio.value, 4),
+        time_ratio_interval=Interval(low=round(trial.time_ratio.low, 4), high=round(trial.time_ratio.high, 4)),
         tune=accuracy_of(trial.tune),
         test=accuracy_of(trial.test),
         verdict=decision.verdicts.get(variant.name, "reference"),
@@ -295,6 +304,7 @@ def _shipment(trial: Trial, decision: Decision, board: Board, build: Build) -> S
         security_epoch=build.security_epoch,
         board=board,
         graph=build.graph,
+        call_shapes=call_shapes(build),
         variant=trial.variant,
         golden=trial.golden,
         data=build.data,

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from edgewright.bundle.manifest import PassRecord, Precision
 
 from .data import Samples
-from .faults import ModelError
+from .faults import ModelError, NotQuantizable, first_line
 from .graph import Graph, to_bytes
 from .lower.onnxruntime import Arithmetic, Outputs, open_session, run
 from .quantize.calibrate import Ranges
+from .quantize.placement import computes_in_integers, is_boundary
 from .quantize.plan import Scheme
 from .quantize.static import QuantizeStatic
 
@@ -31,37 +32,45 @@ class Variant:
     model: bytes
     scheme: Scheme | None
     records: tuple[PassRecord, ...]
+    graph: Graph
     float_operators: Mapping[str, int] = field(default_factory=dict)
 
 
 def float_variant(graph: Graph) -> Variant:
     """The optimised float model."""
-    return Variant(FLOAT, "float32", to_bytes(graph), None, ())
+    return Variant(FLOAT, "float32", to_bytes(graph), None, (), graph)
 
 
 def int8_variant(graph: Graph, ranges: Ranges, scheme: Scheme) -> Variant:
-    """The model in one int8 scheme."""
+    """The model in one int8 scheme.
+
+    Raises:
+        NotQuantizable: the quantizer cannot handle the graph, or the engine not what the quantizer made of it.
+    """
     result = QuantizeStatic(ranges)(graph, scheme)
+    model = to_bytes(result.graph)
+    try:
+        open_session(model, Arithmetic.ENGINE)
+    except Exception as error:  # the binding raises a dozen classes without a common base but Exception
+        raise NotQuantizable(f"the quantized model does not load in ONNX Runtime: {first_line(error)}") from error
     return Variant(
-        scheme.name, "int8", to_bytes(result.graph), scheme, (result.record,), operators_in_float(result.graph)
+        name=scheme.name,
+        precision="int8",
+        model=model,
+        scheme=scheme,
+        records=(result.record,),
+        graph=result.graph,
+        float_operators=operators_in_float(result.graph),
     )
 
 
 def operators_in_float(graph: Graph) -> dict[str, int]:
-    """Operators of a QDQ graph that read no dequantized value: they compute in float."""
+    """Operators of a QDQ graph that compute in float."""
     counts: dict[str, int] = {}
     for node in graph.graph:
-        producers = [value.producer() for value in node.inputs if value is not None]
-        dequantized = any(producer is not None and producer.op_type == "DequantizeLinear" for producer in producers)
-        fed_to_quantizer = any(use.node.op_type == "QuantizeLinear" for value in node.outputs for use in value.uses())
-        boundary = node.op_type in {"QuantizeLinear", "DequantizeLinear"}
-        if not boundary and not (dequantized and (fed_to_quantizer or node.op_type in _INTEGER_ENDS)):
+        if not is_boundary(node) and not computes_in_integers(node):
             counts[node.op_type] = counts.get(node.op_type, 0) + 1
     return dict(sorted(counts.items()))
-
-
-_INTEGER_ENDS = frozenset({"Conv", "Gemm", "MatMul", "Relu", "Clip"})
-"""Operators that stay integer although what follows them is not quantized at once."""
 
 
 class Evaluator:

@@ -4,19 +4,33 @@
     transfer(op) = activation_bytes / activation_bytes_per_s + weight_bytes / weight_bytes_per_s
     t(op)        = overhead + max(compute, transfer) / speed_up(threads)
     t(net)       = sum over operators;   band = [t / low_factor, t * high_factor]
+    t(call)      = call_cycles / clock_hz + t(net)
 
 The constants come from the board (`[[latency]]` in its file). They are fitted on measured latencies by bench/cost.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from .board import CPU, Board, BoardError, LatencyModel, Precision
 
 OperatorKind = Literal["conv", "depthwise", "matmul", "other"]
 """`depthwise`: grouped convolution with few channels per group; `other`: no multiply-accumulates worth counting."""
+
+
+CALL_CYCLES: Final = 30_000
+"""Entering and leaving the engine once. An ONNX Runtime session of one tiny operator took 13 000 cycles (5 us) from
+Python on a wide x86 core; small cores run about half as many instructions per cycle. No board was at hand to measure
+it, hence `CALL_FACTOR`."""
+CALL_FACTOR: Final = 3.0
+"""The band of `CALL_CYCLES`, either way."""
+RATIO_FACTOR: Final = 1.4
+"""How far the ratio of two estimates for one board may be off, either way. They share the board's error, so this is
+less than the product of their bands: of 75 published pairs of int8 and float32 latency (the ncnn timings that the CPU
+constants are fitted on), nine in ten had a ratio within this factor of the estimated one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +94,27 @@ def estimate_latency(
         low_ms=p50_ms / model.low_factor,
         high_ms=p50_ms * model.high_factor,
         method=f"roofline on {model.processor}, {precision}: {model.source}",
+    )
+
+
+def estimate_call(board: Board, parts: Mapping[Precision, Workload], threads: int = 1) -> LatencyEstimate:
+    """Predicts one call of an engine: the operators of each precision, and the fixed cost of a call.
+
+    An int8 model has float operators too: those that the quantizer left alone, and the steps between the two.
+
+    Raises:
+        BoardError: nothing on the board runs one of the precisions.
+        ValueError: threads is below 1, or there is no part.
+    """
+    if not parts:
+        raise ValueError("a call needs at least one part")
+    call_ms = CALL_CYCLES / board.cpu.clock_hz * 1_000
+    estimates = [estimate_latency(board, work, precision, threads) for precision, work in sorted(parts.items())]
+    return LatencyEstimate(
+        p50_ms=call_ms + sum(estimate.p50_ms for estimate in estimates),
+        low_ms=call_ms / CALL_FACTOR + sum(estimate.low_ms for estimate in estimates),
+        high_ms=call_ms * CALL_FACTOR + sum(estimate.high_ms for estimate in estimates),
+        method=f"{call_ms * 1_000:.0f} us a call; " + "; ".join(estimate.method for estimate in estimates),
     )
 
 

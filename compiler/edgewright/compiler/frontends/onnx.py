@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from edgewright.targets.faults import Fault
 
-from ..faults import ModelError, UnsupportedModel
+from ..faults import ModelError, UnsupportedModel, first_line
 from ..graph import IR_VERSION, Graph, from_proto, nodes, place, signature
 from .source import SourceModel
 
@@ -30,8 +30,8 @@ WORKING_OPSET = 17
 """Models older than `QDQ_OPSET` are brought here; newer ones stay as they are."""
 QDQ_OPSET = 13
 """Per-channel QuantizeLinear exists from here on."""
-NEWEST_OPSET = 21
-"""Newest opset that every ONNX Runtime of the supported range has been run with here."""
+NEWEST_OPSET = 23
+"""Newest opset that has been quantized, run and compared here, in the oldest ONNX Runtime that bundles allow."""
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 
 
@@ -50,7 +50,7 @@ def load_onnx(path: Path) -> SourceModel:
     try:
         onnx.load_external_data_for_model(proto, str(path.parent))
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
-        raise ModelError(f"{path}: external data cannot be read: {_first_line(error)}") from error
+        raise ModelError(f"{path}: external data cannot be read: {first_line(error)}") from error
     return SourceModel(
         graph=import_proto(proto, str(path)),
         name=path.stem,
@@ -70,7 +70,7 @@ def import_proto(proto: onnx.ModelProto, where: str) -> Graph:
     except Exception as error:
         # Checker, converter and shape inference have exception classes of their own, and on damaged files they raise
         # any others as well (UnicodeDecodeError, TypeError): at this border all of them mean the same.
-        raise ModelError(f"{where}: not a valid ONNX model: {_first_line(error)}") from error
+        raise ModelError(f"{where}: not a valid ONNX model: {first_line(error)}") from error
 
 
 def _normalised(proto: onnx.ModelProto, where: str) -> Graph:
@@ -106,7 +106,7 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
     try:
         proto.ParseFromString(content)
     except (DecodeError, ValueError) as error:
-        raise ModelError(f"{path}: not an ONNX file, or a damaged one ({_first_line(error)})") from error
+        raise ModelError(f"{path}: not an ONNX file, or a damaged one ({first_line(error)})") from error
     if not proto.graph.node or not proto.graph.output:
         raise ModelError(f"{path}: not an ONNX file, or one without nodes and outputs")
     if sum(1 for _ in _node_protos(proto)) > MAX_NODES:
@@ -137,7 +137,7 @@ def _converted(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
     except (RuntimeError, onnx.version_converter.ConvertError) as error:
         # The converter has no adapter for some operator.
         raise UnsupportedModel(
-            f"{where}: opset {version} cannot be brought to {WORKING_OPSET}: {_first_line(error)}. "
+            f"{where}: opset {version} cannot be brought to {WORKING_OPSET}: {first_line(error)}. "
             f"Export the model again with opset_version={WORKING_OPSET}"
         ) from error
 
@@ -212,8 +212,3 @@ def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
                 if attribute.HasField("t"):
                     yield attribute.t
                 yield from attribute.tensors
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__

@@ -18,13 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..faults import ModelError, ToolchainMissing
+from ..faults import ModelError, ToolchainMissing, first_line
 from ..graph import to_bytes
 from .onnx import import_proto
 from .source import SourceModel
 
 EXPORT_OPSET = 18
 """What torch's exporter writes without a conversion."""
+EXPORTER_WARNINGS = (
+    r".*LeafSpec.* is deprecated",
+    r"The tensor attributes .*_flat_weights.* were assigned during export",
+)
+"""Raised in the name of standard library modules."""
+EXPORTER_MODULES = r"(torch\.(export|onnx|fx|_dynamo|_export)|onnxscript)\b.*"
 
 
 def load_torch(build: str, weights: Path | None, samples: Mapping[str, NDArray[Any]]) -> SourceModel:
@@ -65,14 +71,22 @@ def import_attribute(reference: str, what: str) -> Any:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ModelError(
             f"{what} {reference!r}: {error}. Run from the folder that holds the module, or install its package"
+        ) from error
+    except Exception as error:  # the user's module may raise anything while it is imported
+        raise ModelError(
+            f"{what} {reference!r}: importing {module_name} raised {type(error).__name__}: {error}"
         ) from error
 
 
 def _build(build: str, module_class: type[Any]) -> Any:
-    module = import_attribute(build, "model")()
+    function = import_attribute(build, "model")
+    try:
+        module = function()
+    except Exception as error:  # the user's code may raise anything
+        raise ModelError(f"model {build!r} raised {type(error).__name__}: {first_line(error)}") from error
     if not isinstance(module, module_class):
         raise ModelError(f"model {build!r} returned {type(module).__name__}, expected a torch.nn.Module")
     return module
@@ -122,7 +136,10 @@ def _export(module: Any, build: str, samples: Mapping[str, NDArray[Any]]) -> Any
     quiet.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter warns about its own internals
+            # The exporter warns about its own insides; what the user's module warns about is still heard.
+            for message in EXPORTER_WARNINGS:
+                warnings.filterwarnings("ignore", message=message)
+            warnings.filterwarnings("ignore", module=EXPORTER_MODULES)
             program = torch.export.export(module, arguments, dynamic_shapes=shapes, strict=False)
             exported = torch.onnx.export(
                 program,
@@ -133,9 +150,8 @@ def _export(module: Any, build: str, samples: Mapping[str, NDArray[Any]]) -> Any
                 verbose=False,
             )
     except Exception as error:  # torch raises dozens of types here, all meaning: not exportable
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
-            f"model {build!r} cannot be exported by torch.export with a free batch: {reason[0][:400]}. "
+            f"model {build!r} cannot be exported by torch.export with a free batch: {first_line(error)}. "
             "Export it to ONNX yourself and compile the file"
         ) from error
     finally:

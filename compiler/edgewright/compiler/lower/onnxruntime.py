@@ -16,7 +16,7 @@ import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
 
-from ..faults import UnsupportedModel
+from ..faults import DataError, UnsupportedModel, first_line
 from ..graph import Graph, nodes, place, to_bytes
 
 NAME = "onnxruntime"
@@ -61,16 +61,16 @@ def preflight(graph: Graph, where: str) -> None:
     try:
         open_session(to_bytes(graph), Arithmetic.ENGINE)
     except Exception as error:  # the binding raises a dozen classes without a common base but Exception
-        raise UnsupportedModel(_explain(graph, where, str(error))) from error
+        raise UnsupportedModel(_explain(graph, where, error)) from error
 
 
-def _explain(graph: Graph, where: str, reason: str) -> str:
-    first = (reason.splitlines() or ["no reason given"])[0].strip()[:400]
-    guilty = _guilty(graph, reason)
+def _explain(graph: Graph, where: str, error: Exception) -> str:
+    first = first_line(error)
+    guilty = _guilty(graph, str(error))
     if guilty is None:
         return (
             f"{where}: ONNX Runtime {onnxruntime.__version__} cannot load the model: {first}. "
-            "Export it again with standard operators of opset 13 to 21"
+            "Export it again with standard operators of opset 13 to 23"
         )
     domain = f"{guilty.domain}:" if guilty.domain else ""
     return (
@@ -92,7 +92,11 @@ def _mentions(reason: str, name: str) -> bool:
 
 
 def run(session: onnxruntime.InferenceSession, inputs: Mapping[str, NDArray[Any]]) -> Outputs:
-    """Runs any number of samples, in the batches that the model takes; outputs have one row per sample."""
+    """Runs any number of samples, in the batches that the model takes; outputs have one row per sample.
+
+    Raises:
+        DataError: the engine refuses the values, such as an index beyond its table.
+    """
     count = len(next(iter(inputs.values())))
     batch = _batch(session)
     step = batch or CHUNK_SAMPLES
@@ -103,7 +107,14 @@ def run(session: onnxruntime.InferenceSession, inputs: Mapping[str, NDArray[Any]
         kept = min(step, count - start)
         if batch is not None and kept < batch:
             chunk = {name: _padded(array, batch) for name, array in chunk.items()}
-        for name, value in zip(names, session.run(names, chunk), strict=True):
+        try:
+            values = session.run(names, chunk)
+        except Exception as error:  # the binding raises a dozen classes without a common base but Exception
+            last = start + kept - 1
+            raise DataError(
+                f"the model cannot run on samples {start} to {last} of a part: {first_line(error)}"
+            ) from error
+        for name, value in zip(names, values, strict=True):
             array = np.asarray(value)
             rows[name].append(array[:kept] if array.ndim and len(array) >= kept else array[None])
     return {name: np.concatenate(parts) for name, parts in rows.items()}

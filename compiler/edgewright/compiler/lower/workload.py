@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx
 import onnx_ir as ir
 
+from edgewright.bundle.manifest import Precision
 from edgewright.targets.cost import OperatorCost, OperatorKind, Workload
 
 from ..graph import Graph, clone, from_proto, to_proto
+from ..quantize.placement import computes_in_integers
 
-FREE = frozenset(
-    {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "QuantizeLinear", "DequantizeLinear", "Cast"}
-)
+FREE = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Cast"})
 """Operators that an engine removes or fuses away."""
 FUSED = frozenset({"Relu", "Clip", "LeakyRelu"})
 """Activations that run inside the operator before them."""
-FLOAT_BYTES = 4
+LOOKUPS = frozenset({"Gather", "GatherElements", "GatherND"})
+"""They read the rows that are asked for, not the whole table."""
+RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+BYTES = {"float32": 4, "int8": 1}
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""What one call takes, by input."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +36,14 @@ class Memory:
     peak_activation_bytes: int
 
 
-def at_batch_one(graph: Graph) -> Graph:
-    """A copy with every free dimension set to one and all shapes inferred."""
+def at_size(graph: Graph, shapes: Shapes | None = None) -> Graph:
+    """A copy with every free dimension set to that of the call, or to one, and all shapes inferred."""
     fixed = clone(graph)
     for value in fixed.graph.inputs:
         if value.shape is not None:
-            value.shape = ir.Shape([dim if isinstance(dim, int) else 1 for dim in value.shape])
+            given = (shapes or {}).get(value.name or "", (1,) * len(value.shape))
+            sizes = zip(value.shape, given, strict=True)
+            value.shape = ir.Shape([dim if isinstance(dim, int) else size for dim, size in sizes])
     proto = to_proto(fixed)
     del proto.graph.value_info[:]
     for output in proto.graph.output:
@@ -42,18 +51,34 @@ def at_batch_one(graph: Graph) -> Graph:
     return from_proto(onnx.shape_inference.infer_shapes(proto, data_prop=True))
 
 
-def workload(graph: Graph, bytes_per_value: int = FLOAT_BYTES) -> Workload:
-    """The operators of the float graph; `bytes_per_value` is 1 where it runs in int8."""
-    fixed = at_batch_one(graph)
-    operators = tuple(
-        _cost(node, bytes_per_value) for node in fixed.graph if node.op_type not in FREE and node.op_type not in FUSED
-    )
-    return Workload(operators=operators)
+def workload(graph: Graph, shapes: Shapes | None = None) -> dict[Precision, Workload]:
+    """The operators of a float or a QDQ graph, by the precision that they compute in."""
+    parts: dict[Precision, list[OperatorCost]] = {}
+    for node in at_size(graph, shapes).graph:
+        if node.op_type in FREE or node.op_type in FUSED or _is_fused(node):
+            continue
+        precision: Precision = "int8" if computes_in_integers(node) else "float32"
+        parts.setdefault(precision, []).append(_cost(node, BYTES[precision]))
+    return {precision: Workload(operators=tuple(costs)) for precision, costs in parts.items()} or {
+        "float32": Workload(operators=())
+    }
 
 
-def memory(graph: Graph, bytes_per_value: int = FLOAT_BYTES) -> Memory:
+def _is_fused(node: ir.Node) -> bool:
+    """Whether a (de)quantizer disappears into its neighbour; it stays where float and integers meet."""
+    if node.op_type == "DequantizeLinear":
+        result = node.outputs[0]
+        read_by_integers = all(computes_in_integers(use.node) for use in result.uses())
+        return _is_weight(node.inputs[0]) or (read_by_integers and not result.is_graph_output())
+    if node.op_type == "QuantizeLinear":
+        maker = node.inputs[0].producer() if node.inputs[0] is not None else None
+        return maker is not None and computes_in_integers(maker)
+    return False
+
+
+def memory(graph: Graph, bytes_per_value: int = BYTES["float32"], shapes: Shapes | None = None) -> Memory:
     """Weights, and the most that is alive at once when nodes run in order."""
-    fixed = at_batch_one(graph)
+    fixed = at_size(graph, shapes)
     weights = sum(_elements(value) for value in fixed.graph.initializers.values()) * bytes_per_value
     order = list(fixed.graph)
     last_use = {id(value): index for index, node in enumerate(order) for value in node.inputs if value is not None}
@@ -69,14 +94,27 @@ def memory(graph: Graph, bytes_per_value: int = FLOAT_BYTES) -> Memory:
 
 
 def _cost(node: ir.Node, bytes_per_value: int) -> OperatorCost:
-    weights = [value for value in node.inputs if value is not None and value.const_value is not None]
-    moved = [value for value in (*node.inputs, *node.outputs) if value is not None and value.const_value is None]
+    present = [value for value in node.inputs if value is not None]
+    read = sum(_elements(value) for value in present if _is_weight(value))
+    if node.op_type in LOOKUPS:
+        read = min(read, _elements(node.outputs[0]))
+    moved = [*(value for value in present if not _is_weight(value)), *node.outputs]
     return OperatorCost(
         kind=_kind(node),
         macs=_macs(node),
-        weight_bytes=sum(_elements(value) for value in weights) * bytes_per_value,
+        weight_bytes=read * bytes_per_value,
         activation_bytes=sum(_elements(value) for value in moved) * bytes_per_value,
     )
+
+
+def _is_weight(value: ir.Value | None) -> bool:
+    """Whether the value is a constant, or one that is dequantized on the spot."""
+    if value is None:
+        return False
+    maker = value.producer()
+    if maker is not None and maker.op_type == "DequantizeLinear":
+        return _is_weight(maker.inputs[0])
+    return value.const_value is not None
 
 
 def _kind(node: ir.Node) -> OperatorKind:
@@ -84,7 +122,7 @@ def _kind(node: ir.Node) -> OperatorKind:
         groups = node.attributes.get_int("group", 1)
         weight = _shape(node.inputs[1])
         return "depthwise" if groups > 1 and len(weight) > 1 and weight[1] <= 4 else "conv"
-    return "matmul" if node.op_type in {"Gemm", "MatMul"} else "other"
+    return "matmul" if node.op_type in {"Gemm", "MatMul"} or node.op_type in RECURRENT else "other"
 
 
 def _macs(node: ir.Node) -> int:
@@ -98,6 +136,9 @@ def _macs(node: ir.Node) -> int:
     if node.op_type == "Gemm":
         left = _shape(node.inputs[0])
         return result * (left[0] if node.attributes.get_int("transA", 0) else left[-1]) if left else result
+    if node.op_type in RECURRENT:
+        steps, samples = (_shape(node.inputs[0]) or (1, 1))[:2]
+        return steps * samples * sum(_elements(value) for value in node.inputs[1:3])
     return 0
 
 

@@ -38,6 +38,10 @@ class FoldInputNormalization(Pass[Normalization]):
             )
         if inputs[0].dtype != ir.DataType.FLOAT or inputs[0].shape is None:
             raise DataError(f"--mean and --scale need a float32 input, {inputs[0].name!r} is {inputs[0].dtype}")
+        if 0.0 in options.scale:
+            raise DataError(
+                "--scale 0 makes every input the same; give the factor that brings bytes to what the model takes"
+            )
         for option, values in (("--mean", options.mean), ("--scale", options.scale)):
             if len(values) > 1:
                 channel_axis(inputs[0], len(values), option)

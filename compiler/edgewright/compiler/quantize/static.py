@@ -14,7 +14,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from edgewright.targets.board import Board
 
-from ..faults import UnsupportedModel
+from ..faults import NotQuantizable, first_line
 from ..graph import IR_VERSION, Graph, from_proto, is_quantized, operator_counts, to_proto
 from ..passes import Evidence, Pass
 from .calibrate import Ranges
@@ -61,11 +61,15 @@ class QuantizeStatic(Pass[Scheme]):
     def requires(self, graph: Graph, options: Scheme) -> None:
         del options
         if is_quantized(graph):
-            raise UnsupportedModel("the model is quantized already; compile the float model it was made from")
+            raise NotQuantizable("the model is quantized already; compile the float model it was made from")
 
     def apply(self, graph: Graph, options: Scheme, target: Board | None) -> tuple[Graph, Evidence]:
         del target
-        quantized = from_proto(_emit(to_proto(graph), self._ranges, options))
+        try:
+            quantized = from_proto(_emit(to_proto(graph), self._ranges, options))
+        except Exception as error:
+            # The quantizer raises ValueError, KeyError, AttributeError and others on graphs that it cannot handle.
+            raise NotQuantizable(f"the model cannot be quantized: {first_line(error)}") from error
         TopologicalSortPass()(quantized)
         quantized.ir_version = IR_VERSION
         quantized.producer_name = "edgewright"

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from edgewright.bundle.manifest import Accuracy, Latency, PassRecord
+from edgewright.bundle.manifest import Accuracy, Interval, Latency, PassRecord
 
 from ..faults import EXIT_BUDGET_MISSED, EXIT_SHIPPED
 
@@ -26,6 +26,8 @@ class CandidateReport(_Part, frozen=True, kw_only=True):
     latency: Latency
     time_ratio: float
     """Latency over the float model's."""
+    time_ratio_interval: Interval
+    """Of which the whole must lie below 1 before int8 ships: statistical where measured, else the estimate's error."""
     tune: Accuracy
     test: Accuracy
     verdict: str
