@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .faults import FleetUnavailable, NotFoundError, TooLargeError
@@ -31,18 +32,34 @@ class Upload:
 
         Raises:
             TooLargeError: more than the fleet takes.
+            FleetUnavailable: the disk is full or broken.
         """
         self.size_bytes += len(chunk)
-        if self.size_bytes > MAX_ARTIFACT_BYTES:
-            raise TooLargeError(f"the archive is larger than {MAX_ARTIFACT_BYTES} bytes, the most this fleet takes")
+        self.announce(self.size_bytes)
         self._hash.update(chunk)
-        self._file.write(chunk)
+        with _disk_trouble():
+            self._file.write(chunk)
+
+    @staticmethod
+    def announce(size_bytes: int) -> None:
+        """Refuse an archive by its announced size, before its bytes come.
+
+        Raises:
+            TooLargeError: more than the fleet takes.
+        """
+        if size_bytes > MAX_ARTIFACT_BYTES:
+            raise TooLargeError(f"the archive is larger than {MAX_ARTIFACT_BYTES} bytes, the most this fleet takes")
 
     def finish(self) -> str:
-        """Put all bytes on disk and return their digest."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        """Put all bytes on disk and return their digest.
+
+        Raises:
+            FleetUnavailable: the disk is full or broken.
+        """
+        with _disk_trouble():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
         return "sha256:" + self._hash.hexdigest()
 
     def keep(self, digest: str) -> Path:
@@ -54,7 +71,8 @@ class Upload:
 
     def discard(self) -> None:
         """Remove what was not kept; does nothing after `keep`."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk refuses the last buffer: it is not wanted any more
+            self._file.close()
         self.path.unlink(missing_ok=True)
 
 
@@ -99,6 +117,14 @@ class Artifacts:
         if not path.is_file():
             raise NotFoundError(f"no artifact {name}")
         return path
+
+
+@contextlib.contextmanager
+def _disk_trouble() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FleetUnavailable(f"the fleet cannot store the archive: {error.strerror or error}") from error
 
 
 def _sync_directory(directory: Path) -> None:

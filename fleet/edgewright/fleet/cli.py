@@ -34,7 +34,23 @@ def fleet() -> None:
 @click.option("--listen", default="127.0.0.1:8600", show_default=True, help="Where the API and the console listen.")
 @click.option("--mqtt", default="127.0.0.1:1883", show_default=True, help="Address of the MQTT broker.")
 @click.option("--device-mqtt", default=None, help="Address of the broker as devices see it; default: that of --mqtt.")
-def serve(data: Path, listen: str, mqtt: str, device_mqtt: str | None) -> None:
+@click.option(
+    "--keep-days",
+    type=click.FloatRange(0.1, 3660),
+    default=7,
+    show_default=True,
+    help="Keep the windows of single devices for this long; their sums are kept for ever.",
+)
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="HOST",
+    help="A name by which browsers reach this server through a proxy; may be given several times.",
+)
+def serve(
+    data: Path, listen: str, mqtt: str, device_mqtt: str | None, keep_days: float, names: tuple[str, ...]
+) -> None:
     """Run the fleet server in the foreground; SIGTERM or Ctrl-C end it cleanly."""
     import logging  # not at the top: start-up time
     import signal
@@ -48,6 +64,8 @@ def serve(data: Path, listen: str, mqtt: str, device_mqtt: str | None) -> None:
         listen=parse_address(listen, option="--listen"),
         mqtt=parse_address(mqtt, option="--mqtt"),
         device_mqtt=parse_address(device_mqtt or mqtt, option="--device-mqtt"),
+        keep_days=keep_days,
+        names=names,
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if not options.listen.loopback:

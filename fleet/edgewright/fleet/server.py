@@ -23,9 +23,12 @@ import uvicorn
 
 from .address import Address
 from .api.app import Surroundings, build_app
+from .api.impatience import ImpatientProtocol
+from .api.origins import Origins
 from .artifacts import Artifacts
 from .console.routes import build_router
 from .faults import FleetUnavailable
+from .housekeeping import Housekeeper
 from .ingest.downlink import Postbox
 from .ingest.mqtt import MqttLink
 from .ingest.recorder import Recorder
@@ -41,6 +44,8 @@ ADDRESS_FILE = "server.json"
 """In the data directory, while a server runs: where it listens, for the other commands."""
 BACKLOG = 512
 GRACE_S = 3
+MOST_CONNECTIONS = 800
+"""Past this, requests are answered with 503: a process may usually have 1,024 files open."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +56,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     mqtt: Address
     device_mqtt: Address
     """What devices are told; differs from `mqtt` where they reach the broker by another name."""
+    keep_days: float
+    """How long the windows of single devices are kept."""
+    names: tuple[str, ...] = ()
+    """Names by which browsers reach the server through a proxy."""
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +94,7 @@ def _serve(
     link = MqttLink(host=options.mqtt.host, port=options.mqtt.port, tenant=fleet.tenant)
     postbox = Postbox(link, tenant=fleet.tenant, incarnation=secrets.token_hex(8))
     worker = IngestWorker(recorder, postbox)
+    housekeeper = Housekeeper(database, keep_days=options.keep_days)
     reconciler = Reconciler(database, postbox, telemetry_revision=lambda: recorder.counts["records"])
     app = build_app(
         fleet,
@@ -94,6 +104,7 @@ def _serve(
             mqtt_port=options.device_mqtt.port,
             broker_connected=lambda: link.connected,
             counts=lambda: dict(recorder.counts),
+            origins=Origins(names=options.names, loopback=options.listen.loopback),
         ),
         extra_routers=[build_router(fleet, broker_connected=lambda: link.connected)],
     )
@@ -105,12 +116,15 @@ def _serve(
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_S,
+            http=ImpatientProtocol,
+            limit_concurrency=MOST_CONNECTIONS,
             ws="none",
         )
     )
     worker.start()
     link.start(worker.offer)
     reconciler.start()
+    housekeeper.start()
     url = f"http://{Address(options.listen.host, listener.getsockname()[1])}"
     with _announced(options.data, url):
         try:
@@ -118,6 +132,7 @@ def _serve(
             with contextlib.suppress(KeyboardInterrupt):
                 server.run(sockets=[listener])
         finally:
+            housekeeper.stop()
             reconciler.stop()
             link.stop()
             worker.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from edgewright.bundle.reference import Reference
 from .artifacts import Artifacts, Upload
 from .commands import carry_out
 from .core import rollout as core
+from .core.back import is_way_back_unknown
 from .core.drift import DriftReport, Totals, drift_report
 from .core.gates import GateStatus
 from .core.policy import DriftGate, policy_from
@@ -245,6 +246,8 @@ class Fleet:
             if event == "rollback":
                 rollouts.refuse_if_superseded(connection, rollout)
             assignments = rollouts.assignments_of(connection, rollout_id)
+            if event == "rollback":
+                _refuse_if_no_way_back(rollout, assignments)
             try:
                 commands = core.fire(rollout, event, now_s, assignments, actor="admin", reason=reason)
             except core.RolloutConflict as conflict:
@@ -331,6 +334,17 @@ def _histograms(reference: Reference, live: Totals) -> tuple[HistogramView, ...]
         )
         for histogram, counts in zip(reference.histograms, live.histograms, strict=True)
     )
+
+
+def _refuse_if_no_way_back(rollout: Rollout, assignments: Sequence[Assignment]) -> None:
+    unknown = [one for one in assignments if is_way_back_unknown(one)]
+    if unknown and len(unknown) == len(assignments):
+        raise ConflictError(
+            f"rollout {rollout.id} cannot be rolled back: before it, {unknown[0].device} ran bundle "
+            f"{unknown[0].previous_bundle}, which was never uploaded here"
+            + (f" (and so for {len(unknown) - 1} more devices)" if len(unknown) > 1 else "")
+            + "; upload it with `edgewright fleet release add`, then try again"
+        )
 
 
 def _tenant(database: Database) -> str:

@@ -13,6 +13,7 @@ from . import artifact_routes, device_routes, errors, insight_routes, rollout_ro
 from .auth import Gate, LoginLink
 from .body_limit import BodyLimit
 from .documents import Documents
+from .origins import OriginGuard, Origins
 
 DESCRIPTION = "Devices, releases, rollouts, drift and the audit log of one Edgewright fleet."
 
@@ -24,6 +25,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     mqtt_port: int
     broker_connected: Callable[[], bool]
     counts: Callable[[], dict[str, int]]
+    origins: Origins = Origins()
 
 
 def build_app(
@@ -52,4 +54,5 @@ def build_app(
     documents.install(app)
     app.add_middleware(LoginLink, gate=gate)
     app.add_middleware(BodyLimit)
+    app.add_middleware(OriginGuard, origins=surroundings.origins)
     return app

@@ -49,6 +49,8 @@ def build(fleet: Fleet, gate: Gate, documents: Documents) -> APIRouter:
         """Upload a bundle archive (the raw body). It is verified in full before it is kept."""
         incoming = await run_in_threadpool(fleet.artifacts.begin)
         try:
+            announced = request.headers.get("content-length", "")
+            incoming.announce(int(announced) if announced.isdecimal() else 0)
             async for chunk in request.stream():
                 await run_in_threadpool(incoming.write, chunk)
             bundle = await run_in_threadpool(fleet.accept, incoming)

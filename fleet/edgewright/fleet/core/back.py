@@ -18,7 +18,7 @@ def take_back(rollout: Rollout, now_s: float, assignments: Iterable[Assignment])
     for one in assignments:
         if one.rollback_command is not None or one.withdrawn_s is not None:
             continue
-        if one.previous_bundle is None or one.previous_version is None:
+        if one.previous_bundle is None or one.previous_version is None or not one.previous_known:
             commands.append(Withdraw(device=one.device, at_s=now_s))
         else:
             commands.append(
@@ -31,6 +31,11 @@ def take_back(rollout: Rollout, now_s: float, assignments: Iterable[Assignment])
                 )
             )
     return commands
+
+
+def is_way_back_unknown(assignment: Assignment) -> bool:
+    """Tell whether a device ran a bundle that this fleet has never seen."""
+    return assignment.previous_bundle is not None and not assignment.previous_known
 
 
 def go_back(
@@ -49,19 +54,22 @@ def go_back(
     failed = [
         one for one in sent if one.rollback_phase is not None and ENDING_PHASES.get(one.rollback_phase) in FAILURES
     ]
-    stuck = len(assignments) - len(sent)
+    unknown = sum(one.rollback_command is None and is_way_back_unknown(one) for one in assignments)
+    stuck = len(assignments) - len(sent) - unknown
     numbers: dict[str, Number] = {
         "ordered_back": len(sent),
         "returned": len(sent) - len(waiting) - len(failed),
         "failed": len(failed),
         "silent": len(waiting),
         "nothing_before": stuck,
+        "unknown_before": unknown,
     }
     reason = f"{numbers['returned']} of {count_of(len(sent), 'device')} back on what they ran before"
     for number, text in (
         (len(failed), "could not go back"),
         (len(waiting), "not heard of: they go back when they connect"),
         (stuck, "had nothing to go back to"),
+        (unknown, "ran a bundle that was never uploaded here: not ordered back"),
     ):
         reason += f"; {number} {text}" if number else ""
     cause = f"{rollout.reason.removesuffix('.')}. " if rollout.reason else ""

@@ -89,6 +89,9 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     previous_version: str | None
     previous_bundle: str | None
     """What the device ran when it got the order: the way back."""
+    previous_known: bool = True
+    """Whether `previous_bundle` was ever uploaded to this fleet. Without it there is nothing to order a device back to:
+    neither its size nor its security epoch is known."""
     command: str
     dispatched_s: float
     phase: UpdatePhase | None = None

@@ -22,6 +22,12 @@ MAX_MODELS = 64
 MAX_ISA = 256
 MAX_HISTOGRAMS = 1024
 MAX_BINS = 65_536
+MAX_WINDOW_S = 86_400
+MAX_COUNT = 2**36
+"""Of one device in one window: a thousand million a second. Sums of millions of devices stay far below 64 bits."""
+MAX_LATENCY_SUM_US = 2**46
+LATEST_S = 4_102_444_800
+"""The year 2100: a clock past it is broken."""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +108,8 @@ def _checked_hello(hello: wire.Hello) -> wire.Hello:
     for name in ("software", "target", "target_digest", "boot", "spool"):
         _check_text(getattr(hello, name), name)
     _check_integer(hello.spool_next_seq, "spool_next_seq")
+    if hello.spool_first_seq is not None:
+        _check_integer(hello.spool_first_seq, "spool_first_seq", hello.spool_next_seq)
     _check_integer(hello.desired_epoch, "desired_epoch")
     _check_length(hello.isa, MAX_ISA, "isa")
     for feature in hello.isa:
@@ -160,15 +168,22 @@ def _check_record(record: Record, seq: int) -> None:
 def _check_window(record: WindowRecord) -> None:
     for name in ("model", "version", "bundle", "reference", "boot", "incarnation"):
         _check_text(getattr(record, name), name)
-    for name in ("window_start_s", "window_s", "seq", "requests", "failures", "rows", "latency_us_sum"):
-        _check_integer(getattr(record, name), name)
+    _check_integer(record.seq, "seq")
+    for name in ("requests", "failures", "rows"):
+        _check_integer(getattr(record, name), name, MAX_COUNT)
+    _check_integer(record.latency_us_sum, "latency_us_sum", MAX_LATENCY_SUM_US)
+    _check_integer(record.window_start_s, "window_start_s", LATEST_S)
+    if not 1 <= record.window_s <= MAX_WINDOW_S or record.window_start_s % record.window_s:
+        raise wire.WireError(
+            f"window {record.window_start_s} of {record.window_s} s: expected a multiple of 1 to {MAX_WINDOW_S} s"
+        )
     if len(record.latency) != len(LATENCY_EDGES_US) + 1:
         raise wire.WireError(f"latency has {len(record.latency)} bins, expected {len(LATENCY_EDGES_US) + 1}")
     _check_length(record.histograms, MAX_HISTOGRAMS, "histograms")
     for counts in (record.latency, *record.histograms):
         _check_length(counts, MAX_BINS, "bins")
-        if counts and not (min(counts) >= 0 and max(counts) <= MAX_INTEGER):
-            raise wire.WireError(f"a count is outside 0 to {MAX_INTEGER}")
+        if counts and not (min(counts) >= 0 and max(counts) <= MAX_COUNT):
+            raise wire.WireError(f"a count is outside 0 to {MAX_COUNT}")
 
 
 def _check_text(text: str, name: str, limit: int = MAX_NAME) -> None:
@@ -176,9 +191,9 @@ def _check_text(text: str, name: str, limit: int = MAX_NAME) -> None:
         raise wire.WireError(f"{name} has {len(text)} characters; the limit is {limit}")
 
 
-def _check_integer(value: int, name: str) -> None:
-    if not 0 <= value <= MAX_INTEGER:
-        raise wire.WireError(f"{name} is {value}, expected 0 to {MAX_INTEGER}")
+def _check_integer(value: int, name: str, most: int = MAX_INTEGER) -> None:
+    if not 0 <= value <= most:
+        raise wire.WireError(f"{name} is {value}, expected 0 to {most}")
 
 
 def _check_length(values: Sequence[Any], limit: int, name: str) -> None:
@@ -187,5 +202,5 @@ def _check_length(values: Sequence[Any], limit: int, name: str) -> None:
 
 
 def _check_time(at_s: float) -> None:
-    if not 0 <= at_s <= MAX_INTEGER:
+    if not 0 <= at_s <= LATEST_S:
         raise wire.WireError(f"at_s is {at_s}, expected seconds since 1970")

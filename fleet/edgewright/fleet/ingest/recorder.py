@@ -141,6 +141,8 @@ def _store_runs(
     gaps: list[tuple[str, str, int, GapRecord]] = []
     for message in messages:
         run = message.body
+        if isinstance(run, wire.Hello) and run.spool_first_seq is not None:
+            _begin_spool(connection, message.device, run.spool, run.spool_first_seq, marks)
         if not isinstance(run, RecordRun):
             continue
         place = (message.device, run.spool)
@@ -166,3 +168,17 @@ def _store_runs(
     for (device, spool), mark in marks.items():
         telemetry.put_mark(connection, device, spool, mark)
     return marks
+
+
+def _begin_spool(
+    connection: Connection, device: str, spool: str, first_seq: int, marks: dict[tuple[str, str], Mark]
+) -> None:
+    """Take what a spool still has as all that there is of it.
+
+    Another fleet may have had the rest, where the device is enrolled here anew: without this, the mark would wait for
+    it for ever, and the device would keep everything.
+    """
+    mark = marks.get((device, spool)) or telemetry.mark_of(connection, device, spool)
+    if mark.upto < first_seq - 1:
+        log.info("spool %s of %s begins at %d; records after %d are not here", spool, device, first_seq, mark.upto)
+        marks[device, spool] = advance(mark, 0, first_seq - 1)

@@ -88,5 +88,13 @@ class IngestWorker:
             log.error("could not store %d messages (%s); devices will send them again", len(batch), error)
             time.sleep(RETRY_S)
             return
+        except Exception:  # a bug that one message brings out must not end ingest, nor hold up the messages beside it
+            if len(batch) > 1:
+                for each in batch:
+                    self._store([each])
+            else:
+                self.recorder.counts["messages not understood"] += 1
+                log.exception("passed over a message on %r", batch[0].topic[:200])
+            return
         for letter in letters:
             self._postbox.send(letter)

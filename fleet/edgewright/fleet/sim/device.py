@@ -93,6 +93,7 @@ class VirtualDevice:
             boot=self._boot,
             spool=self._spool_id,
             spool_next_seq=self._next_seq,
+            spool_first_seq=min(self._spool, default=self._next_seq),
             desired_epoch=self.epoch,
             models=self._models(),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ from ..core.gates import GateStatus
 from ..core.rows import ENDED, Assignment, Device, Rollout
 from ..faults import ConflictError, NotFoundError
 from . import enrolment, telemetry
-from .schema import assignments, rollouts
+from .schema import assignments, bundles, rollouts
 
 _encoder = msgspec.json.Encoder()
 _rollout = msgspec.json.Decoder(Rollout)
@@ -118,7 +118,8 @@ def assignments_of(connection: Connection, rollout: str) -> list[Assignment]:
         assignments.c.rollout == rollout, assignments.c.rollback_command.is_not(None)
     )
     reported = _by_command(telemetry.updates_of(connection, own.union_all(back)))
-    return [_assignment(row, reported) for row in rows]
+    known = set(connection.execute(select(bundles.c.digest)).scalars())
+    return [_assignment(row, reported, known) for row in rows]
 
 
 def devices_for(connection: Connection, rollout: Rollout) -> list[Device]:
@@ -157,7 +158,9 @@ def _by_command(events: Iterable[telemetry.StoredUpdate]) -> dict[str, list[tele
     return found
 
 
-def _assignment(row: Row[Any], reported: dict[str, list[telemetry.StoredUpdate]]) -> Assignment:
+def _assignment(
+    row: Row[Any], reported: Mapping[str, list[telemetry.StoredUpdate]], known: Collection[str]
+) -> Assignment:
     values = dict(row._mapping)  # noqa: SLF001  (public in spite of its name: sqlalchemy.Row documents it)
     del values["rollout"]
     events = reported.get(f"{row.device}/{row.command}", [])
@@ -167,6 +170,7 @@ def _assignment(row: Row[Any], reported: dict[str, list[telemetry.StoredUpdate]]
     back_latest = next((event for event in back if event.record.phase in ENDING_PHASES), back[-1] if back else None)
     return Assignment(
         **values,
+        previous_known=row.previous_bundle is None or row.previous_bundle in known,
         phase=latest.record.phase if latest else None,
         phase_reason=latest.record.reason if latest else "",
         started_s=min((event.received_s for event in events), default=None),

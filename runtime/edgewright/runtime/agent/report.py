@@ -76,6 +76,7 @@ def hello(device: Reported, epoch: int) -> wire.Hello:
         boot=device.boot,
         spool=device.spool.identity,
         spool_next_seq=device.spool.next_seq,
+        spool_first_seq=device.spool.next_seq - device.spool.backlog,
         desired_epoch=epoch,
         models=model_states(device.updater.states),
     )

@@ -78,6 +78,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     spool_next_seq: int
     desired_epoch: int
     models: tuple[ModelState, ...]
+    spool_first_seq: int | None = None
+    """The oldest record that this spool still has to send: nothing before it will ever come. None: not said."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
