@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def test_one_input_may_be_named_x_and_be_float64(digits_like_bundle: SmallBundle
         ({"image": np.zeros((0, 64), np.float32)}, "at least 1"),
         ({"image": np.zeros((2, 64), np.complex64)}, "does not convert"),
         ({"image": np.array([{}])}, "cannot be read"),
+        ({"image": np.full((2, 64), 1e300)}, "values that float32 cannot hold"),
     ],
 )
 def test_wrong_inputs_are_explained(
@@ -96,3 +98,20 @@ def test_an_engine_version_that_does_not_fit_says_how_to_get_one(tmp_path: Path)
     np.savez(tmp_path / "x.npz", x=np.zeros((2, 64), np.float32))
     with pytest.raises(EnvironmentFault, match="pip install 'onnxruntime>=99'"):
         invoke(bundle.archive, "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz")
+
+
+def test_what_is_no_regular_file_is_neither_read_nor_replaced(digits_like_bundle: SmallBundle, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 64), np.float32))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(EnvironmentFault, match="not a regular file"):
+        invoke(digits_like_bundle.archive, "--input", tmp_path / "x.npz", "--output", tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+    with pytest.raises(UserFault, match="not an npz file"):
+        invoke(digits_like_bundle.archive, "--input", tmp_path / "pipe", "--output", tmp_path / "y.npz")
+
+
+def test_infinite_inputs_stay_infinite(digits_like_bundle: SmallBundle, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.full((2, 64), np.inf))
+    assert "2 samples" in invoke(
+        digits_like_bundle.archive, "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz"
+    )

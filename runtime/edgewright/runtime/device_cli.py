@@ -157,7 +157,13 @@ def status(state: Path, as_json: bool) -> None:
 @device.command(epilog="Example: edgewright device logs --follow")
 @_state_option
 @click.option(
-    "--lines", "-n", "count", type=click.IntRange(1, 100_000), default=40, show_default=True, help="Newest lines to show."
+    "--lines",
+    "-n",
+    "count",
+    type=click.IntRange(1, 100_000),
+    default=40,
+    show_default=True,
+    help="Newest lines to show.",
 )
 @click.option("--follow", "-f", is_flag=True, help="Go on until Ctrl-C.")
 @click.option(
@@ -216,6 +222,8 @@ def _status_lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"spool    {spool['backlog']} records wait, {spool['bytes']} of {spool['max_bytes']} bytes"
     for model in result["models"]:
         yield f"model    {_model_line(model)}"
+    for problem in result["problems"]:
+        yield f"problem  {problem}"
     if not result["models"]:
         yield "model    none; install one with: edgewright device install BUNDLE"
 

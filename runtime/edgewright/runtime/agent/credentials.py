@@ -53,6 +53,8 @@ def read_credentials(state: Path) -> Credentials | None:
         return None
     except (msgspec.DecodeError, ValueError) as error:
         raise CredentialsError(f"{path} is damaged: {error}; enrol the device again") from error
+    except OSError as error:
+        raise CredentialsError(f"{path} cannot be read: {error.strerror or error}") from error
     return credentials
 
 

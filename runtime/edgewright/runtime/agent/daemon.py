@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
+
+from edgewright.targets.faults import EnvironmentFault
 
 from ..storage import LocalStorage
 from .config import DeviceConfig, parse_listen
@@ -33,17 +36,33 @@ _ORPHAN_PATIENCE_S = 5.0
 _BIND_PATIENCE_S = 2.0
 
 
+class StateUnusable(EnvironmentFault):
+    """The state directory cannot be read or written."""
+
+
 def run_daemon(state: Path, config: DeviceConfig) -> signal.Signals:
     """Run until SIGTERM or SIGINT; returns which of them it was.
 
     Raises:
-        Fault: the state directory is in use, an address is taken, or the target is unknown.
+        Fault: the state directory is in use or unusable, an address is taken, or the target is unknown.
     """
-    host, port = parse_listen(config.listen)
     places = Places(state=state.absolute())
+    os.umask(os.umask(0) | 0o022)  # whatever the caller has set: nobody else may write the state
+    try:
+        return _run_daemon(places, config)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise StateUnusable(
+            f"the state directory {places.state} cannot be used: {error.strerror or error}{where}. The daemon needs to "
+            "write there: check the owner, the free space, and whether the disk is mounted read-only"
+        ) from error
+
+
+def _run_daemon(places: Places, config: DeviceConfig) -> signal.Signals:
+    host, port = parse_listen(config.listen)
     places.state.mkdir(parents=True, exist_ok=True)
     places.run.mkdir(parents=True, exist_ok=True)
-    with lock_state(places.state):
+    with lock_state(places.state), _lock_run(places):
         start_logging(places.state / "agent.log")
         if end_orphan_server(places.run, patience_s=_ORPHAN_PATIENCE_S):
             _log.warning("the last agent was killed; its server has ended")
@@ -69,6 +88,11 @@ def run_daemon(state: Path, config: DeviceConfig) -> signal.Signals:
 
             device = Device(places, config, loop, supervisor, LocalStorage(), boot=settings.boot, address=address)
             return _run(loop, device)
+
+
+def _lock_run(places: Places) -> contextlib.AbstractContextManager[object]:
+    """Two state directories must not share a $RUNTIME_DIRECTORY: each would end the server of the other."""
+    return contextlib.nullcontext() if places.run.parent == places.state else lock_state(places.run)
 
 
 def _run(loop: Loop, device: Device) -> signal.Signals:

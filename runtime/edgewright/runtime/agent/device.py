@@ -20,10 +20,11 @@ from .admission import DeviceFacts
 from .collect import Collector
 from .config import DeviceConfig
 from .control_socket import ControlSocket
-from .credentials import Credentials, read_credentials
+from .credentials import Credentials, CredentialsError, read_credentials
 from .fetch import Downloads, FetchLimits
 from .http_source import ByteSource, HttpSource
 from .jobs import ThreadJobs
+from .log import bound_log
 from .loop import Loop
 from .operations import Operations
 from .places import Places
@@ -66,6 +67,7 @@ class Device:
         self.started_s = time.monotonic()
         self.ready = False
         self._stopping = False
+        self._credentials_problem = ""
         self.credentials: Credentials | None = None
         self.link: Link | None = None
         self.host: Board = detect_host()
@@ -81,6 +83,7 @@ class Device:
         self._incarnation = os.urandom(8).hex()
         self._collector = Collector(self.spool, places.run, time.time)
         self._jobs = ThreadJobs()
+        self._store = SlotStore(storage, places.state / "models")
         self.updater = self._make_updater()
         self._control = self._make_control()
 
@@ -125,7 +128,13 @@ class Device:
 
     def connect(self) -> None:
         """Connect to the fleet as the credentials say now; without any, serve without one."""
-        credentials = read_credentials(self.places.state)
+        try:
+            credentials = read_credentials(self.places.state)
+        except CredentialsError as error:
+            _log.error("serving without the fleet: %s", error)
+            self._credentials_problem = str(error)
+            return
+        self._credentials_problem = ""
         if credentials is None or credentials == self.credentials:
             return
         # Start-up time and memory: a device without a fleet never imports MQTT.
@@ -148,17 +157,21 @@ class Device:
         )
         self.link.start()
 
+    @property
+    def problems(self) -> list[str]:
+        """What was found damaged, for a person to look at."""
+        return [*self._store.damaged, *filter(None, [self._credentials_problem])]
+
     def facts(self) -> DeviceFacts:
         """What this device is, with the memory that is free now."""
         return device_facts(self.board, self.host, emulate=self.config.emulate)
 
     def _make_updater(self) -> Updater:
         state = self.places.state
-        store = SlotStore(self._storage, state / "models")
         limits = FetchLimits(max_bytes=self.config.download_max_bytes, deadline_s=self.config.fetch_deadline_s)
         tools = Tools(
             storage=self._storage,
-            store=store,
+            store=self._store,
             downloads=Downloads(self._storage, state / "downloads", limits),
             source=self._source,
             facts=self.facts,
@@ -168,7 +181,7 @@ class Device:
         return Updater(
             Surroundings(
                 loop=self.loop,
-                store=store,
+                store=self._store,
                 workshop=DeviceWorkshop(tools),
                 serving=self.supervisor,
                 jobs=self._jobs,
@@ -216,6 +229,7 @@ class Device:
         self.loop.call_later(self.config.report_interval_s, self._collect_and_repeat)
         self.updater.flush_reports()
         self._collect()
+        bound_log(self.places.state / "server.log")
 
     def _collect(self) -> None:
         self._collector.collect(self.supervisor.incarnation)

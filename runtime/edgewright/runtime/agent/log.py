@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -27,6 +29,20 @@ class BoundedLogFile(logging.Handler):
                 self._path.replace(self._path.with_name(self._path.name + ".1"))
         except OSError:  # a full disk: the line is on standard error, and the device serves on
             return
+
+
+def bound_log(path: Path, max_bytes: int = MAX_LOG_BYTES) -> None:
+    """Cut a log that another process appends to: a long one is copied to `<name>.1` and begins anew."""
+    try:
+        if path.stat().st_size <= max_bytes:
+            return
+        with path.open("rb+") as file:
+            file.seek(-max_bytes, os.SEEK_END)
+            path.with_name(path.name + ".1").write_bytes(file.read(max_bytes))
+            file.truncate(0)
+    except OSError:  # no log yet, or a full disk: then the log is cut without a copy, to make room
+        with contextlib.suppress(OSError):
+            os.truncate(path, 0)
 
 
 def start_logging(path: Path) -> None:

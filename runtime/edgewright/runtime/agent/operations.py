@@ -92,6 +92,10 @@ class Operations:
                 "wait for its end, or take it back with `edgewright device rollback`"
             )
         self._updater.order(order)
+        if self._updater.waits_for_room(order):
+            raise EnvironmentFault(
+                f"the state of {order.model} cannot be written (is the disk full?); the update begins when it can be"
+            )
         return order.command
 
     def _follow(

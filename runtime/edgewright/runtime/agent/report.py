@@ -40,6 +40,10 @@ class Reported(Protocol):
     credentials: Credentials | None
     link: Link | None
 
+    @property
+    def problems(self) -> list[str]:
+        """What was found damaged."""
+
     def facts(self) -> DeviceFacts:
         """What the device is."""
 
@@ -124,6 +128,7 @@ def status(device: Reported) -> dict[str, Any]:
             "backlog": device.spool.backlog,
         },
         "models": [_model(state) for state in device.updater.states.values()],
+        "problems": device.problems,
     }
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from ..storage import Storage, ensure_directory, replace_file
 from .model_state import ModelState, SlotName, StateFileError, check_model_name, decode_state, encode_state
+
+_COPY = "state.copy.json"
 
 
 class SlotStore:
@@ -22,21 +25,38 @@ class SlotStore:
         ensure_directory(self._storage, self._root)
         found: dict[str, ModelState] = {}
         for name in self._storage.names(self._root):
-            path = self._root / name / "state.json"
-            if not self._storage.exists(path):
-                continue
-            try:
-                found[name] = decode_state(self._storage.read(path), str(path))
-            except StateFileError as error:
-                # One unreadable model must not keep the others from serving.
-                self.damaged.append(str(error))
+            state = self._load(self._root / name)
+            if state is not None:
+                found[name] = state
         return found
+
+    def _load(self, directory: Path) -> ModelState | None:
+        """Return the state in a model's directory; one unreadable model must not keep the others from serving."""
+        for name in ("state.json", _COPY):
+            path = directory / name
+            try:
+                if not self._storage.exists(path):
+                    continue
+                state = decode_state(self._storage.read(path), str(path))
+            except StateFileError as error:
+                self.damaged.append(str(error))
+            except OSError as error:
+                self.damaged.append(f"{path} cannot be read: {error.strerror or error}")
+            else:
+                if state.model == directory.name:
+                    return state
+                self.damaged.append(f"{path} is the state of {state.model[:100]!r}")
+        return None
 
     def save(self, state: ModelState) -> None:
         """Write a model's state; returns when it is durable."""
         directory = self._root / check_model_name(state.model)
         ensure_directory(self._storage, directory)
-        replace_file(self._storage, directory / "state.json", encode_state(state))
+        content = encode_state(state)
+        replace_file(self._storage, directory / "state.json", content)
+        # Only for a medium that loses what it had stored: the copy need be neither durable nor there.
+        with contextlib.suppress(OSError):
+            self._storage.write(directory / _COPY, content)
 
     def directory(self, model: str, slot: SlotName) -> Path:
         """Return where a slot's bundle is unpacked."""

@@ -61,6 +61,10 @@ class Updater:
             self._happens(order.model, events.Withdrawn, reason=f"superseded by order {order.command}")
         self._happens(order.model, events.Ordered, order=order)
 
+    def waits_for_room(self, order: Order) -> bool:
+        """Whether an order could not be begun because its state cannot be written; it is tried again."""
+        return not update.is_known(self._state(order.model), order.command)
+
     def roll_back(self, model: str, command: str, probation_s: float) -> str:
         """Go back to the other slot because a person says so; returns the command under which the end is reported.
 
@@ -133,7 +137,8 @@ class Updater:
         state = self._state(model)
         changed, wanted = update.handle(state, event)
         if changed != state and not self._save(changed):
-            self._around.loop.call_later(_RETRY_SAVE_S, lambda: self._apply_if_still(model, state, event))
+            if not isinstance(event, events.Stopped):
+                self._around.loop.call_later(_RETRY_SAVE_S, lambda: self._apply_if_still(model, state, event))
             return
         self._log_phase(state, changed)
         self._report(model)

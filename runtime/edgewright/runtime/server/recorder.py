@@ -153,7 +153,7 @@ class Recorder:
             file = self._store.create(self._counted, start_s)
         except CounterFileError as error:
             if self._refused_s is None:
-                _log.error("the counts of %s wait for room: %s", self._counted.model, error)
+                _log.error("the counts of %s wait for room: %s", self._counted.model, str(error))
             self._refused_s = now_s
             return
         self._close_file()

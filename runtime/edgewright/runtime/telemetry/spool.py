@@ -97,6 +97,10 @@ class Spool:
                 storage.remove(directory / name)
             replace_file(storage, identity_path, new_identity.encode() + b"\n")
         identity = storage.read(identity_path).decode("ascii", "replace").strip()
+        if not (identity.isalnum() and identity.isascii()):
+            # Damaged. The records keep their numbers; to the fleet it is a new spool.
+            identity = new_identity
+            replace_file(storage, identity_path, identity.encode() + b"\n")
         spool = cls(storage, directory, limits or SpoolLimits(), identity)
         spool._recover(now_s)
         return spool
