@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -110,6 +111,26 @@ def test_a_folder_that_cannot_be_written_is_the_machine_s_fault(
     result = run(model_path, "--target", "raspberry-pi-5", "--data", data_path, "--out", tmp_path / "file" / "out")
     assert result.returncode == 5
     assert "--out" in one_line(result)
+
+
+@pytest.mark.parametrize("limit_bytes", [100, 3000])
+def test_a_full_disk_is_one_message_and_no_half_written_file(
+    model_path: Path, data_path: Path, tmp_path: Path, limit_bytes: int
+) -> None:
+    out = tmp_path / "out"
+    result = subprocess.run(
+        [*COMMAND, model_path, "--target", "raspberry-pi-5", "--data", data_path, "--out", out, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        # Writing beyond the limit fails as it does on a full disk; it needs no mount.
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes)),
+    )
+    assert result.returncode == 5, result.stderr
+    one_line(result)
+    assert sorted(path.name for path in out.iterdir()) in ([], ["measurements.json", "report.json"])
+    assert not result.stdout or json.loads(result.stdout)["exit_code"] == 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

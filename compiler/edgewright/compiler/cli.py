@@ -149,7 +149,7 @@ def compile_command(
     try:
         report = _run(request, as_json=as_json)
     except KeyboardInterrupt:
-        click.echo("edgewright: interrupted; nothing was written", err=True)
+        click.echo("edgewright: interrupted; no half-written file is left", err=True)
         sys.exit(INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +85,9 @@ def write_bundle(shipment: Shipment, stage: Path) -> tuple[str, str]:
     write_sbom(folder, manifest)
     write_manifest(folder, manifest)
     file_name = f"{shipment.board.name}.bundle"
-    return file_name, pack(folder, stage / file_name)
+    bundle_digest = pack(folder, stage / file_name)
+    shutil.rmtree(folder)
+    return file_name, bundle_digest
 
 
 def make_manifest(shipment: Shipment, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Manifest:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgewright.bundle.files import storage_faults
 from edgewright.bundle.golden import Golden
 from edgewright.bundle.manifest import Accuracy, Interval, Latency, PassRecord
 from edgewright.targets.board import Board
@@ -135,7 +136,8 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
         FLOAT, candidates, build.budget, float_can_run=FLOAT in by_name, why_none="; ".join(build.no_int8)
     )
     chosen = by_name[decision.chosen]
-    with build.stages.stage(f"{board.name}: packaging {decision.chosen}"):
+    packaging = build.stages.stage(f"{board.name}: packaging {decision.chosen}")
+    with packaging, storage_faults(f"writing the files of {board.name}"):
         file_name, digest = write_bundle(_shipment(chosen, decision, board, build), stage)
     return TargetReport(
         target=board.name,

@@ -80,8 +80,7 @@ def run_batches(
     Raises:
         Fault: bundle, inputs or this machine are not fit for it; no output file was made.
     """
-    if not output_path.absolute().parent.is_dir():
-        raise OutputNotWritten(f"cannot write {output_path}: its directory does not exist")
+    _check_output(output_path)
     with _unpacked(bundle) as directory:
         loaded = _load(directory, LoadOptions(emulated=emulated, threads=threads))
         manifest = loaded.manifest
@@ -103,6 +102,14 @@ def run_batches(
         output=str(output_path),
         outputs={name: list(array.shape) for name, array in outputs.items()},
     )
+
+
+def _check_output(path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        raise OutputNotWritten(f"cannot write {path}: its directory does not exist")
+    if path.exists() and not path.is_file():
+        # The finished file takes this name, and would take the place of a device such as /dev/null.
+        raise OutputNotWritten(f"cannot write {path}: it exists and is not a regular file")
 
 
 @contextlib.contextmanager
@@ -150,7 +157,7 @@ def read_inputs(path: Path, manifest: Manifest) -> tuple[Tensors, int]:
 
 
 def _read_npz(path: Path) -> Tensors:
-    if not zipfile.is_zipfile(path):
+    if not path.is_file() or not zipfile.is_zipfile(path):
         raise BatchInputError(f"{path} is not an npz file; write one with numpy.savez(path, x=array)")
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -168,7 +175,11 @@ def _fitting(path: Path, array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
     dtype = NUMPY_OF_DATATYPE[spec.datatype]
     if not np.can_cast(array.dtype, dtype, casting="same_kind"):
         raise BatchInputError(f"{path}: {spec.name} is {array.dtype}, which does not convert to {dtype}")
-    return array.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):  # what overflows is found below
+        cast = array.astype(dtype, copy=False)
+    if dtype.kind == "f" and np.isinf(cast).sum() > np.isinf(array).sum():
+        raise BatchInputError(f"{path}: {spec.name} is {array.dtype} and has values that {dtype} cannot hold")
+    return cast
 
 
 def _batch_size(manifest: Manifest, wanted: int) -> int:

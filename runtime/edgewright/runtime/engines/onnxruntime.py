@@ -85,7 +85,7 @@ def _session_options(wanted: Mapping[str, str | int | bool], options: LoadOption
             known = ", ".join(f"{name} ({kind.__name__})" for name, kind in _OPTION_TYPES.items())
             raise ModelRefused(f"engine option {key} = {value!r} is not one of onnxruntime's: {known}")
     settings = ort.SessionOptions()
-    settings.log_severity_level = 3
+    settings.log_severity_level = 4  # failures come as exceptions, which the caller words
     settings.intra_op_num_threads = options.threads or int(wanted.get("intra_op_threads", 1))
     settings.inter_op_num_threads = int(wanted.get("inter_op_threads", 1))
     # Spinning threads burn a fifth of a core at 10 requests a second and save nothing that was measurable.
