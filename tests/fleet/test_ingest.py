@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -14,10 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgewright.fleet.core.drift import latest, total
-from edgewright.fleet.ingest.recorder import Arrival
+from edgewright.fleet.ingest.downlink import Letter
+from edgewright.fleet.ingest.recorder import Arrival, Recorder
 from edgewright.fleet.ingest.worker import IngestWorker
+from edgewright.fleet.references import reference_of
 from edgewright.fleet.sim.device import Behaviour, VirtualDevice
-from edgewright.fleet.store import telemetry, windows
+from edgewright.fleet.store import releases, telemetry, windows
 from edgewright.runtime.telemetry import wire
 from edgewright.runtime.telemetry.records import LATENCY_EDGES_US, GapRecord, UpdateRecord, WindowRecord
 from tests.fleet.house import House, wait_for
@@ -216,6 +219,106 @@ def test_a_hostile_message_is_counted_and_leaves_nothing(sender: Sender, name: s
     assert sender.house.recorder.counts["refused messages"] == 1
     assert sender.requests() == 0
     assert sender.acked(sender.run(1, window(seq=1, requests=4))) == 1, "the next good message is taken"
+
+
+ABSURD: dict[str, dict[str, Any]] = {
+    "year 9999": {"start_s": 253_370_764_800 // 60 * 60},
+    "before 1970": {"start_s": -60},
+    "past 64 bits": {"start_s": 60 * 2**80},
+    "no length": {"window_s": 0},
+    "not a multiple": {"start_s": 61},
+    "a year long": {"window_s": 366 * 86400, "start_s": 0},
+    "negative requests": {"requests": -1},
+    "negative count": {"histograms": ((5, -3),)},
+    "count past 64 bits": {"histograms": ((2**70, 0),)},
+    "huge count": {"histograms": ((2**50, 0),)},
+    "huge rows": {"rows": 2**62},
+    "huge latency": {"latency_us_sum": 2**62},
+    "NaN": {"histograms": ((float("nan"), 0),)},
+    "infinite": {"rows": float("inf")},
+    "text": {"rows": "many"},
+    "seq past 64 bits": {"seq": 2**64},
+}
+
+
+@pytest.mark.parametrize("name", ABSURD)
+def test_absurd_numbers_of_one_device_do_not_reach_the_sums(sender: Sender, name: str) -> None:
+    bad = msgspec.to_builtins(window(**{"seq": 1, "requests": 5} | ABSURD[name]))
+    good = msgspec.to_builtins(window(seq=1, requests=7, start_s=600))
+    body = {"spool": "s", "first_seq": 1, "records": [bad, good]}
+    assert sender.acked(sender.arrival("records", body)) == 2
+    assert sender.house.recorder.counts["refused records"] == 1
+    assert sender.requests() == 7
+
+
+def test_a_clock_that_is_ahead_does_not_bend_the_drift_of_others(sender: Sender, tmp_path: Path) -> None:
+    house = sender.house
+    digest = house.release(tmp_path, "1")
+    now_s = int(house.clock.now_s) // 60 * 60
+    shaped: dict[str, Any] = {"bundle": digest, "histograms": _shape_of(house, digest)}
+    ahead = window(seq=1, requests=1000, start_s=now_s + 10 * 86400, incarnation="fast", **shaped)
+    odd = window(seq=1, requests=1000, start_s=now_s, incarnation="odd", bundle=digest, histograms=((1, 2, 3),))
+    sender.give(sender.run(1, ahead, odd, window(seq=1, requests=4, start_s=now_s, **shaped)))
+    (view,) = house.fleet.drift()
+    assert (view.requests, view.rows, view.devices) == (4, 4, 1)
+
+
+def _shape_of(house: House, digest: str) -> tuple[tuple[int, ...], ...]:
+    with house.database.read() as connection:
+        reference = reference_of(releases.get_bundle(connection, digest))
+    return tuple((0,) * len(one.counts) for one in reference.histograms)
+
+
+def hello(sender: Sender, *, first_seq: int | None, next_seq: int) -> Arrival:
+    body = wire.Hello(
+        software="s",
+        target="raspberry-pi-5",
+        target_digest="sha256:" + "0" * 64,
+        emulated=False,
+        isa=(),
+        boot="boot",
+        spool="s",
+        spool_next_seq=next_seq,
+        spool_first_seq=first_seq,
+        desired_epoch=0,
+        models=(),
+    )
+    return sender.arrival("hello", body)
+
+
+def test_a_spool_of_which_another_fleet_had_the_beginning_is_acknowledged(sender: Sender) -> None:
+    assert sender.acked(hello(sender, first_seq=None, next_seq=92)) == 0, "an old device does not say where it begins"
+    assert sender.acked(sender.run(90, window(seq=1, requests=3))) == 0
+    assert sender.acked(hello(sender, first_seq=90, next_seq=92)) == 90
+    assert sender.acked(sender.run(91, window(seq=2, requests=5))) == 91
+    assert sender.acked(hello(sender, first_seq=40, next_seq=92)) == 91, "an older beginning takes nothing back"
+    assert sender.requests() == 5
+
+
+def test_a_spool_cannot_begin_after_its_end(sender: Sender) -> None:
+    assert sender.give(hello(sender, first_seq=93, next_seq=92)) == []
+    assert sender.house.recorder.counts["refused messages"] == 1
+
+
+class Stumbling(Recorder):
+    """A recorder with a bug that one message brings out."""
+
+    def record(self, arrivals: Sequence[Arrival], *, now_s: float) -> list[Letter]:
+        if any(each.topic == "poison" for each in arrivals):
+            raise OverflowError
+        return super().record(arrivals, now_s=now_s)
+
+
+def test_a_message_that_brings_out_a_bug_does_not_hold_up_the_others(sender: Sender) -> None:
+    house = sender.house
+    recorder = Stumbling(house.database, tenant=house.fleet.tenant)
+    worker = IngestWorker(recorder, house.postbox, clock=house.clock)
+    for arrival in (sender.run(1, window(seq=1, requests=4)), Arrival("poison", b""), sender.run(2)):
+        worker.offer(arrival.topic, arrival.payload)
+    worker.start()
+    worker.stop()
+    assert sender.requests() == 4
+    assert recorder.counts["messages not understood"] == 1
 
 
 def test_an_unknown_kind_is_ignored(sender: Sender) -> None:

@@ -14,7 +14,7 @@ from edgewright.fleet.core import rollout as core
 from edgewright.fleet.faults import ConflictError
 from edgewright.fleet.ingest.downlink import Postbox, ack
 from edgewright.fleet.reconciler import RESEND_S
-from edgewright.fleet.sim.device import Behaviour, VirtualDevice
+from edgewright.fleet.sim.device import Behaviour, Installed, VirtualDevice
 from edgewright.fleet.sim.network import Faults, MemoryNetwork
 from edgewright.fleet.store import desired, rollouts
 from edgewright.runtime.telemetry import wire
@@ -115,6 +115,42 @@ def test_an_operator_takes_a_finished_release_back(house: House, tmp_path: Path)
     assert all(order and order.desired.models[0].rollback for order in orders), "the device may use its other slot"
     epochs = {device.device: device.desired_epoch for device in house.fleet.devices()}
     assert set(epochs.values()) == {4}, "one epoch for each order: 1, 2, 3, and back"
+
+
+def by_hand(fleet: Fleet6, names: set[str]) -> None:
+    """Have devices run a bundle that the fleet has never seen."""
+    for device in fleet.devices:
+        if device.identity.device in names:
+            device.active = Installed(version="0", bundle="sha256:" + "f" * 64)
+
+
+def test_a_rollback_to_a_bundle_that_was_never_uploaded_is_refused(house: House, tmp_path: Path) -> None:
+    fleet = Fleet6(house, tmp_path, {"1": SERVING, "2": SERVING})
+    by_hand(fleet, {device.identity.device for device in fleet.devices})
+    house.step()
+    second = fleet.roll_out("2")
+    with pytest.raises(ConflictError, match=r"ran bundle sha256:f+, which was never uploaded here .*release add"):
+        house.fleet.fire(second, "rollback", reason="customers complain")
+    assert fleet.state(second) == "completed"
+    assert fleet.running() == ["2"] * 6
+
+
+def test_devices_with_a_bundle_that_was_never_uploaded_are_not_ordered_back_to_it(house: House, tmp_path: Path) -> None:
+    fleet = Fleet6(house, tmp_path, {"1": SERVING, "2": SERVING})
+    odd = fleet.devices[0].identity.device
+    by_hand(fleet, {odd})
+    house.step()
+    second = fleet.roll_out("2")
+    house.fleet.fire(second, "rollback", reason="customers complain")
+    house.run(lambda: fleet.state(second) == "rolled_back")
+    assert sorted(fleet.running()) == ["1"] * 5 + ["2"]
+    view = house.fleet.rollout(second)
+    assert "1 ran a bundle that was never uploaded here" in view.rollout.reason
+    assert [each.device for each in view.assignments if each.rollback_command is None] == [odd]
+    with house.database.read() as connection:
+        order = desired.order_of(connection, odd)
+    assert order is not None
+    assert order.desired.models == ()
 
 
 @pytest.mark.parametrize("seed", range(3))
