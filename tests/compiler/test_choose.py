@@ -58,7 +58,7 @@ def test_an_estimate_whose_error_reaches_one_means_float_and_says_so() -> None:
     unsure = candidate(time_ratio=Estimate(0.88, 0.63, 1.23), measured=False)
     decision = choose("float32", [unsure], BUDGET, float_can_run=True)
     assert (decision.chosen, decision.outcome) == ("float32", "shipped")
-    assert "for certain (int8: 1.14x as fast as float, estimated, 0.81x to 1.59x)" in decision.reason
+    assert "for certain: int8 is 1.14x as fast as float (estimated, 0.81x to 1.59x)" in decision.reason
     assert decision.verdicts == {"int8": "not faster than float for certain"}
 
 

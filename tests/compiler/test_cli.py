@@ -51,14 +51,18 @@ def test_json_is_the_report(model_path: Path, data_path: Path, tmp_path: Path) -
     assert result.stderr == ""
 
 
-def test_the_matrix_fits_eighty_columns(model_path: Path, data_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("columns", [80, 60])
+def test_the_matrix_fits_the_terminal_and_loses_nothing(
+    model_path: Path, data_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
     result = run(
         model_path, "--target", "raspberry-pi-5", "--data", data_path, "--out", tmp_path / "o", "--max-drop", "9%"
     )
     assert result.returncode in {0, 3}
     assert "int8-s8s8" in result.stdout
     assert "\u2026" not in result.stdout
-    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert max(map(len, result.stdout.splitlines())) <= columns
 
 
 def test_partial_success_is_not_success(model_path: Path, data_path: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def _not_faster(candidates: Sequence[Candidate]) -> str:
     nearest = min(candidates, key=lambda candidate: candidate.time_ratio.value)
     if nearest.time_ratio.value >= 1:
         return "no int8 candidate is faster than the float model"
-    return f"no int8 candidate is faster than the float model for certain ({nearest.name}: {_speed_up(nearest)})"
+    return f"no int8 candidate is faster than the float model for certain: {nearest.name} is {_speed_up(nearest)}"
 
 
 def _without_float(candidates: Sequence[Candidate], budget: Budget, verdicts: dict[str, str]) -> Decision:
@@ -141,7 +141,7 @@ def _praise(candidate: Candidate, budget: Budget) -> str:
 def _speed_up(candidate: Candidate) -> str:
     ratio = candidate.time_ratio
     how = "measured" if candidate.measured else "estimated"
-    return f"{1 / ratio.value:.2f}x as fast as float, {how}, {1 / ratio.high:.2f}x to {1 / ratio.low:.2f}x"
+    return f"{1 / ratio.value:.2f}x as fast as float ({how}, {1 / ratio.high:.2f}x to {1 / ratio.low:.2f}x)"
 
 
 def _loss(comparison: Comparison) -> str:

@@ -29,12 +29,9 @@ def print_report(report: Report, console: Console) -> None:
 
 def _table(report: Report, target: TargetReport) -> Table:
     table = Table(title=target.target, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("candidate", no_wrap=True)
-    table.add_column("KiB", justify="right", no_wrap=True)
-    table.add_column("latency", justify="right", no_wrap=True)
-    table.add_column(report.metric, justify="right", no_wrap=True)
-    table.add_column("lost", justify="right", no_wrap=True)
-    table.add_column("SNR dB", justify="right", no_wrap=True)
+    table.add_column("candidate", overflow="fold")  # on a narrow terminal figures break, they do not vanish
+    for heading in ("KiB", "latency", report.metric, "lost", "SNR dB"):
+        table.add_column(heading, justify="right", overflow="fold")
     for row in target.candidates:
         chosen = row.name == target.chosen
         table.add_row(
