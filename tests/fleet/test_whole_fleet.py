@@ -16,7 +16,7 @@ from edgewright.fleet.ingest.downlink import Postbox, ack
 from edgewright.fleet.reconciler import RESEND_S
 from edgewright.fleet.sim.device import Behaviour, Installed, VirtualDevice
 from edgewright.fleet.sim.network import Faults, MemoryNetwork
-from edgewright.fleet.store import desired, rollouts
+from edgewright.fleet.store import desired, rollouts, totals, windows
 from edgewright.runtime.telemetry import wire
 from tests.fleet.house import House
 
@@ -115,6 +115,26 @@ def test_an_operator_takes_a_finished_release_back(house: House, tmp_path: Path)
     assert all(order and order.desired.models[0].rollback for order in orders), "the device may use its other slot"
     epochs = {device.device: device.desired_epoch for device in house.fleet.devices()}
     assert set(epochs.values()) == {4}, "one epoch for each order: 1, 2, 3, and back"
+
+
+def test_a_wave_counts_what_its_devices_had_counted_in_the_window_of_the_order(house: House, tmp_path: Path) -> None:
+    fleet = Fleet6(house, tmp_path, {"1": SERVING, "2": SERVING})
+    house.step(seconds=60 - house.clock.now_s % 60 + 10)  # into the middle of a window
+    rollout = house.fleet.create_rollout("digits", "2", POLICY).id
+    house.run(lambda: len(house.fleet.rollout(rollout).assignments) == 1)
+    house.step()
+    (order,) = house.fleet.rollout(rollout).assignments
+    with house.database.read() as connection:
+        mine = [
+            one
+            for one in windows.windows_of(connection)
+            if one.device == order.device and one.record.window_start_s + 60 > order.dispatched_s
+        ]
+        bundles = {one.record.bundle for one in mine}
+        slots = totals.slots_of(connection, bundles, since_s=0, until_s=2**40, cohorts=[f"{rollout}/0"])
+    assert any(one.record.bundle != order.bundle for one in mine), "it served the old release until it had the new one"
+    assert sum(slot.totals.requests for slot in slots) == sum(one.record.requests for one in mine) > 0
+    assert fleet.state(rollout) == "running"
 
 
 def by_hand(fleet: Fleet6, names: set[str]) -> None:
