@@ -69,12 +69,12 @@ class Downloads:
             raise WrongArchive(f"the archive has {size_bytes} bytes; this device takes 1 to {self._limits.max_bytes}")
         ensure_directory(self._storage, self._directory)
         until_s = self._limits.clock() + self._limits.deadline_s
-        resumed = self._have(bundle) > 0
+        suspicious = True
         attempt = 0
         while not cancelled.is_set():
             before = self._have(bundle)
             try:
-                self._receive(bundle, path, size_bytes, source, cancelled)
+                self._receive(bundle, path, size_bytes, source, cancelled, until_s)
                 return self._finish(bundle, size_bytes)
             except SourceAway as error:
                 attempt = 0 if self._have(bundle) > before else attempt + 1
@@ -83,13 +83,15 @@ class Downloads:
                 _log.warning("%s; trying again", error)
                 cancelled.wait(jittered_s(attempt, random.random()))  # noqa: S311 - a pause, not a secret
             except WrongArchive:
-                if not resumed:
+                if not suspicious:
                     raise
-                # What an earlier run had left may be torn by a power cut: once more, from the start.
-                resumed = False
+                # A power cut may have torn what was left here, or a proxy what came: once more, from the start.
+                suspicious = False
         raise FetchFault("the download was cancelled")
 
-    def _receive(self, bundle: str, path: str, size_bytes: int, source: ByteSource, cancelled: Cancelled) -> None:
+    def _receive(
+        self, bundle: str, path: str, size_bytes: int, source: ByteSource, cancelled: Cancelled, until_s: float
+    ) -> None:
         part = self._part(bundle)
         have = self._have(bundle)
         if have >= size_bytes:
@@ -101,11 +103,13 @@ class Downloads:
                 self._storage.truncate(part, 0)
                 have = 0
                 continue
-            have += len(chunk)
-            if have > size_bytes:
-                self._storage.remove(part)
-                raise WrongArchive(f"the server sends more than the {size_bytes} bytes that were announced for {path}")
-            self._storage.append(part, chunk)
+            wanted = chunk[: size_bytes - have]
+            have += len(wanted)
+            self._storage.append(part, wanted)
+            if have == size_bytes:
+                return  # a server may go on for ever; the digest says whether this was all
+            if self._limits.clock() >= until_s:
+                raise SourceAway(f"{path}: {have} of {size_bytes} bytes came in time")
         if have < size_bytes:
             raise SourceAway(f"{path}: the connection ended after {have} of {size_bytes} bytes")
 

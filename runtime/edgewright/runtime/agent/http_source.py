@@ -12,6 +12,7 @@ from typing import Protocol
 from edgewright.targets.faults import EnvironmentFault
 
 from .credentials import Credentials
+from .paced_socket import Pace, PacedSocket
 
 CHUNK_BYTES = 128 * 1024
 TIMEOUT_S = 30.0
@@ -48,8 +49,9 @@ def device_token(credentials: Credentials) -> str:
 class HttpSource:
     """The fleet's server, asked with Range."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, pace: Pace | None = None) -> None:
         self._credentials = credentials
+        self._pace = pace or Pace()
 
     def open(self, path: str, offset: int) -> Iterator[bytes]:
         url = urllib.parse.urlsplit(self._credentials.fleet_url)
@@ -57,9 +59,14 @@ class HttpSource:
         if offset:
             headers["Range"] = f"bytes={offset}-"
         connection = connect(url)
+        paced: PacedSocket | None = None
         try:
+            connection.connect()
+            paced = PacedSocket(connection.sock, self._pace)
+            connection.sock = paced  # as much of a socket as http.client uses
             connection.request("GET", url.path.rstrip("/") + path, headers=headers)
             response = connection.getresponse()
+            paced.head_is_over()
             if offset and response.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
                 raise SourceAway("the fleet's file is shorter than what is here already")
             _check(response, path)
@@ -67,12 +74,14 @@ class HttpSource:
                 if response.status == http.client.PARTIAL_CONTENT:
                     raise SourceAway(f"the fleet sent another part of {path} than the one asked for")
                 yield b""
-            while chunk := response.read(CHUNK_BYTES):
+            while chunk := response.read1(CHUNK_BYTES):
                 yield chunk
         except (OSError, http.client.HTTPException) as error:
             raise SourceAway(f"downloading {path} from {url.netloc}: {error or type(error).__name__}") from error
         finally:
             connection.close()
+            if paced is not None:
+                paced.hang_up()
 
 
 def connect(url: urllib.parse.SplitResult) -> http.client.HTTPConnection:

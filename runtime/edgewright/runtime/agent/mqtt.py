@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from ..telemetry import wire
 from .credentials import Credentials
@@ -18,9 +19,20 @@ from .pause import jittered_s
 _log = logging.getLogger(__name__)
 
 _KEEPALIVE_S = 30
+_MAX_PACKET_BYTES = wire.MAX_MESSAGE_BYTES + 1024
 _MAX_QUEUED = 64
 _CONNECT_TIMEOUT_S = 3.0
 """Stopping the daemon waits for a connection attempt that is under way."""
+
+
+class _BoundedClient(paho.Client):
+    """A client that hangs up on a broker which announces a packet that no message of ours can be."""
+
+    def _packet_read(self) -> MQTTErrorCode:
+        result = super()._packet_read()
+        if self._in_packet["remaining_length"] > _MAX_PACKET_BYTES:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        return result
 
 
 class MqttTransport:
@@ -30,7 +42,8 @@ class MqttTransport:
         self._loop = loop
         self._credentials = credentials
         self._attempt = 0
-        self._client = paho.Client(
+        self._inbox = threading.BoundedSemaphore(_MAX_QUEUED)
+        self._client = _BoundedClient(
             CallbackAPIVersion.VERSION2, client_id=credentials.device, clean_session=True, protocol=paho.MQTTv311
         )
         self._client.max_queued_messages_set(_MAX_QUEUED)
@@ -67,8 +80,13 @@ class MqttTransport:
 
         def received(_client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
             topic, payload = message.topic, bytes(message.payload)
-            if len(payload) <= wire.MAX_MESSAGE_BYTES:
-                self._loop.post(lambda: on_message(topic.rpartition("/")[2], payload))
+            # What comes faster than it is handled is dropped: the fleet says everything again until it is answered.
+            if len(payload) <= wire.MAX_MESSAGE_BYTES and self._inbox.acquire(blocking=False):
+                self._loop.post(lambda: handle(topic.rpartition("/")[2], payload))
+
+        def handle(kind: str, payload: bytes) -> None:
+            self._inbox.release()
+            on_message(kind, payload)
 
         client.on_connect, client.on_subscribe, client.on_disconnect = connected, subscribed, disconnected
         client.on_connect_fail, client.on_message = unreachable, received

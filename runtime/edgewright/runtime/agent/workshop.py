@@ -31,6 +31,8 @@ from .slots import SlotStore
 from .surroundings import Refused
 
 _MAX_VERDICT_BYTES = 64 * 1024
+_MIN_TRIAL_BYTES = 256 * 1024 * 1024
+"""Interpreter and engine reserve more than they use: less than this would fail every trial."""
 
 
 class TrialFault(EnvironmentFault):
@@ -111,9 +113,11 @@ class DeviceWorkshop:
             raise Refused(reason)
 
     def _trial(self, directory: Path, cancelled: Cancelled) -> Verdict:
-        command = [sys.executable, "-m", "edgewright.runtime.agent.tether", str(os.getpid())]
+        facts = self._tools.facts()
+        memory_bytes = max(_MIN_TRIAL_BYTES, facts.memory_bytes)
+        command = [sys.executable, "-m", "edgewright.runtime.agent.tether", str(os.getpid()), str(memory_bytes)]
         command += ["edgewright.runtime.server.trial", str(directory)]
-        if self._tools.facts().emulate:
+        if facts.emulate:
             command.append("--emulated")
         with open_log(self._tools.log_path) as log:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
@@ -159,11 +163,19 @@ def free_memory_bytes(root: Path = Path("/")) -> int:
     """Return how much one more process may use: what the kernel says is available, within the control group's limit."""
     lines = _text(root / "proc/meminfo").splitlines()
     free = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")] or [2**62]
-    group = root / "sys/fs/cgroup" / _text(root / "proc/self/cgroup").strip().rpartition("::/")[2]
-    limit, used = _text(group / "memory.max").strip(), _text(group / "memory.current").strip()
-    if limit.isdigit() and used.isdigit():
-        free.append(max(0, int(limit) - int(used)))
+    top = root / "sys/fs/cgroup"
+    group = top / _text(root / "proc/self/cgroup").strip().rpartition("::/")[2]
+    # A limit may be set on any group above ours.
+    for each in (group, *(parent for parent in group.parents if parent.is_relative_to(top))):
+        limit, used = _text(each / "memory.max").strip(), _text(each / "memory.current").strip()
+        if limit.isdigit() and used.isdigit():
+            free.append(max(0, int(limit) - int(used) + _reclaimable_bytes(_text(each / "memory.stat"))))
     return min(free)
+
+
+def _reclaimable_bytes(memory_stat: str) -> int:
+    """Return the cached file content that a control group is charged for, and that goes when memory is needed."""
+    return sum(int(line.split()[1]) for line in memory_stat.splitlines() if line.startswith("inactive_file "))
 
 
 def _text(path: Path) -> str:
