@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
@@ -111,3 +112,23 @@ def exchange(broker: Broker, transport: MqttTransport) -> None:
     finally:
         fleet.disconnect()
         fleet.loop_stop()
+
+
+def test_broker_that_announces_a_giant_packet_is_hung_up_on() -> None:
+    credentials = Credentials(tenant="t", device="d", secret="ab", mqtt=MqttAddress(host="127.0.0.1", port=0))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = msgspec.structs.replace(credentials.mqtt, port=listener.getsockname()[1])
+        transport = MqttTransport(VirtualLoop(), msgspec.structs.replace(credentials, mqtt=address))
+        transport.start(lambda: None, lambda _reason: None, lambda _kind, _payload: None)
+        try:
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(10)
+                assert connection.recv(1024)[0] == 0x10
+                connection.sendall(b"\x20\x02\x00\x00" + b"\x30\xff\xff\xff\x7f" + bytes(65536))
+                while connection.recv(65536):
+                    pass
+        except ConnectionResetError:
+            pass  # hung up before it had read what we sent
+        finally:
+            transport.stop()

@@ -62,7 +62,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._transport = None
+        # The parser refers to us and we to it: what is not let go of here would stay until the collector comes by.
+        self._current = None
         self._waiting.clear()
+        self._forget_message()
         self._connections.remove(self, self._held_bytes)
 
     def eof_received(self) -> bool:
