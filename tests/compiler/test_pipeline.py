@@ -14,7 +14,7 @@ from edgewright.bundle.archive import unpack, verify
 from edgewright.bundle.golden import compare, read_golden
 from edgewright.bundle.manifest import Manifest
 from edgewright.bundle.reference import read_reference
-from edgewright.compiler.faults import DataError, MetricError, ReplayError, UnsupportedModel
+from edgewright.compiler.faults import DataError, MetricError, ModelError, ReplayError, UnsupportedModel
 from edgewright.compiler.lower.onnxruntime import Arithmetic, open_session, run
 from edgewright.compiler.pipeline import compile_model
 from edgewright.compiler.report.schema import Report
@@ -257,3 +257,19 @@ def test_half_precision_ships_as_it_is_and_says_why_not_in_int8(make_request: Ma
     assert "MatMul" in target.reason
     assert "FLOAT16" in target.reason
     assert unpacked(request.out, "raspberry-pi-5", tmp_path)[0].inputs[0].datatype == "FP16"
+
+
+@pytest.mark.parametrize(
+    "nodes", ["d = Concat<axis = 0>(x, x) y = MatMul(d, w)", "z = MatMul(x, w) y = Transpose<perm = [1, 0]>(z)"]
+)
+def test_an_output_whose_first_axis_is_not_the_batch_is_refused(
+    make_request: MakeRequest, tmp_path: Path, nodes: str
+) -> None:
+    text = f'<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] x) => (float[A, B] y) {{ {nodes} }}'
+    model = onnx.parser.parse_model(text)
+    random = np.random.default_rng(0)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(random.normal(size=(4, 3)).astype(np.float32), "w"))
+    onnx.save(model, tmp_path / "odd.onnx")
+    np.savez(tmp_path / "odd.npz", x=random.normal(size=(300, 4)).astype(np.float32))
+    with pytest.raises(ModelError, match=r"'y' has .* rows for .* samples; its first axis must be the batch"):
+        compile_model(make_request(model=str(tmp_path / "odd.onnx"), data=tmp_path / "odd.npz"))

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from edgewright.compiler.data import Samples
 from edgewright.compiler.faults import NotQuantizable
-from edgewright.compiler.frontends.onnx import load_onnx
+from edgewright.compiler.frontends.onnx import import_proto, load_onnx
 from edgewright.compiler.graph import Graph, to_proto
 from edgewright.compiler.lower.onnxruntime import Arithmetic
 from edgewright.compiler.lower.workload import workload
@@ -116,3 +116,32 @@ def test_work_of_an_int8_model_counts_what_stays_float(graph: Graph, pictures: n
     ]
     # The input is quantized and the scores are dequantized: two passes over values that the float model does not make.
     assert [cost.macs for cost in parts["float32"].operators] == [0, 0]
+
+
+def test_ranges_of_a_fixed_batch_see_every_value_of_every_axis() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 4] x) => (float[1, 4] y) {
+            turned = Transpose<perm = [1, 0]>(x) y = Transpose<perm = [1, 0]>(turned)
+        }"""
+    )
+    x = np.array([[1, 2, 3, 4], [-5, 0, 0, 9]], np.float32)
+    ranges = calibrate(import_proto(model, "test"), Samples({"x": x}, None))
+    assert (ranges.lowest["turned"], ranges.highest["turned"]) == (-5, 9)
+
+
+def test_a_tensor_that_reaches_infinity_and_is_not_quantized_does_no_harm() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 4] x) => (float[N, 3] y) { far = Div(x, zero) soft = Softmax(far) z = MatMul(x, w) y = Relu(z) }"""
+    )
+    weights = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((), np.float32), "zero"))
+    model.graph.initializer.append(numpy_helper.from_array(weights, "w"))
+    graph = import_proto(model, "test")
+    samples = Samples({"x": np.ones((5, 4), np.float32)}, None)
+    ranges = calibrate(graph, samples)
+    assert ranges.highest["far"] == np.inf
+    variant = int8_variant(graph, ranges, Scheme(activations="int8"))
+    found = evaluate(variant.model, samples, Arithmetic.EXACT, 1)["y"]
+    np.testing.assert_allclose(found, np.maximum(samples.inputs["x"] @ weights, 0), atol=0.05)

@@ -9,8 +9,10 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edgewright.bundle.manifest import Datatype
 
@@ -110,6 +112,18 @@ def serialize(proto: onnx.ModelProto) -> bytes:
 def digest(content: bytes) -> str:
     """`sha256:…` of some bytes."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def add_weight(graph: Graph, name: str, array: NDArray[np.float32]) -> ir.Value:
+    """A new float32 weight of the graph."""
+    value = ir.Value(
+        name=name,
+        const_value=ir.tensor(array, name=name),
+        type=ir.TensorType(ir.DataType.FLOAT),
+        shape=ir.Shape(array.shape),
+    )
+    graph.graph.register_initializer(value)
+    return value
 
 
 def clone(graph: Graph) -> Graph:

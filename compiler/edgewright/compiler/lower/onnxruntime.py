@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
 
-from ..faults import DataError, UnsupportedModel, first_line
+from ..faults import DataError, ModelError, UnsupportedModel, first_line
 from ..graph import Graph, nodes, place, to_bytes
 
 NAME = "onnxruntime"
@@ -96,12 +97,37 @@ def run(session: onnxruntime.InferenceSession, inputs: Mapping[str, NDArray[Any]
 
     Raises:
         DataError: the engine refuses the values, such as an index beyond its table.
+        ModelError: an output's first axis is not the batch.
     """
+    parts: dict[str, list[NDArray[Any]]] = {}
+    for chunk in run_chunks(session, inputs):
+        for name, array in chunk.outputs.items():
+            found = len(array) if array.ndim else 1
+            if array.ndim == 0 or found != chunk.given:
+                raise ModelError(
+                    f"output {name!r} has {found} rows for {chunk.given} samples; its first axis must be the batch"
+                )
+            parts.setdefault(name, []).append(array[: chunk.kept])
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One call of the engine."""
+
+    outputs: Outputs
+    given: int
+    """Samples that went in."""
+    kept: int
+    """Of which so many are not padding."""
+
+
+def run_chunks(session: onnxruntime.InferenceSession, inputs: Mapping[str, NDArray[Any]]) -> Iterator[Chunk]:
+    """Runs samples in the batches that the model takes, and gives what comes out as it is."""
     count = len(next(iter(inputs.values())))
     batch = _batch(session)
     step = batch or CHUNK_SAMPLES
     names = [output.name for output in session.get_outputs()]
-    rows: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
     for start in range(0, count, step):
         chunk = {name: array[start : start + step] for name, array in inputs.items()}
         kept = min(step, count - start)
@@ -114,10 +140,8 @@ def run(session: onnxruntime.InferenceSession, inputs: Mapping[str, NDArray[Any]
             raise DataError(
                 f"the model cannot run on samples {start} to {last} of a part: {first_line(error)}"
             ) from error
-        for name, value in zip(names, values, strict=True):
-            array = np.asarray(value)
-            rows[name].append(array[:kept] if array.ndim and len(array) >= kept else array[None])
-    return {name: np.concatenate(parts) for name, parts in rows.items()}
+        outputs = {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+        yield Chunk(outputs, batch or kept, kept)
 
 
 def _padded(array: NDArray[Any], batch: int) -> NDArray[Any]:

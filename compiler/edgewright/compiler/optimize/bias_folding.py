@@ -13,7 +13,7 @@ from onnxscript.rewriter.rules.common import matmul_add_to_gemm_rule
 
 from edgewright.targets.board import Board
 
-from ..graph import Graph, operator_counts
+from ..graph import Graph, add_weight, operator_counts
 from ..passes import Evidence, NoOptions, Pass
 
 
@@ -84,17 +84,7 @@ def _flatten(graph: Graph, gemm: ir.Node) -> None:
 
 def _initializer(graph: Graph, name: str, array: NDArray[np.float32]) -> ir.Value:
     """A new weight of the graph, or the one that a node before made from the same values."""
-    known = graph.graph.initializers.get(name)
-    if known is not None:
-        return known
-    value = ir.Value(
-        name=name,
-        const_value=ir.tensor(array, name=name),
-        type=ir.TensorType(ir.DataType.FLOAT),
-        shape=ir.Shape(array.shape),
-    )
-    graph.graph.register_initializer(value)
-    return value
+    return graph.graph.initializers.get(name) or add_weight(graph, name, array)
 
 
 def _replace(graph: Graph, conv: ir.Node, add: ir.Node, bias: ir.Value) -> None:

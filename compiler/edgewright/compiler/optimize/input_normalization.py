@@ -8,7 +8,7 @@ import onnx_ir as ir
 from edgewright.targets.board import Board
 
 from ..faults import DataError
-from ..graph import Graph
+from ..graph import Graph, add_weight
 from ..passes import Evidence, Options, Pass
 
 
@@ -89,11 +89,4 @@ def _constant(graph: Graph, value: ir.Value, numbers: tuple[float, ...], name: s
         array = array.reshape(shape)
     else:
         array = array.reshape(())
-    constant = ir.Value(
-        name=name,
-        const_value=ir.tensor(array, name=name),
-        type=ir.TensorType(ir.DataType.FLOAT),
-        shape=ir.Shape(array.shape),
-    )
-    graph.graph.register_initializer(constant)
-    return constant
+    return add_weight(graph, name, array)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..data import Samples
 from ..graph import Graph, clone, to_bytes
-from ..lower.onnxruntime import Arithmetic, open_session, run
+from ..lower.onnxruntime import Arithmetic, open_session, run_chunks
 
 CHUNK_SAMPLES = 32
 
@@ -34,8 +34,9 @@ def calibrate(graph: Graph, samples: Samples, advance: Callable[[int], None] = l
     highest: dict[str, float] = {}
     for start in range(0, len(samples), CHUNK_SAMPLES):
         chunk = samples.take(np.arange(start, min(start + CHUNK_SAMPLES, len(samples))))
-        for values in (run(session, chunk.inputs), {k: v for k, v in chunk.inputs.items() if v.dtype.kind == "f"}):
-            _widen(lowest, highest, values)
+        _widen(lowest, highest, {name: array for name, array in chunk.inputs.items() if array.dtype.kind == "f"})
+        for called in run_chunks(session, chunk.inputs):
+            _widen(lowest, highest, called.outputs)  # whatever their first axis means
         advance(len(chunk))
     return Ranges(lowest, highest, len(samples))
 

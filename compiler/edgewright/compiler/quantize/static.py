@@ -111,7 +111,9 @@ def _emit(proto: onnx.ModelProto, ranges: Ranges, scheme: Scheme) -> onnx.ModelP
 
 
 def _tensor_data(ranges: Ranges) -> dict[str, Any]:
+    """Finite ranges only: what reaches infinity (a mask before a softmax) has no scale, and may not be quantized."""
     return {
         name: TensorData(lowest=np.float32(ranges.lowest[name]), highest=np.float32(ranges.highest[name]))
         for name in sorted(ranges.lowest)
+        if np.isfinite([ranges.lowest[name], ranges.highest[name]]).all()
     }
