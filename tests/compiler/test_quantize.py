@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from edgewright.compiler.data import Samples
 from edgewright.compiler.faults import NotQuantizable
-from edgewright.compiler.frontends.onnx import import_proto, load_onnx
+from edgewright.compiler.frontends.onnx import NEWEST_OPSET, import_proto, load_onnx
 from edgewright.compiler.graph import Graph, to_proto
 from edgewright.compiler.lower.onnxruntime import Arithmetic
 from edgewright.compiler.lower.workload import workload
@@ -26,6 +26,7 @@ from edgewright.compiler.target import exact_on
 from edgewright.compiler.variants import evaluate, float_variant, int8_variant
 from edgewright.targets.board import Board
 from edgewright.targets.catalog import load_board
+from tests.compiler.conftest import classifier
 
 
 @pytest.fixture
@@ -145,3 +146,14 @@ def test_a_tensor_that_reaches_infinity_and_is_not_quantized_does_no_harm() -> N
     variant = int8_variant(graph, ranges, Scheme(activations="int8"))
     found = evaluate(variant.model, samples, Arithmetic.EXACT, 1)["y"]
     np.testing.assert_allclose(found, np.maximum(samples.inputs["x"] @ weights, 0), atol=0.05)
+
+
+@pytest.mark.parametrize("opset", [13, 21, NEWEST_OPSET])
+def test_every_opset_that_is_read_can_be_quantized(opset: int, pictures: np.ndarray) -> None:
+    model = classifier()
+    model.opset_import[0].version = opset
+    graph = import_proto(model, "test")
+    samples = Samples({"x": pictures}, None)
+    quantized = int8_variant(graph, calibrate(graph, samples), Scheme(activations="uint8", reduce_range=True))
+    found = evaluate(quantized.model, samples, Arithmetic.ENGINE, 1)["scores"]
+    assert snr_db(found, evaluate(float_variant(graph).model, samples, Arithmetic.ENGINE, 1)["scores"]) > 25

@@ -21,7 +21,7 @@ from .faults import UnsupportedModel
 Graph = ir.Model
 
 IR_VERSION = 10
-"""Written into every shipped model: old enough for every engine in the supported range, new enough for opset 21."""
+"""Written into every shipped model: every engine in the supported range reads it, opset 23 included."""
 
 V2_DATATYPES: dict[ir.DataType, Datatype] = {
     ir.DataType.BOOL: "BOOL",

@@ -50,6 +50,16 @@ def compile_model(request: Request, stages: Stages | None = None) -> Report:
     """Compiles one model for all targets of a request and writes bundles, report.json and measurements.json."""
     stages = stages or SilentStages()
     boards = load_boards(request.targets)
+    source, build = prepare(request, boards, stages)
+    with staging(request.out) as stage:
+        outcomes = tuple(attempt(board, build, Path(stage)) for board in boards)
+        report = make_report(build, source, outcomes)
+        publish(Path(stage), request.out, report, build.timings.used)
+    return report
+
+
+def prepare(request: Request, boards: tuple[Board, ...], stages: Stages) -> tuple[SourceModel, Build]:
+    """Everything that all targets share: it writes nothing."""
     version = check_version(request.version)
     arrays, data_digest = load_arrays(request.data)
     with stages.stage("importing the model"):
@@ -62,8 +72,7 @@ def compile_model(request: Request, stages: Stages | None = None) -> Report:
     variants, no_int8 = make_variants(graph, divided, boards, stages)
     evaluator = Evaluator({"tune": divided.tune, "test": divided.test, "reference": divided.reference}, threads=1)
     metric = choose_metric(request, variants, evaluator, divided)
-    timings = Timings(request.threads, request.measurements)
-    build = Build(
+    return source, Build(
         name=name,
         version=version,
         security_epoch=request.security_epoch,
@@ -78,15 +87,10 @@ def compile_model(request: Request, stages: Stages | None = None) -> Report:
         metric=metric,
         budget=metrics.parse_budget(request.max_drop, metric),
         evaluator=evaluator,
-        timings=timings,
+        timings=Timings(request.threads, request.measurements),
         host=detect_host(),
         stages=stages,
     )
-    with staging(request.out) as stage:
-        outcomes = tuple(attempt(board, build, Path(stage)) for board in boards)
-        report = make_report(build, source, outcomes)
-        publish(Path(stage), request.out, report, timings.used)
-    return report
 
 
 def import_model(request: Request, arrays: Arrays) -> SourceModel:
