@@ -148,6 +148,13 @@ def test_a_tensor_that_reaches_infinity_and_is_not_quantized_does_no_harm() -> N
     np.testing.assert_allclose(found, np.maximum(samples.inputs["x"] @ weights, 0), atol=0.05)
 
 
+def test_a_tensor_that_reaches_infinity_is_not_quantized(graph: Graph, pictures: np.ndarray) -> None:
+    ranges = calibrate(graph, Samples({"x": pictures}, None))
+    endless = Ranges(ranges.lowest, ranges.highest | {"r1": np.inf}, ranges.samples)
+    with pytest.raises(NotQuantizable, match="not specified for param r1"):
+        int8_variant(graph, endless, Scheme(activations="int8"))
+
+
 @pytest.mark.parametrize("opset", [13, 21, NEWEST_OPSET])
 def test_every_opset_that_is_read_can_be_quantized(opset: int, pictures: np.ndarray) -> None:
     model = classifier()
