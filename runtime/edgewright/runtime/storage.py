@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
-from edgewright.bundle.filesystem import Filesystem
+from edgewright.bundle.filesystem import Filesystem, LocalFilesystem
 
 CHUNK_BYTES = 256 * 1024
 
@@ -68,31 +67,8 @@ def ensure_directory(storage: Storage, path: Path) -> None:
     storage.sync_directory(path.parent)
 
 
-class LocalStorage:
+class LocalStorage(LocalFilesystem):
     """The real disk."""
-
-    def make_directory(self, path: Path) -> None:
-        path.mkdir(mode=0o755)
-
-    def create(self, path: Path) -> BinaryIO:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        return os.fdopen(descriptor, "wb", buffering=0)
-
-    def sync_file(self, file: BinaryIO) -> None:
-        os.fsync(file.fileno())
-
-    def sync_directory(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def rename(self, source: Path, destination: Path) -> None:
-        source.replace(destination)
-
-    def remove_tree(self, path: Path) -> None:
-        shutil.rmtree(path)
 
     def exists(self, path: Path) -> bool:
         return path.exists()
