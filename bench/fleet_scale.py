@@ -32,6 +32,7 @@ from bench import record
 from edgewright.bundle.reference import Histogram, Reference, Source, write_reference
 from edgewright.fleet.artifacts import Artifacts
 from edgewright.fleet.console.feed import Feed
+from edgewright.fleet.housekeeping import FOLDED_AT_ONCE, Housekeeper
 from edgewright.fleet.ingest.downlink import Postbox
 from edgewright.fleet.reconciler import Reconciler
 from edgewright.fleet.service import Fleet
@@ -48,6 +49,8 @@ WINDOW_S = 60
 MINUTES = 1440
 FEATURES, BINS = 16, 32
 BATCH = 500
+TIDY_EVERY = 10
+"""Minutes; the server tidies up every minute."""
 ROLLOUT_AT = 0.5
 """Share of the time after which the second release starts to be rolled out."""
 PHASES: tuple[UpdatePhase, ...] = ("fetching", "installing", "trial", "probation", "confirmed")
@@ -69,6 +72,7 @@ class World:
         self.target_of = {name: TARGETS[number % len(TARGETS)] for number, name in enumerate(self.names)}
         self.runs = dict.fromkeys(self.names, "1")
         self.stored = 0
+        self.housekeeper = Housekeeper(self.database)
         self.reconciler = Reconciler(self.database, self.postbox, telemetry_revision=lambda: self.stored)
         chosen = random.Random(1)  # noqa: S311  (the same load each time)
         self._drawn = [
@@ -217,6 +221,8 @@ def fill(world: World, minutes: int) -> dict[str, float]:
     for minute in track(range(minutes), description="filling", transient=True):
         world.now_s = START_S + WINDOW_S * (minute + 1)
         taken_s = world.minute(minute)
+        if minute % TIDY_EVERY == 0:
+            world.housekeeper.step(world.now_s)
         spent_s, slowest_s = spent_s + taken_s, max(slowest_s, taken_s)
         if minute >= int(ROLLOUT_AT * minutes) and minute % max(1, minutes // 48) == 0:
             world.beat()
@@ -256,11 +262,18 @@ def measure(world: World, minutes: int) -> dict[str, float]:
     )
     found["drift_24h_ms"] = timed(REPEATS, lambda: msgspec.json.encode(world.fleet.drift(span_s=86400)))
     found["console_page_ms"] = timed(REPEATS, feed.page, more)
+    found["fold_2000_windows_ms"] = timed(3, lambda: fold_some(world))
     path = world.database.directory / "fleet.sqlite"
     found["database_bytes"] = path.stat().st_size
     found["database_bytes_per_record"] = path.stat().st_size / world.stored
     found["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return found
+
+
+def fold_some(world: World) -> None:
+    """Fold as many windows as the housekeeper does in one transaction."""
+    with world.database.write() as connection:
+        windows.fold(connection, before_s=world.now_s, most=FOLDED_AT_ONCE)
 
 
 def main() -> None:

@@ -7,11 +7,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from edgewright.fleet.core import ranges
 from edgewright.fleet.core.slots import FLEET, Changes, SlotKey
@@ -282,4 +284,20 @@ def test_devices_are_those_whose_windows_are_in_the_span(tmp_path: Path) -> None
         put_windows(connection, [("a", record()), ("b", record(window_start_s=START_S + 600))], now_s=0)
         found = windows.reporting(connection, [BUNDLE], since_s=START_S + 60)
     assert [(one.device, one.ends_s) for one in found] == [("b", START_S + 660)]
+    database.close()
+
+
+def test_the_lookups_of_the_ingest_use_an_index(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    plans: list[str] = []
+    with database.write() as connection:
+
+        def explain(_c: object, cursor: Any, statement: str, parameters: Any, *_: object) -> None:
+            if statement.startswith("WITH wanted"):
+                plans.extend(str(row[-1]) for row in cursor.execute("EXPLAIN QUERY PLAN " + statement, parameters))
+
+        event.listen(connection, "before_cursor_execute", explain)
+        put_windows(connection, [("a", record()), ("b", record())], now_s=0)
+    assert any(plan.startswith("SEARCH windows USING") for plan in plans)
+    assert not [plan for plan in plans if plan.startswith("SCAN") and not plan.endswith(("wanted", "ROWS", "ROW"))]
     database.close()

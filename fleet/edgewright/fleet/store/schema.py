@@ -166,13 +166,12 @@ series = Table(
 windows = Table(
     "windows",
     metadata,
+    Column("window_start_s", BigInteger, primary_key=True),  # first, so that new rows stand at the end of the index
     Column("series", Integer, primary_key=True),
-    Column("window_start_s", BigInteger, primary_key=True),
     Column("seq", BigInteger, nullable=False),
     Column("closed", Boolean, nullable=False),
     Column("counts", LargeBinary, nullable=False),  # core.windows.Totals
     Column("received_s", Float, nullable=False),
-    Index("windows_by_age", "closed", "window_start_s"),
 )
 
 totals = Table(

@@ -6,17 +6,17 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, select, tuple_
+from sqlalchemy import Connection, Row, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from ..core.rows import ENDED
 from ..core.slots import FLEET, HOUR_S, Changes, Slot, SlotKey, into_hours
 from ..core.windows import Totals
 from .database import read_meta, write_meta
+from .lookup import rows_of
 from .schema import rollouts, totals
 
 JOINED = "totals_joined_before_s"
-KEYS_AT_ONCE = 500
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Totals)
@@ -31,10 +31,7 @@ def joined_before_s(connection: Connection) -> int:
 def change(connection: Connection, changes: Changes) -> None:
     """Carry changes into the rows."""
     keys = changes.keys()
-    before: dict[SlotKey, Totals] = {}
-    for first in range(0, len(keys), KEYS_AT_ONCE):
-        query = select(totals).where(tuple_(*_KEY).in_([tuple(key) for key in keys[first : first + KEYS_AT_ONCE]]))
-        before |= {slot.key: slot.totals for slot in map(_slot, connection.execute(query))}
+    before = {slot.key: slot.totals for slot in map(_slot, rows_of(connection, totals, _KEY, keys))}
     rows = [{**key._asdict(), "counts": _encoder.encode(after)} for key, after in changes.after(before).items()]
     if rows:
         statement = insert(totals)

@@ -8,11 +8,11 @@ closed record is the last one of its key: it changes nothing. A record that is n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, func, select, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from edgewright.runtime.telemetry.records import WindowRecord
@@ -21,14 +21,11 @@ from ..core import ranges
 from ..core.slots import FLEET, Changes, Reporting, SlotKey, cohort_of, shape_of, slot_of
 from ..core.windows import ObservedWindow, Totals, amounts, latest, rank
 from . import totals
+from .lookup import rows_of
 from .schema import assignments, rollouts, series, windows
 
 GATED = ("running", "paused")
 """States of a rollout in which its waves are watched."""
-LOOKED_UP_AT_ONCE = 1000
-
-T = TypeVar("T")
-
 _encoder = msgspec.msgpack.Encoder()
 _totals = msgspec.msgpack.Decoder(Totals)
 _ranges = msgspec.msgpack.Decoder(ranges.Ranges)
@@ -72,7 +69,7 @@ def put_windows(connection: Connection, found: Iterable[tuple[str, WindowRecord]
         by_series.setdefault(_series_key(window.device, window.record), []).append(window.record)
     known = _series_of(connection, by_series)
     stored = _stored(
-        connection, [(known[key].id, record.window_start_s) for key, each in by_series.items() for record in each]
+        connection, [(record.window_start_s, known[key].id) for key, each in by_series.items() for record in each]
     )
     orders = _orders(connection, {key.device for key in by_series})
     joined_before_s = totals.joined_before_s(connection)
@@ -85,7 +82,7 @@ def put_windows(connection: Connection, found: Iterable[tuple[str, WindowRecord]
             if ranges.holds(one.folded, record.window_start_s // record.window_s):
                 late += 1
                 continue
-            old = stored.get((one.id, record.window_start_s))
+            old = stored.get((record.window_start_s, one.id))
             counts = amounts(record)
             if old is not None and rank(*old) >= rank(record.seq, record.closed, counts):
                 continue
@@ -106,7 +103,8 @@ def join_cohort(connection: Connection, rollout: str, wave: int, device: str, mo
         select(series, windows)
         .join(windows, windows.c.series == series.c.id)
         .where(series.c.device == device, series.c.model == model)
-        .where(windows.c.window_start_s + series.c.window_s > since_s)
+        .where(windows.c.window_start_s > since_s - series.c.window_s)
+        .where(series.c.last_start_s > since_s - series.c.window_s)  # most series are over, and need no look
     )
     joined_before_s = totals.joined_before_s(connection)
     order = _Order(cohort_of(rollout, wave), since_s)
@@ -173,7 +171,7 @@ def _slots(record: WindowRecord, order: _Order | None, *, joined_before_s: int) 
     return [key, key._replace(cohort=order.cohort)]
 
 
-def _orders(connection: Connection, devices: Iterable[str]) -> dict[tuple[str, str], _Order]:
+def _orders(connection: Connection, devices: Collection[str]) -> dict[tuple[str, str], _Order]:
     """Return the orders of these devices in rollouts that are watched, by device and model."""
     query = (
         select(assignments, rollouts.c.model)
@@ -182,8 +180,8 @@ def _orders(connection: Connection, devices: Iterable[str]) -> dict[tuple[str, s
     )
     return {
         (row.device, row.model): _Order(cohort_of(row.rollout, row.wave), row.dispatched_s)
-        for some in _chunks(sorted(devices))
-        for row in connection.execute(query.where(assignments.c.device.in_(some)))
+        for row in connection.execute(query)
+        if row.device in devices
     }
 
 
@@ -209,22 +207,20 @@ def _series_of(
 
 
 def _find_series(connection: Connection, wanted: Iterable[tuple[str, str]]) -> dict[_SeriesKey, _Series]:
-    query = select(series)
+    key = (series.c.device, series.c.incarnation)
     return {
         _SeriesKey(*(getattr(row, name) for name in _SeriesKey._fields)): _Series(
             id=row.id, last_start_s=row.last_start_s, folded=_ranges.decode(row.folded)
         )
-        for some in _chunks(sorted(wanted))
-        for row in connection.execute(query.where(tuple_(series.c.device, series.c.incarnation).in_(some)))
+        for row in rows_of(connection, series, key, sorted(wanted))
     }
 
 
 def _stored(connection: Connection, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], _Stored]:
-    query = select(windows)
+    key = (windows.c.window_start_s, windows.c.series)
     return {
-        (row.series, row.window_start_s): _Stored(row.seq, row.closed, _totals.decode(row.counts))
-        for some in _chunks(places)
-        for row in connection.execute(query.where(tuple_(windows.c.series, windows.c.window_start_s).in_(some)))
+        (row.window_start_s, row.series): _Stored(row.seq, row.closed, _totals.decode(row.counts))
+        for row in rows_of(connection, windows, key, places)
     }
 
 
@@ -282,8 +278,3 @@ def _record(row: Any) -> WindowRecord:
         latency=counts.latency,
         histograms=counts.histograms,
     )
-
-
-def _chunks(items: Sequence[T]) -> Iterable[Sequence[T]]:
-    """SQLite takes a limited number of values in one statement."""
-    return (items[first : first + LOOKED_UP_AT_ONCE] for first in range(0, len(items), LOOKED_UP_AT_ONCE))
