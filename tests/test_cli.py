@@ -100,3 +100,29 @@ def test_ctrl_c_is_exit_130() -> None:
     run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
     assert run.returncode == 130
     assert run.stderr.strip() == "interrupted"
+
+
+def test_a_full_disk_behind_standard_output_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "edgewright.runtime.cli", "targets", "list"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert run.returncode == 5
+    assert run.stderr.count("\n") == 1
+    assert "No space left" in run.stderr
+
+
+def test_a_reader_that_leaves_is_no_error_message() -> None:
+    run = subprocess.run(
+        f"'{sys.executable}' -m edgewright.runtime.cli targets list --json | head -c 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout == "["
+    assert run.stderr == ""

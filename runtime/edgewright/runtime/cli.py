@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import metadata
@@ -24,6 +25,9 @@ SUMMARIES = {
     "fleet": "Serve the fleet, manage devices, releases and rollouts.",
 }
 """Shown by `edgewright --help`, which therefore imports no part; a test holds them against the commands' own help."""
+
+DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
+"""What a disk says that is full, broken or read-only, wherever a command writes."""
 
 EXTRAS = {"compile": "compiler", "fleet": "fleet"}
 """Commands whose packages a device does not need, and the extra that brings them."""
@@ -77,10 +81,16 @@ def _explain_missing(missing: ModuleNotFoundError) -> int:
     return EnvironmentFault.exit_code
 
 
+def _forget_output() -> None:
+    """Let what is still buffered for standard output go nowhere: Python would try to write it again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """Run the command; expected failures end in one message on stderr and an exit code, never in a traceback."""
     try:
         code = edgewright.main(prog_name="edgewright", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as done:
         code = done.exit_code
     except click.ClickException as wrong:
@@ -95,9 +105,14 @@ def main() -> None:
     except ModuleNotFoundError as missing:
         code = _explain_missing(missing)
     except BrokenPipeError:
-        # The reader of our output is gone (`… | head`): nothing is left to say, and Python must not try to flush it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()  # its reader is gone (`… | head`): nothing is left to say
         code = 1
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        _forget_output()
+        click.echo(f"edgewright: the disk refuses: {error}. Make room, or write elsewhere.", err=True)
+        code = EnvironmentFault.exit_code
     sys.exit(code if isinstance(code, int) else 0)
 
 
