@@ -80,7 +80,10 @@ class DaemonProcess:
         raise AssertionError(f"waited {timeout_s} s in vain; last: {last}\n{(self.state / 'stdout.log').read_text()}")
 
     def install(self, archive: Path, wait: str = "confirmed") -> dict[str, Any]:
-        return dict(list(ask(self.state, op="install", path=str(archive), wait=wait))[-1]["result"])
+        result = dict(list(ask(self.state, op="install", path=str(archive), wait=wait))[-1]["result"])
+        # The answer comes in the middle of a turn of the agent's loop, which still writes; this one comes after it.
+        self.status()
+        return result
 
     def model(self, name: str = "digits") -> dict[str, Any]:
         return next(dict(model) for model in self.status()["models"] if model["model"] == name)
