@@ -363,7 +363,7 @@ def metric_from_function(name: str, function: Callable[[NDArray[Any], NDArray[An
         try:
             result = np.asarray(function(outputs, target), dtype=np.float64)
         except Exception as error:
-            # The user's code may raise anything; the cause is kept for --debug and tests.
+            # The user's code may raise anything; the cause stays chained to ours.
             raise MetricError(f"--metric {name}: the function raised {type(error).__name__}: {error}") from error
         if result.ndim > 1 or (result.ndim == 1 and len(result) != len(outputs)) or not np.isfinite(result).all():
             raise MetricError(

@@ -16,6 +16,9 @@ from typing import Any
 import numpy as np
 
 from edgewright.runtime.agent.client import ask
+from edgewright.runtime.storage import LocalStorage
+from edgewright.runtime.telemetry.records import WindowRecord
+from edgewright.runtime.telemetry.spool import Spool
 from edgewright.targets.faults import Fault
 
 CONFIG = """
@@ -133,3 +136,15 @@ class DaemonProcess:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+def requests_in(state: Path) -> int:
+    """Return the requests that the spool of a stopped daemon has counted."""
+    spool = Spool.open(LocalStorage(), state / "spool", new_identity="x", now_s=0.0)
+    latest: dict[tuple[str, int, str], WindowRecord] = {}
+    for _, record in spool.read(1, max_bytes=10**8, max_records=10**6):
+        if isinstance(record, WindowRecord):
+            key = (record.incarnation, record.window_start_s, record.bundle)
+            if key not in latest or latest[key].seq < record.seq:
+                latest[key] = record
+    return sum(record.requests for record in latest.values())

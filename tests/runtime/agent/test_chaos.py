@@ -14,12 +14,9 @@ from pathlib import Path
 import pytest
 
 from edgewright.runtime.agent.sockets import connect_unix
-from edgewright.runtime.storage import LocalStorage
-from edgewright.runtime.telemetry.records import WindowRecord
-from edgewright.runtime.telemetry.spool import Spool
 from edgewright.targets.faults import Fault
 from tests.runtime.agent.conftest import MakeBundle
-from tests.runtime.agent.daemon_process import DaemonProcess
+from tests.runtime.agent.daemon_process import DaemonProcess, requests_in
 
 KILLS = 8
 BODY = json.dumps({"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 64], "data": [0.5] * 64}]})
@@ -79,17 +76,6 @@ def install_and_forget(daemon: DaemonProcess, archive: Path) -> threading.Thread
     return thread
 
 
-def counted(state: Path) -> int:
-    spool = Spool.open(LocalStorage(), state / "spool", new_identity="x", now_s=0.0)
-    latest: dict[tuple[str, int, str], WindowRecord] = {}
-    for _, record in spool.read(1, max_bytes=10**8, max_records=10**6):
-        if isinstance(record, WindowRecord):
-            key = (record.incarnation, record.window_start_s, record.bundle)
-            if key not in latest or latest[key].seq < record.seq:
-                latest[key] = record
-    return sum(record.requests for record in latest.values())
-
-
 @pytest.mark.slow
 def test_kills_at_random_moments_lose_nothing(daemon: DaemonProcess, make_bundle: MakeBundle) -> None:
     chances = random.Random(20)
@@ -113,5 +99,5 @@ def test_kills_at_random_moments_lose_nothing(daemon: DaemonProcess, make_bundle
     assert daemon.stop() == 0
     assert daemon.leftovers() == []
     assert traffic.acknowledged > 50
-    assert traffic.acknowledged <= counted(daemon.state) <= traffic.attempted
+    assert traffic.acknowledged <= requests_in(daemon.state) <= traffic.attempted
     assert [path.name for path in (daemon.state / "run").iterdir()] == ["server.lock"]

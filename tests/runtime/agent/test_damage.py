@@ -15,12 +15,9 @@ import pytest
 
 from edgewright.runtime.agent.log import bound_log
 from edgewright.runtime.memory_storage import MemoryStorage
-from edgewright.runtime.storage import LocalStorage
-from edgewright.runtime.telemetry.records import WindowRecord
-from edgewright.runtime.telemetry.spool import Spool
 from edgewright.targets.faults import Fault
 from tests.runtime.agent.conftest import MakeBundle
-from tests.runtime.agent.daemon_process import DaemonProcess
+from tests.runtime.agent.daemon_process import DaemonProcess, requests_in
 
 RUN = (sys.executable, "-m", "edgewright.runtime.cli", "device", "run", "--listen", "127.0.0.1:0", "--state-dir")
 GARBAGE = b"\x00\xff not what you think \x80"
@@ -190,17 +187,6 @@ def fill(path: Path) -> None:
                 pass
         except OSError:
             return
-
-
-def requests_in(state: Path) -> int:
-    spool = Spool.open(LocalStorage(), state / "spool", new_identity="x", now_s=0.0)
-    latest: dict[tuple[str, int, str], WindowRecord] = {}
-    for _, record in spool.read(1, max_bytes=10**8, max_records=10**6):
-        if isinstance(record, WindowRecord):
-            key = (record.incarnation, record.window_start_s, record.bundle)
-            if key not in latest or latest[key].seq < record.seq:
-                latest[key] = record
-    return sum(record.requests for record in latest.values())
 
 
 def test_full_disk_serves_counts_and_refuses_with_a_reason(small_disk: Path, make_bundle: MakeBundle) -> None:
