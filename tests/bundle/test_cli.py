@@ -69,3 +69,11 @@ def test_help_has_examples(command: str) -> None:
     done = CliRunner().invoke(bundle, [command, "--help"])
     assert f"edgewright bundle {command} " in done.output
     assert "Examples:" in done.output
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_an_error_names_the_file(command: str, tmp_path: Path) -> None:
+    path = tmp_path / "noise.bundle"
+    path.write_bytes(b"noise" * 1000)
+    result = CliRunner().invoke(bundle, [command, str(path)])
+    assert str(result.exception).startswith(f"{path}: ")

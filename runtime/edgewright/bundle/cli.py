@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -10,6 +12,17 @@ import click
 
 _EXISTING = click.Path(exists=True, path_type=Path)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the file's name before what is wrong with it: the reader sees bytes, the user typed a path."""
+    from .errors import BundleError
+
+    try:
+        yield
+    except BundleError as error:
+        raise type(error)(f"{path}: {str(error).removeprefix('bundle: ')}") from error
 
 
 @click.group()
@@ -36,7 +49,8 @@ def inspect(path: Path, as_json: bool) -> None:
     from .manifest_json import encode_manifest
     from .show import print_manifest
 
-    manifest = read_manifest(path)
+    with _naming(path):
+        manifest = read_manifest(path)
     if as_json:
         click.echo(encode_manifest(manifest).decode(), nl=False)
     else:
@@ -65,7 +79,7 @@ def verify(path: Path, digest: str | None, as_json: bool) -> None:
     if path.is_dir() and digest is not None:
         raise click.UsageError("--digest is for an archive; a directory has no digest.")
     archive_digest = None
-    with busy(f"Verifying {path}"):
+    with _naming(path), busy(f"Verifying {path}"):
         if path.is_dir():
             manifest = verify_bundle(path)
         else:
@@ -88,6 +102,6 @@ def unpack(archive: Path, destination: Path, as_json: bool) -> None:
     from .archive import unpack as unpack_archive
     from .show import busy, print_unpacked
 
-    with busy(f"Unpacking {archive}"):
+    with _naming(archive), busy(f"Unpacking {archive}"):
         manifest = unpack_archive(archive, destination)
     print_unpacked(manifest, destination, as_json)
