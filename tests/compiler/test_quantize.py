@@ -20,7 +20,7 @@ from edgewright.compiler.metrics import snr_db
 from edgewright.compiler.optimize import FLOAT_PASSES
 from edgewright.compiler.passes import NoOptions
 from edgewright.compiler.quantize.calibrate import Ranges, calibrate
-from edgewright.compiler.quantize.plan import Scheme, schemes_for
+from edgewright.compiler.quantize.offer import Scheme, schemes_for
 from edgewright.compiler.quantize.static import QuantizeStatic
 from edgewright.compiler.target import exact_on
 from edgewright.compiler.variants import evaluate, float_variant, int8_variant

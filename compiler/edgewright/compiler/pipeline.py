@@ -32,7 +32,7 @@ from .optimize import FLOAT_PASSES
 from .optimize.input_normalization import FoldInputNormalization, Normalization
 from .passes import NoOptions
 from .quantize.calibrate import calibrate
-from .quantize.plan import schemes_for
+from .quantize.offer import schemes_for
 from .report.progress import SilentStages, Stages
 from .report.schema import Report, SourceReport, TargetReport, exit_code_of
 from .report.schema import encode as encode_report

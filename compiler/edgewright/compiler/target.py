@@ -24,7 +24,7 @@ from .lower.workload import workload
 from .measure import Measurements
 from .metrics import Budget, Comparison, Estimate, Metric, compare, snr_db
 from .package import Shipment, write_bundle
-from .quantize.plan import Scheme, schemes_for
+from .quantize.offer import Scheme, schemes_for
 from .report.progress import Stages
 from .report.schema import CandidateReport, TargetReport, exit_code_of_outcome
 from .variants import FLOAT, Evaluator, Variant, evaluate

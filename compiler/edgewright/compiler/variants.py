@@ -17,7 +17,7 @@ from .graph import Graph, to_bytes
 from .lower.onnxruntime import Arithmetic, Outputs, open_session, run
 from .quantize.calibrate import Ranges
 from .quantize.placement import computes_in_integers, is_boundary
-from .quantize.plan import Scheme
+from .quantize.offer import Scheme
 from .quantize.static import QuantizeStatic
 
 FLOAT = "float32"

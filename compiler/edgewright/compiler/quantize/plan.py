@@ -1,38 +1,109 @@
-"""Which int8 arithmetic to use on a board. Pure: the seam for our own quantizer is `plan -> emit`.
+"""The plan: what every operator computes in, and the numbers of every tensor that is stored as integers.
 
-A scheme is only offered where the board's int8 dot products give the exact sum. Where 16-bit sums saturate, weights
-are narrowed to 7 bits: u8 * s7 + u8 * s7 is at most 2 * 255 * 64 = 32 640, which fits.
+A plan is data. It is proposed from a float graph and its statistics (`propose.py`), repaired by accuracy control,
+written to and read from a file that people edit (`planfile.py`), and turned into a model by an emitter (`emit.py`).
+
+Rules that emitters keep:
+
+- A tensor with an encoding is rounded to it wherever an integer operator reads it. If an integer operator makes it, it
+  is rounded for everyone; if a float operator makes it, float readers still see the float values.
+- An operator that is `int8` or `int16` reads every activation that has an encoding as integers, and its weight by its
+  own `weight` encoding. Its bias becomes int32 with scale (input scale * weight scale).
+- `dynamic` and `weights` use the weight's encoding only.
+- Operators that are not named compute in float.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from edgewright.targets.board import Board
+import msgspec
+from msgspec import Meta
 
-from ..passes import Options
+from .scheme import ActivationType, Calibrator, Scheme, WeightType
+
+FORMAT_VERSION = 1
+
+Compute = Literal["int8", "int16", "dynamic", "weights", "float"]
+Scale = Annotated[float, Meta(gt=0, lt=1e30)]
+Name = Annotated[str, Meta(min_length=1, max_length=1024)]
+
+INTEGER_RANGES: dict[str, tuple[int, int]] = {
+    "uint8": (0, 255),
+    "int8": (-128, 127),
+    "uint16": (0, 65535),
+    "int16": (-32768, 32767),
+    "int4": (-8, 7),
+}
 
 
-class Scheme(Options, frozen=True, kw_only=True):
-    """Types of activations and weights, and whether weights keep to 7 bits."""
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Immutable, keyword-only; unknown keys are refused."""
 
-    activations: Literal["int8", "uint8"]
-    weights: Literal["int8"] = "int8"
-    per_channel: bool = True
-    reduce_range: bool = False
+
+class Encoding(_Part, frozen=True, kw_only=True):
+    """How one activation is stored: real value = (integer - zero_point) * scale."""
+
+    type: ActivationType
+    scale: Scale
+    zero_point: int
+    calibrator: Calibrator | Literal["given", "shared"] = "given"
+    """Where the numbers come from; `given` where a person wrote them, `shared` where a neighbour's are kept."""
 
     @property
-    def name(self) -> str:
-        """Short and stable: it stands in reports and in measurements."""
-        return f"int8-{'u8' if self.activations == 'uint8' else 's8'}{'s7' if self.reduce_range else 's8'}"
+    def low(self) -> float:
+        """The smallest value that it holds."""
+        return (INTEGER_RANGES[self.type][0] - self.zero_point) * self.scale
+
+    @property
+    def high(self) -> float:
+        """The largest value that it holds."""
+        return (INTEGER_RANGES[self.type][1] - self.zero_point) * self.scale
 
 
-def schemes_for(board: Board) -> tuple[Scheme, ...]:
-    """The schemes worth trying, the board's natural one first."""
-    int8 = board.cpu.int8
-    unsigned = Scheme(activations="uint8", reduce_range=int8.u8s8 == "saturating16")
-    if board.arch == "x86_64":
-        # ONNX Runtime rewrites S8S8 to U8S8 on x86, so signed activations would be the same kernels with a detour.
-        return (unsigned,)
-    signed = Scheme(activations="int8", reduce_range=int8.s8s8 == "saturating16")
-    return (signed, unsigned)
+class WeightEncoding(_Part, frozen=True, kw_only=True):
+    """How one weight is stored: symmetric, so that its zero point is 0 (128 for uint8)."""
+
+    type: WeightType
+    axis: int | None
+    """Of the output channels in the weight's own shape; None for one scale."""
+    scale: tuple[Scale, ...]
+    """One, or one per channel; with `block_size`, channel by channel the scales of its blocks."""
+    block_size: int | None = None
+    """Weights along the reduced axis that share a scale; None where a channel has one scale."""
+
+
+class Operator(_Part, frozen=True, kw_only=True):
+    """How one node computes."""
+
+    compute: Compute
+    weight: WeightEncoding | None = None
+    bias_correction: tuple[float, ...] = ()
+    """Added to the bias, per output channel: what rounding the weights shifts on average."""
+    reason: str = ""
+    """Why it is not what the scheme says."""
+
+
+class Equalization(_Part, frozen=True, kw_only=True):
+    """Weights are divided by `factors` where they make a tensor and multiplied where they read it, per channel."""
+
+    producer: Name
+    """Node whose output channels are divided."""
+    consumers: tuple[Name, ...]
+    """Nodes whose input channels are multiplied."""
+    factors: tuple[Scale, ...]
+
+
+class Plan(_Part, frozen=True, kw_only=True):
+    """Everything that an emitter needs beside the float graph."""
+
+    format_version: int = FORMAT_VERSION
+    model_digest: str
+    """Of the float graph that it was made for; names are only safe to use with that graph."""
+    scheme: Scheme
+    equalizations: tuple[Equalization, ...] = ()
+    """Applied to the float graph, in this order, before anything is rounded."""
+    operators: dict[Name, Operator] = {}
+    """By node name."""
+    tensors: dict[Name, Encoding] = {}
+    """By value name; activations only."""

@@ -18,7 +18,7 @@ from ..faults import NotQuantizable, first_line
 from ..graph import IR_VERSION, Graph, from_proto, is_quantized, operator_counts, to_proto
 from ..passes import Evidence, Pass
 from .calibrate import Ranges
-from .plan import Scheme
+from .offer import Scheme
 
 QUANTIZED_OPERATORS = (
     "Add",
