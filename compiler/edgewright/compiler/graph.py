@@ -114,6 +114,22 @@ def digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+def graph_digest(graph: Graph) -> str:
+    """`sha256:…` of what a graph computes, of any size: its nodes in order with their names, and all its weights."""
+    hashed = hashlib.sha256()
+    for node in nodes(graph):
+        names = [[value.name if value is not None else "" for value in side] for side in (node.inputs, node.outputs)]
+        hashed.update(f"{node.domain}:{node.op_type}:{node.name}:{names}\n".encode())
+        for _, attribute in sorted(node.attributes.items()):
+            if attribute.type not in {ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS}:
+                hashed.update(ir.serde.serialize_attribute(attribute).SerializeToString(deterministic=True))
+    for name, value in sorted(graph.graph.initializers.items()):
+        if value.const_value is not None:
+            hashed.update(f"{name}:{value.const_value.dtype}:{value.const_value.shape}\n".encode())
+            hashed.update(value.const_value.tobytes())
+    return f"sha256:{hashed.hexdigest()}"
+
+
 def add_weight(graph: Graph, name: str, array: NDArray[np.float32]) -> ir.Value:
     """A new float32 weight of the graph."""
     value = ir.Value(
