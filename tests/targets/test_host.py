@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgewright.targets.accumulation import int8_accumulation
 from edgewright.targets.board import Board
 from edgewright.targets.catalog import BOARDS, load_board, similar_board
 from edgewright.targets.faults import EnvironmentFault
 from edgewright.targets.host import HostTexts, describe_host, detect_host
-from edgewright.targets.isa import int8_accumulation
 
 MACHINES = Path(__file__).parent / "machines"
 GIB = 1024**3

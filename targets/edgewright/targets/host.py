@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .accumulation import int8_accumulation
 from .board import Arch, Board, Cpu, EngineSupport, Memory, Precision
 from .faults import EnvironmentFault
-from .isa import FEATURES, int8_accumulation
+from .isa import FEATURES
 
 ARCHES: Mapping[str, Arch] = {
     "x86_64": "x86_64",

@@ -1,10 +1,10 @@
-"""Instruction-set features that matter to inference, and what they mean for int8 sums."""
+"""Instruction-set features that matter to inference; `accumulation.py` says what they mean for int8 sums."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .board import Accumulation, Arch, Int8Accumulation
+from .board import Arch
 
 # fmt: off
 _X86 = frozenset({
@@ -25,15 +25,3 @@ FEATURES: Mapping[Arch, frozenset[str]] = {
     "cortex-m": frozenset({"mve", "dsp", "fp"}),
 }
 """Spelled as in /proc/cpuinfo. Other features change with the kernel, and would change the digest of `host`."""
-
-
-def int8_accumulation(arch: Arch, isa: tuple[str, ...]) -> Int8Accumulation:
-    """How ONNX Runtime's CPU kernels accumulate int8 products on such a machine.
-
-    x86 without VNNI multiplies through `vpmaddubsw`, whose pair sums saturate at 16 bits; S8S8 is rewritten to U8S8
-    there, while U8U8 is widened first. ARM kernels widen to 32 bits.
-    """
-    if arch != "x86_64" or {"avx512_vnni", "avx_vnni"} & set(isa):
-        return Int8Accumulation(u8s8="exact", s8s8="exact", u8u8="exact")
-    saturating: Accumulation = "saturating16"
-    return Int8Accumulation(u8s8=saturating, s8s8=saturating, u8u8="exact")
