@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from edgewright.compiler.request import Request
+from edgewright.compiler.scratch import Scratch
 
 PIXELS = 8
 CLASSES = 4
@@ -73,6 +74,12 @@ def labels(pictures: np.ndarray) -> np.ndarray:
     y: np.ndarray = scores(classifier(1), pictures).argmax(1)
     y[::10] = (y[::10] + 1) % CLASSES
     return y
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Scratch]:
+    with Scratch(tmp_path / "scratch") as found:
+        yield found
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from edgewright.compiler.frontends.onnx import load_onnx
 from edgewright.compiler.graph import IR_VERSION, operator_counts, signature, to_bytes
 from edgewright.compiler.lower.onnxruntime import preflight
 from edgewright.compiler.pipeline import optimise
+from edgewright.compiler.scratch import Scratch
 from edgewright.targets.faults import Fault
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]>
@@ -146,7 +147,7 @@ def test_inputs_that_cannot_be_served_are_refused(tmp_path: Path) -> None:
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=5), st.booleans())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_flipped_bytes_are_refused_or_compiled_but_never_crash(
-    tmp_path: Path, flips: list[tuple[int, int]], old: bool
+    tmp_path: Path, scratch: Scratch, flips: list[tuple[int, int]], old: bool
 ) -> None:
     model = classifier_bytes(opset="8" if old else "17")
     content = bytearray(model)
@@ -156,7 +157,7 @@ def test_flipped_bytes_are_refused_or_compiled_but_never_crash(
     path.write_bytes(bytes(content))
     with suppress(Fault):
         source = load_onnx(path)
-        preflight(source.graph, "m.onnx")
+        preflight(source.graph, "m.onnx", scratch)
         optimise(source.graph, None)
 
 

@@ -17,7 +17,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from .faults import ReplayError
-from .graph import digest
+from .lower.model_file import ModelFile, digest_of
 from .lower.onnxruntime import Arithmetic, open_session
 from .metrics import Estimate
 
@@ -39,9 +39,9 @@ class Measurements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rounds_ns: dict[str, tuple[int, ...]] = {}
 
 
-def key(model: bytes, board_digest: str, threads: int) -> str:
+def key(model: ModelFile, board_digest: str, threads: int) -> str:
     """What a figure belongs to: these bytes, on this board, with so many threads."""
-    return f"{digest(model)} on {board_digest} threads {threads}"
+    return f"{digest_of(model)} on {board_digest} threads {threads}"
 
 
 def encode(measurements: Measurements) -> bytes:
@@ -89,7 +89,7 @@ def replayed(recorded: Measurements, keys: Sequence[str], path: Path) -> dict[st
 
 
 def measure(
-    models: Mapping[str, bytes],
+    models: Mapping[str, ModelFile],
     sample: Mapping[str, NDArray[Any]],
     threads: int,
     advance: Callable[[int], None] = lambda _: None,

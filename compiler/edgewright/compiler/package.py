@@ -32,12 +32,13 @@ from . import measure
 from .data import Dataset
 from .graph import V2_DATATYPES, Graph, Port, digest, signature
 from .lower import onnxruntime as engine
+from .lower.model_file import copy_to, size_bytes
 from .lower.onnxruntime import Outputs
 from .lower.workload import BYTES, Shapes, memory
 from .measure import Measurements
 from .variants import Variant
 
-MODEL = "model/model.onnx"
+MODEL_FOLDER = "model"
 CHANNELS = frozenset({1, 3, 4})
 """Sizes by which a picture's channel axis is recognised."""
 
@@ -71,9 +72,9 @@ class Shipment:
 def write_bundle(shipment: Shipment, stage: Path) -> tuple[str, str]:
     """Makes `<target>.bundle` in the stage; returns its file name and digest."""
     folder = stage / f"{shipment.board.name}.files"
-    (folder / "model").mkdir(parents=True)
+    (folder / MODEL_FOLDER).mkdir(parents=True)
     inputs, outputs = tensor_specs(shipment.graph)
-    (folder / MODEL).write_bytes(shipment.variant.model)
+    copy_to(shipment.variant.model, folder / MODEL_FOLDER)
     write_golden(folder / GOLDEN, shipment.golden)
     samples = shipment.data.reference
     labels = samples.labels if shipment.classes_known else None
@@ -127,8 +128,9 @@ def make_lineage(shipment: Shipment) -> Lineage:
 def memory_need(graph: Graph, variant: Variant, call_shapes: Shapes) -> MemoryNeed:
     """Predicted: the file, the engine's packed copy of the weights, and activations at their fullest."""
     need = memory(graph, BYTES[variant.precision], call_shapes)
-    peak_bytes = len(variant.model) + need.weight_bytes + 2 * need.peak_activation_bytes
-    return MemoryNeed(model_bytes=len(variant.model), peak_bytes=peak_bytes)
+    model_bytes = size_bytes(variant.model)
+    peak_bytes = model_bytes + need.weight_bytes + 2 * need.peak_activation_bytes
+    return MemoryNeed(model_bytes=model_bytes, peak_bytes=peak_bytes)
 
 
 def tensor_specs(graph: Graph) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

@@ -8,7 +8,6 @@ import -> optimise -> preflight -> divide data -> calibrate once -> int8 variant
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -37,6 +36,7 @@ from .report.progress import SilentStages, Stages
 from .report.schema import Report, SourceReport, TargetReport, exit_code_of
 from .report.schema import encode as encode_report
 from .request import Request, check_version, load_boards, model_name
+from .scratch import Scratch
 from .target import Build, Timings, compile_target
 from .variants import FLOAT, Evaluator, Variant, float_variant, int8_variant
 
@@ -50,26 +50,27 @@ def compile_model(request: Request, stages: Stages | None = None) -> Report:
     """Compiles one model for all targets of a request and writes bundles, report.json and measurements.json."""
     stages = stages or SilentStages()
     boards = load_boards(request.targets)
-    source, build = prepare(request, boards, stages)
-    with staging(request.out) as stage:
-        outcomes = tuple(attempt(board, build, Path(stage)) for board in boards)
+    with Scratch(request.out) as scratch:
+        source, build = prepare(request, boards, stages, scratch)
+        stage = scratch.folder()
+        outcomes = tuple(attempt(board, build, stage) for board in boards)
         report = make_report(build, source, outcomes)
-        publish(Path(stage), request.out, report, build.timings.used)
+        publish(stage, request.out, report, build.timings.used)
     return report
 
 
-def prepare(request: Request, boards: tuple[Board, ...], stages: Stages) -> tuple[SourceModel, Build]:
-    """Everything that all targets share: it writes nothing."""
+def prepare(request: Request, boards: tuple[Board, ...], stages: Stages, scratch: Scratch) -> tuple[SourceModel, Build]:
+    """Everything that all targets share: it writes nothing but large models, into the scratch folder."""
     version = check_version(request.version)
     arrays, data_digest = load_arrays(request.data)
     with stages.stage("importing the model"):
         source = import_model(request, arrays)
     name = model_name(request.name, source.name)
     with stages.stage("optimising"):
-        preflight(source.graph, request.model)
+        preflight(source.graph, request.model, scratch)
         graph, records = optimise(source.graph, typed_normalization(request.normalization, arrays))
     divided = divide(request.data, arrays, data_digest, graph)
-    variants, no_int8 = make_variants(graph, divided, boards, stages)
+    variants, no_int8 = make_variants(graph, divided, boards, stages, scratch)
     evaluator = Evaluator({"tune": divided.tune, "test": divided.test, "reference": divided.reference}, threads=1)
     metric = choose_metric(request, variants, evaluator, divided)
     return source, Build(
@@ -154,21 +155,21 @@ def divide(path: Path, arrays: Arrays, digest: str, graph: Graph) -> Dataset:
 
 
 def make_variants(
-    graph: Graph, divided: Dataset, boards: tuple[Board, ...], stages: Stages
+    graph: Graph, divided: Dataset, boards: tuple[Board, ...], stages: Stages, scratch: Scratch
 ) -> tuple[dict[str, Variant], tuple[str, ...]]:
     """The float model and every int8 scheme that some board can use, and why others are missing; calibrates once."""
-    variants = {FLOAT: float_variant(graph)}
+    variants = {FLOAT: float_variant(graph, scratch)}
     obstacle = int8_obstacle(graph)
     if obstacle is not None:
         return variants, (obstacle,)
     schemes = {scheme.name: scheme for board in boards for scheme in schemes_for(board)}
     with stages.stage("calibrating", len(divided.calibrate)) as advance:
-        ranges = calibrate(graph, divided.calibrate, advance)
+        ranges = calibrate(graph, divided.calibrate, scratch, advance)
     with stages.stage("quantizing", len(schemes)) as advance:
         reasons = set()
         for name, scheme in schemes.items():
             try:
-                variants[name] = int8_variant(graph, ranges, scheme)
+                variants[name] = int8_variant(graph, ranges, scheme, scratch)
             except NotQuantizable as reason:
                 reasons.add(str(reason))
             advance(1)
@@ -247,15 +248,6 @@ def tool_versions(source_format: str) -> dict[str, str]:
     """Versions of everything that has a say in the bytes of a bundle."""
     names = (*TOOLS, "torch") if source_format == "torch" else TOOLS
     return {name: metadata.version(name) for name in sorted(names)}
-
-
-def staging(out: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder beside the results, on the same disk, that goes away whatever happens."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=".edgewright-compile-", dir=out)
-    except OSError as error:
-        raise EnvironmentFault(f"--out {out}: cannot be written: {error.strerror}. Choose another folder") from error
 
 
 def publish(stage: Path, out: Path, report: Report, measurements: Measurements) -> None:

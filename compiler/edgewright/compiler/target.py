@@ -19,6 +19,7 @@ from .faults import ToolchainMissing, UnsupportedModel
 from .graph import Graph, fixed_batch
 from .lower import onnxruntime as engine
 from .lower.golden import FAITHFUL_SNR_DB, golden_samples, largest_difference, make_golden, passes
+from .lower.model_file import size_bytes
 from .lower.onnxruntime import Arithmetic
 from .lower.workload import workload
 from .measure import Measurements
@@ -287,7 +288,7 @@ def _row(trial: Trial, decision: Decision) -> CandidateReport:
     return CandidateReport(
         name=variant.name,
         precision=variant.precision,
-        model_bytes=len(variant.model),
+        model_bytes=size_bytes(variant.model),
         latency=trial.latency,
         time_ratio=round(trial.time_ratio.value, 4),
         time_ratio_interval=Interval(low=round(trial.time_ratio.low, 4), high=round(trial.time_ratio.high, 4)),

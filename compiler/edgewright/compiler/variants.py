@@ -13,12 +13,14 @@ from edgewright.bundle.manifest import PassRecord, Precision
 
 from .data import Samples
 from .faults import ModelError, NotQuantizable, first_line
-from .graph import Graph, to_bytes
+from .graph import Graph
+from .lower.model_file import ModelFile, write_model
 from .lower.onnxruntime import Arithmetic, Outputs, open_session, run
 from .quantize.calibrate import Ranges
-from .quantize.placement import computes_in_integers, is_boundary
 from .quantize.offer import Scheme
+from .quantize.placement import computes_in_integers, is_boundary
 from .quantize.static import QuantizeStatic
+from .scratch import Scratch
 
 FLOAT = "float32"
 
@@ -29,26 +31,26 @@ class Variant:
 
     name: str
     precision: Precision
-    model: bytes
+    model: ModelFile
     scheme: Scheme | None
     records: tuple[PassRecord, ...]
     graph: Graph
     float_operators: Mapping[str, int] = field(default_factory=dict)
 
 
-def float_variant(graph: Graph) -> Variant:
+def float_variant(graph: Graph, scratch: Scratch) -> Variant:
     """The optimised float model."""
-    return Variant(FLOAT, "float32", to_bytes(graph), None, (), graph)
+    return Variant(FLOAT, "float32", write_model(graph, scratch), None, (), graph)
 
 
-def int8_variant(graph: Graph, ranges: Ranges, scheme: Scheme) -> Variant:
+def int8_variant(graph: Graph, ranges: Ranges, scheme: Scheme, scratch: Scratch) -> Variant:
     """The model in one int8 scheme.
 
     Raises:
         NotQuantizable: the quantizer cannot handle the graph, or the engine not what the quantizer made of it.
     """
     result = QuantizeStatic(ranges)(graph, scheme)
-    model = to_bytes(result.graph)
+    model = write_model(result.graph, scratch)
     try:
         open_session(model, Arithmetic.ENGINE)
     except Exception as error:  # the binding raises a dozen classes without a common base but Exception
@@ -93,7 +95,7 @@ class Evaluator:
         return next(iter(self.outputs(variant, arithmetic, part).values()))
 
 
-def evaluate(model: bytes, samples: Samples, arithmetic: Arithmetic, threads: int) -> Outputs:
+def evaluate(model: ModelFile, samples: Samples, arithmetic: Arithmetic, threads: int) -> Outputs:
     """Runs a model file over samples.
 
     Raises:

@@ -18,7 +18,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ..faults import DataError, ModelError, UnsupportedModel, first_line
-from ..graph import Graph, nodes, place, to_bytes
+from ..graph import Graph, nodes, place
+from ..scratch import Scratch
+from .model_file import ModelFile, discard, write_model
 
 NAME = "onnxruntime"
 VERSION_RANGE = ">=1.31,<2"
@@ -41,7 +43,7 @@ def engine_options(threads: int) -> dict[str, str | int | bool]:
     return {"intra_op_threads": threads, "inter_op_threads": 1, "allow_spinning": False}
 
 
-def open_session(model: bytes, arithmetic: Arithmetic, threads: int = 1) -> onnxruntime.InferenceSession:
+def open_session(model: ModelFile, arithmetic: Arithmetic, threads: int = 1) -> onnxruntime.InferenceSession:
     """A session on the CPU with a fixed number of threads that do not spin."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -50,19 +52,23 @@ def open_session(model: bytes, arithmetic: Arithmetic, threads: int = 1) -> onnx
     options.log_severity_level = SEVERITY_FATAL  # failures come as exceptions, which we word ourselves
     if arithmetic is Arithmetic.EXACT:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    source = model if isinstance(model, bytes) else model.path
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def preflight(graph: Graph, where: str) -> None:
+def preflight(graph: Graph, where: str, scratch: Scratch) -> None:
     """Builds a session, and where that fails says which operator it is, where, and what to do.
 
     Raises:
         UnsupportedModel: ONNX Runtime cannot load the model.
     """
+    model = write_model(graph, scratch)
     try:
-        open_session(to_bytes(graph), Arithmetic.ENGINE)
+        open_session(model, Arithmetic.ENGINE)
     except Exception as error:  # the binding raises a dozen classes without a common base but Exception
         raise UnsupportedModel(_explain(graph, where, error)) from error
+    finally:
+        discard(model)
 
 
 def _explain(graph: Graph, where: str, error: Exception) -> str:

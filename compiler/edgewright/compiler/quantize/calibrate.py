@@ -11,8 +11,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ..data import Samples
-from ..graph import Graph, clone, to_bytes
+from ..graph import Graph, clone
+from ..lower.model_file import discard, write_model
 from ..lower.onnxruntime import Arithmetic, open_session, run_chunks
+from ..scratch import Scratch
 
 CHUNK_SAMPLES = 32
 
@@ -26,10 +28,13 @@ class Ranges:
     samples: int
 
 
-def calibrate(graph: Graph, samples: Samples, advance: Callable[[int], None] = lambda _: None) -> Ranges:
+def calibrate(
+    graph: Graph, samples: Samples, scratch: Scratch, advance: Callable[[int], None] = lambda _: None
+) -> Ranges:
     """Runs the float graph with every activation as an output; `advance` hears how many samples are done."""
-    watched = with_all_outputs(graph)
-    session = open_session(to_bytes(watched), Arithmetic.EXACT)
+    watched = write_model(with_all_outputs(graph), scratch)
+    session = open_session(watched, Arithmetic.EXACT)
+    discard(watched)  # the session keeps its files open
     lowest: dict[str, float] = {}
     highest: dict[str, float] = {}
     for start in range(0, len(samples), CHUNK_SAMPLES):

@@ -1,0 +1,50 @@
+"""Room on disk for what a build writes before it has results: made when first needed, gone whatever happens."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from edgewright.targets.faults import EnvironmentFault
+
+PREFIX = ".edgewright-compile-"
+
+
+class Scratch:
+    """A hidden folder inside `parent`, so on the same disk as the results; used as a context manager.
+
+    A build that is refused before it needs the folder makes none, nor `parent`.
+    """
+
+    def __init__(self, parent: Path) -> None:
+        self._parent = parent
+        self._folder: Path | None = None
+
+    def folder(self) -> Path:
+        """The folder, made now if this is the first call.
+
+        Raises:
+            EnvironmentFault: it cannot be made.
+        """
+        if self._folder is None:
+            try:
+                self._parent.mkdir(parents=True, exist_ok=True)
+                self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._parent))
+            except OSError as error:
+                raise EnvironmentFault(
+                    f"--out {self._parent}: cannot be written: {error.strerror}. Choose another folder"
+                ) from error
+        return self._folder
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
