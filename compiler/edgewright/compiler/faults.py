@@ -5,6 +5,7 @@
     ├── DataError (2)             the .npz does not fit
     ├── MetricError (2)           metric or budget cannot be used with this data
     ├── ReplayError (2)           the measurements file has no figures for this build
+    ├── PlanError (2)             the plan is damaged, or does not fit the model
     └── UnsupportedModel (4)      an operator, opset or domain that no engine of the target runs
         └── NotQuantizable        it runs in float, but has no int8 form
     EnvironmentFault
@@ -39,6 +40,10 @@ class MetricError(UserFault):
 
 class ReplayError(UserFault):
     """The measurements that were given do not belong to this build."""
+
+
+class PlanError(UserFault):
+    """The plan file cannot be used."""
 
 
 class UnsupportedModel(UserFault):

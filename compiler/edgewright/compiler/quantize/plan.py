@@ -65,7 +65,7 @@ class WeightEncoding(_Part, frozen=True, kw_only=True):
     """How one weight is stored: symmetric, so that its zero point is 0 (128 for uint8)."""
 
     type: WeightType
-    axis: int | None
+    axis: int | None = None
     """Of the output channels in the weight's own shape; None for one scale."""
     scale: tuple[Scale, ...]
     """One, or one per channel; with `block_size`, channel by channel the scales of its blocks."""

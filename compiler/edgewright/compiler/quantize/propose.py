@@ -25,7 +25,7 @@ from .capability import (
     has_integer_kernel,
 )
 from .encodings import encoding_for
-from .plan import Encoding, Operator, Plan
+from .plan import Compute, Encoding, Operator, Plan
 from .scheme import Calibrator, Scheme
 from .statistics import Statistics
 from .weights import channel_axis, symmetric_encoding, weight_array
@@ -55,7 +55,7 @@ def propose(
         raise NotQuantizable(
             "the model has no convolution, Gemm or MatMul with finite float32 activations that int8 could compute"
         )
-    compute = "int16" if scheme.activations in {"uint16", "int16"} else "int8"
+    compute: Compute = "int16" if scheme.activations in {"uint16", "int16"} else "int8"
     operators = {
         _name(node): Operator(
             compute=compute,
@@ -69,8 +69,8 @@ def propose(
     return Plan(
         model_digest=graph_digest(graph),
         scheme=scheme,
-        operators=dict(sorted((operators | kept).items())),
-        tensors=dict(sorted(_encodings(region, statistics, scheme, calibrator).items())),
+        operators=operators | kept,
+        tensors=_encodings(region, statistics, scheme, calibrator),
     )
 
 

@@ -19,7 +19,7 @@ can overflow with activations as they are; `seven-bit` narrows every weight (red
 SHORT = {"uint8": "u8", "int8": "s8", "uint16": "u16", "int16": "s16", "int4": "s4"}
 
 
-class Scheme(Options, frozen=True, kw_only=True):
+class Scheme(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a plan starts from; single operators and tensors may differ afterwards."""
 
     method: Method = "static"

@@ -1,0 +1,186 @@
+"""plan.toml: a plan that people read, compare and edit. One line per figure, sorted, so that a diff shows what changed.
+
+Documented in docs/formats/plan.md. Reading is strict: unknown keys, wrong types, scales that are not positive, names
+that the model does not have and figures that do not fit its shapes are refused with their place in the file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx_ir as ir
+
+from ..faults import PlanError
+from ..graph import Graph, graph_digest
+from .capability import PRODUCTS, has_integer_kernel
+from .plan import FORMAT_VERSION, INTEGER_RANGES, Operator, Plan
+from .weights import weight_array
+
+MAX_FILE_BYTES = 64 << 20
+NUMBERS_PER_LINE = 8
+
+HEADER = """\
+# A quantization plan. Edit it and give it back with --plan: `compute` of an operator may become "float", numbers of a
+# tensor may be changed (write calibrator = "given"), whole entries may be taken out. docs/formats/plan.md explains all.
+"""
+
+
+def write_plan(plan: Plan) -> str:
+    """The text of plan.toml."""
+    return HEADER + "\n".join(_lines(plan)) + "\n"
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    yield f"format_version = {plan.format_version}"
+    yield f"model_digest = {_text(plan.model_digest)}"
+    yield "\n[scheme]"
+    yield from _fields(msgspec.structs.asdict(plan.scheme))
+    for equalization in plan.equalizations:
+        yield "\n[[equalizations]]"
+        yield from _fields(msgspec.structs.asdict(equalization))
+    for name, operator in plan.operators.items():
+        yield f"\n[operators.{_text(name)}]"
+        fields = msgspec.structs.asdict(operator)
+        weight = fields.pop("weight")
+        yield from _fields({key: value for key, value in fields.items() if value not in ("", ())})
+        if weight is not None:
+            yield from _fields(msgspec.structs.asdict(weight), prefix="weight.")
+    for name, encoding in plan.tensors.items():
+        yield f"\n[tensors.{_text(name)}]"
+        yield from _fields(msgspec.structs.asdict(encoding))
+
+
+def _fields(fields: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in fields.items():
+        if value is not None:
+            yield f"{prefix}{key} = {_value(value)}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return _array([_value(item) for item in value])
+    return _number(value) if isinstance(value, float) else _text(value) if isinstance(value, str) else str(value)
+
+
+def _array(items: list[str]) -> str:
+    if len(items) <= NUMBERS_PER_LINE:
+        return f"[{', '.join(items)}]"
+    rows = [items[start : start + NUMBERS_PER_LINE] for start in range(0, len(items), NUMBERS_PER_LINE)]
+    return "[\n" + "".join(f"  {', '.join(row)},\n" for row in rows) + "]"
+
+
+def _number(value: float) -> str:
+    """The shortest text that reads back as the same float32, which is what a model can hold."""
+    text = str(np.float32(value))
+    return text if any(mark in text for mark in ".e") else f"{text}.0"
+
+
+def _text(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in escaped) + '"'
+
+
+def read_plan(path: Path) -> Plan:
+    """Reads a plan; whether it fits a model is `check_plan`'s question.
+
+    Raises:
+        PlanError: unreadable, too large, not TOML, or not a plan; the message has the place in the file.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise PlanError(f"--plan {path}: cannot be read: {error.strerror}") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise PlanError(f"--plan {path}: larger than {MAX_FILE_BYTES} bytes")
+    return parse_plan(content, f"--plan {path}")
+
+
+def parse_plan(content: bytes, where: str) -> Plan:
+    """The plan in some text; `where` stands before every complaint."""
+    try:
+        fields = tomllib.loads(content.decode("utf-8"))
+        plan = msgspec.convert(_single_precision(fields), Plan, strict=False)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise PlanError(f"{where}: not a TOML file: {error}") from error
+    except msgspec.ValidationError as error:
+        raise PlanError(f"{where}: {error}") from error
+    if plan.format_version != FORMAT_VERSION:
+        raise PlanError(f"{where}: format version {plan.format_version}, expected {FORMAT_VERSION}")
+    for name, encoding in plan.tensors.items():
+        least, greatest = INTEGER_RANGES[encoding.type]
+        if not least <= encoding.zero_point <= greatest:
+            raise PlanError(
+                f"{where}: tensor {name!r}: zero_point {encoding.zero_point} does not fit {encoding.type} "
+                f"({least} to {greatest})"
+            )
+    return plan
+
+
+def _single_precision(fields: Any) -> Any:
+    """The same with every number as float32 holds it; beyond its range they become infinite, and are refused."""
+    if isinstance(fields, dict):
+        return {key: _single_precision(value) for key, value in fields.items()}
+    if isinstance(fields, list):
+        return [_single_precision(value) for value in fields]
+    with np.errstate(over="ignore"):
+        return float(np.float32(fields)) if isinstance(fields, float) else fields
+
+
+def check_plan(plan: Plan, graph: Graph, where: str) -> None:
+    """Raises PlanError where the plan does not fit the optimised float graph."""
+    nodes = {node.name: node for node in graph.graph if node.name}
+    values = {value.name for value in _values(graph)}
+    for name in plan.tensors:
+        if name not in values:
+            raise PlanError(f"{where}: tensor {name!r} is not in the model; {_origin(plan, graph)}")
+    for name, operator in plan.operators.items():
+        if name not in nodes:
+            raise PlanError(f"{where}: operator {name!r} is not in the model; {_origin(plan, graph)}")
+        _check_operator(name, operator, nodes[name], plan, where)
+    for equalization in plan.equalizations:
+        for name in (equalization.producer, *equalization.consumers):
+            if name not in nodes:
+                raise PlanError(f"{where}: equalization of {name!r}, which is not in the model; {_origin(plan, graph)}")
+
+
+def _check_operator(name: str, operator: Operator, node: ir.Node, plan: Plan, where: str) -> None:
+    if operator.compute == "float":
+        return
+    weight = weight_array(node)
+    if operator.weight is not None:
+        if weight is None:
+            raise PlanError(f"{where}: operator {name!r} has a weight in the plan, but none in the model")
+        axis, scales = operator.weight.axis, len(operator.weight.scale)
+        channels = 1 if axis is None else weight.shape[axis] if -weight.ndim <= axis < weight.ndim else 0
+        if operator.weight.block_size is None and scales != channels:
+            raise PlanError(f"{where}: operator {name!r}: {scales} weight scales, expected {channels} for axis {axis}")
+    if operator.compute in {"int8", "int16"}:
+        if not has_integer_kernel(node):
+            raise PlanError(f"{where}: operator {name!r} ({node.op_type}) has no int8 form; write compute = 'float'")
+        source = node.inputs[0]
+        if node.op_type in PRODUCTS and (source is None or source.name not in plan.tensors):
+            raise PlanError(
+                f"{where}: operator {name!r} is {operator.compute}, but its input "
+                f"{None if source is None else source.name!r} has no entry under [tensors]"
+            )
+
+
+def _values(graph: Graph) -> Iterator[ir.Value]:
+    yield from graph.graph.inputs
+    yield from graph.graph.initializers.values()
+    for node in graph.graph:
+        yield from node.outputs
+
+
+def _origin(plan: Plan, graph: Graph) -> str:
+    if plan.model_digest == graph_digest(graph):
+        return "take the entry out, or correct its name"
+    return "the plan was made for another model (or another version of it): make a new one without --plan"
