@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from uuid import uuid4
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A loaded machine is slow now and then; that is no property of the code. CI looks at the same examples every time, so
@@ -16,3 +18,9 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("house")
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds what another one, or the person at this machine, has compiled before."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / f"cache-{uuid4().hex}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from .cache import Cache
     from .report.schema import Report
     from .request import Request
 
@@ -99,6 +101,7 @@ def _number(text: str) -> float:
     metavar="FILE",
     help="Replay recorded latencies instead of measuring: gives the same bundles again.",
 )
+@click.option("--no-cache", is_flag=True, help="Measure again, though nothing has changed since an earlier run.")
 @click.option("--json", "as_json", is_flag=True, help="Print report.json instead of the matrix.")
 def compile_command(
     model: str | None,
@@ -117,6 +120,7 @@ def compile_command(
     threads: int,
     measurements: Path | None,
     *,
+    no_cache: bool,
     as_json: bool,
 ) -> None:
     """Compile a trained model into one bundle per target board.
@@ -147,7 +151,7 @@ def compile_command(
     # A terminated build cleans up like an interrupted one.
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        report = _run(request, as_json=as_json)
+        report = _run(request, None if no_cache else _cache(), as_json=as_json)
     except KeyboardInterrupt:
         click.echo("edgewright: interrupted; no half-written file is left", err=True)
         sys.exit(INTERRUPTED)
@@ -156,20 +160,52 @@ def compile_command(
     sys.exit(report.exit_code)
 
 
-def _run(request: Request, *, as_json: bool) -> Report:
+def _cache() -> Cache | None:
+    from .cache import Cache, default_directory  # start-up time
+
+    def note(text: str) -> None:
+        click.echo(f"edgewright: {text}", err=True)
+
+    try:
+        return Cache(default_directory(os.environ, Path.home()), note)
+    except RuntimeError:  # no home directory is known for this user
+        note("no home directory for a cache: working without it; $XDG_CACHE_HOME can name one")
+        return None
+
+
+def _run(request: Request, cache: Cache | None, *, as_json: bool) -> Report:
     from rich.console import Console  # start-up time
 
-    from .pipeline import compile_model
-    from .report.progress import TerminalStages
     from .report.schema import encode
     from .report.terminal import print_report
 
-    report = compile_model(request, TerminalStages())
+    report, from_cache = _result(request, cache)
     if as_json:
         click.echo(encode(report), nl=False)
     else:
-        print_report(report, Console())
+        console = Console()
+        print_report(report, console)
+        if from_cache:
+            console.print("from cache: nothing has changed since that run (--no-cache measures again)", style="dim")
     for target in report.targets:
         if target.exit_code and not sys.stdout.isatty():  # on a terminal the matrix has said it
             click.echo(f"edgewright: {target.target}: {target.reason}", err=True)
     return report
+
+
+def _result(request: Request, cache: Cache | None) -> tuple[Report, bool]:
+    """The report, and whether it comes from the cache: the graph libraries are imported only if it does not."""
+    from .results import Results, result_key  # start-up time
+
+    key = None if cache is None else result_key(request)
+    if cache is not None and key is not None:
+        found = Results(cache).restore(key, request.out)
+        if found is not None:
+            return found, True
+    from .pipeline import compile_model
+    from .report.progress import TerminalStages
+
+    report = compile_model(request, TerminalStages())
+    if cache is not None and key is not None:
+        Results(cache).keep(key, request, report)
+    return report, False

@@ -7,9 +7,7 @@ import -> optimise -> preflight -> divide data -> calibrate once -> int8 variant
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
 import msgspec
@@ -30,6 +28,7 @@ from .measure import Measurements
 from .optimize import FLOAT_PASSES
 from .optimize.input_normalization import FoldInputNormalization, Normalization
 from .passes import NoOptions
+from .publish import MEASUREMENTS, REPORT, take_names
 from .quantize.calibrate import calibrate
 from .quantize.offer import schemes_for
 from .report.progress import SilentStages, Stages
@@ -38,12 +37,10 @@ from .report.schema import encode as encode_report
 from .request import Request, check_version, load_boards, model_name
 from .scratch import Scratch
 from .target import Build, Timings, compile_target
+from .tools import tool_versions
 from .variants import FLOAT, Evaluator, Variant, float_variant, int8_variant
 
-REPORT = "report.json"
-MEASUREMENTS = "measurements.json"
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-TOOLS = ("edgewright", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript")
 
 
 def compile_model(request: Request, stages: Stages | None = None) -> Report:
@@ -244,26 +241,12 @@ def make_report(build: Build, source: SourceModel, outcomes: tuple[TargetReport,
     )
 
 
-def tool_versions(source_format: str) -> dict[str, str]:
-    """Versions of everything that has a say in the bytes of a bundle."""
-    names = (*TOOLS, "torch") if source_format == "torch" else TOOLS
-    return {name: metadata.version(name) for name in sorted(names)}
-
-
 def publish(stage: Path, out: Path, report: Report, measurements: Measurements) -> None:
     """Gives every file its name at once; the report comes last, so that it never speaks of files that are not there."""
     bundles = [target.bundle for target in report.targets if target.bundle is not None]
     try:
         (stage / MEASUREMENTS).write_bytes(measure.encode(measurements))
         (stage / REPORT).write_bytes(encode_report(report))
-        for name in (*bundles, MEASUREMENTS, REPORT):
-            with (stage / name).open("rb") as file:
-                os.fsync(file.fileno())
-            (stage / name).replace(out / name)
-        descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        take_names(stage, out, (*bundles, MEASUREMENTS, REPORT))
     except OSError as error:
         raise EnvironmentFault(f"--out {out}: cannot be written: {error.strerror}") from error

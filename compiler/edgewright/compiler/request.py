@@ -6,12 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgewright.targets.board import Board
 from edgewright.targets.catalog import load_board
 from edgewright.targets.faults import UserFault
 
-from .optimize.input_normalization import Normalization
+if TYPE_CHECKING:
+    from .optimize.input_normalization import Normalization
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
@@ -47,6 +49,8 @@ class Request:
         """What to fold in front of the model; the datatype is that of the data."""
         if self.mean is None and self.scale is None:
             return None
+        from .optimize.input_normalization import Normalization  # start-up time: the cache is asked first
+
         return Normalization(mean=self.mean or (0.0,), scale=self.scale or (1.0,))
 
 

@@ -11,12 +11,13 @@ from edgewright.bundle.manifest import Accuracy, Latency
 
 from .schema import Report, TargetReport
 
+PARTS = ("calibrate", "tune", "test")
 ERROR_METRICS = frozenset({"mse", "distortion"})
 
 
 def print_report(report: Report, console: Console) -> None:
     """Prints the whole run. Second lines in a table are 95 % intervals; scores are those of the test samples."""
-    samples = ", ".join(f"{count} {part}" for part, count in report.source.samples.items())
+    samples = ", ".join(f"{report.source.samples[part]} {part}" for part in PARTS)
     console.print(f"{report.model} {report.version}: {report.metric}, may lose {report.budget}; samples: {samples}")
     console.print("(second lines: 95 % intervals; scores on the test samples; ~ estimated)", style="dim")
     if report.source.ignored_arrays:
