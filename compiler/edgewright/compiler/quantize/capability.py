@@ -22,8 +22,9 @@ MOVEMENTS: Final = frozenset(
 """They move values and compute none: what goes in and what comes out share one encoding."""
 ACTIVATIONS: Final = frozenset({"Relu", "Clip"})
 """Rounding to a range that ends where they end does their work, so they vanish into what comes before."""
-MAX_ABSORBED_SHARE_OF_STEP: Final = 0.5
-"""How far, in steps, an encoding may reach beyond an activation's bounds and still replace it."""
+MAX_ABSORBED_SHARE_OF_STEP: Final = 0.51
+"""How far, in steps, an encoding may reach beyond an activation's bounds and still replace it: a zero point is rounded
+by up to half a step."""
 
 INPUT_NORMALIZATION_PREFIX: Final = "edgewright_"
 """Nodes that scale raw input stay float; the first rounding comes after them."""
