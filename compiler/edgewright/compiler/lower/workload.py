@@ -64,6 +64,15 @@ def workload(graph: Graph, shapes: Shapes | None = None) -> dict[Precision, Work
     }
 
 
+def operator_costs(fixed: Graph, precision: Precision) -> dict[str, OperatorCost]:
+    """The work of every operator that takes time, by node name, if all computed in one precision.
+
+    `fixed` is a float graph as `at_size` gives it.
+    """
+    timed = [node for node in fixed.graph if node.op_type not in FREE and node.op_type not in FUSED]
+    return {node.name or "": _cost(node, BYTES[precision]) for node in timed}
+
+
 def _is_fused(node: ir.Node) -> bool:
     """Whether a (de)quantizer disappears into its neighbour; it stays where float and integers meet."""
     if node.op_type == "DequantizeLinear":

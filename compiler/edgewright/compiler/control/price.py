@@ -1,0 +1,149 @@
+"""What a plan costs on a board, from the costs of single operators: no plan has to be emitted to be priced.
+
+The same roofline as `targets.cost.estimate_call` on the emitted graph, added up by operator. On the machine that
+compiles, factors make the estimates of the float model and of the plain plan equal to what was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from edgewright.bundle.manifest import Precision
+from edgewright.targets.board import Board
+from edgewright.targets.cost import CALL_CYCLES, OperatorCost, Workload, estimate_latency
+
+from ..graph import Graph
+from ..lower.workload import BYTES, Shapes, at_size, operator_costs
+from ..quantize.capability import activations_of
+from ..quantize.plan import Plan
+from .groups import integer_operators, results_of
+
+QUANTIZER_PARAMETERS = 2
+"""Scale and zero point."""
+LEAST_FACTOR = 0.05
+"""Of measured over estimated integer work; less would mean that a measurement has gone wrong."""
+
+
+@dataclass(frozen=True)
+class Milliseconds:
+    """A plan's time, by kind of work."""
+
+    floating: float
+    """Float operators and the call itself."""
+    integer: float
+    """Integer operators, and the steps between float and integers."""
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Measured over estimated."""
+
+    floating: float = 1.0
+    integer: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    step_ms: float
+    """Of one pass that turns it into integers or back."""
+    maker: str | None
+    readers: tuple[str, ...]
+    is_output: bool
+
+
+class PriceList:
+    """Times of one float graph's operators on one board."""
+
+    def __init__(self, graph: Graph, board: Board, shapes: Shapes, threads: int) -> None:
+        """Raises BoardError where nothing on the board runs float32 or int8."""
+        fixed = at_size(graph, shapes)
+        self._call_ms = CALL_CYCLES / board.cpu.clock_hz * 1_000
+        self._float_ms = _times(fixed, board, "float32", threads)
+        self._int8_ms = _times(fixed, board, "int8", threads)
+        self._tensors = _tensors(fixed, board, threads)
+        self.factors = Factors()
+
+    def float_ms(self) -> float:
+        """Latency of the float model."""
+        return (self._call_ms + sum(self._float_ms.values())) * self.factors.floating
+
+    def of(self, plan: Plan) -> float:
+        """Latency of a plan."""
+        found = self.estimate(plan)
+        return found.floating * self.factors.floating + found.integer * self.factors.integer
+
+    def estimate(self, plan: Plan) -> Milliseconds:
+        """Before factors. An operator next to a 16-bit tensor has no integer kernel: it computes in float."""
+        integer = integer_operators(plan)
+        wide = {
+            name
+            for tensor, encoding in plan.tensors.items()
+            if encoding.type.endswith("16") and (facts := self._tensors.get(tensor)) is not None
+            for name in (facts.maker, *facts.readers)
+        }
+        narrow = integer - wide
+        floating = self._call_ms + sum(ms for name, ms in self._float_ms.items() if name not in narrow)
+        whole = sum(ms for name, ms in self._int8_ms.items() if name in narrow)
+        return Milliseconds(floating, whole + self._steps_ms(plan, integer, narrow))
+
+    def _steps_ms(self, plan: Plan, integer: frozenset[str], narrow: frozenset[str]) -> float:
+        total = 0.0
+        for name in plan.tensors:
+            tensor = self._tensors.get(name)
+            if tensor is None or integer.isdisjoint({tensor.maker, *tensor.readers}):
+                continue
+            made = tensor.maker in integer
+            seen_in_float = [reader not in narrow for reader in tensor.readers if made or reader in integer]
+            total += tensor.step_ms * (tensor.maker not in narrow)
+            total += tensor.step_ms * (any(seen_in_float) or (made and tensor.is_output))
+        return total
+
+    def fit(self, plan: Plan, float_ms: float, plan_ms: float) -> None:
+        """Takes the measured latency of the float model and of a plan; both are then priced as they were measured."""
+        floating = float_ms / (self._call_ms + sum(self._float_ms.values()))
+        found = self.estimate(plan)
+        rest_ms = max(plan_ms - found.floating * floating, LEAST_FACTOR * plan_ms)
+        self.factors = Factors(floating, rest_ms / found.integer if found.integer > 0 else floating)
+
+
+def _times(fixed: Graph, board: Board, precision: Precision, threads: int) -> Mapping[str, float]:
+    costs = operator_costs(fixed, precision)
+    return {name: _time(cost, board, precision, threads) for name, cost in costs.items()}
+
+
+def _time(cost: OperatorCost, board: Board, precision: Precision, threads: int) -> float:
+    return estimate_latency(board, Workload(operators=(cost,)), precision, threads).p50_ms
+
+
+def _tensors(fixed: Graph, board: Board, threads: int) -> dict[str, _Tensor]:
+    """Every activation that integer operators could read or make."""
+    makers = {value.name: node.name for node in fixed.graph for value in results_of(node)}
+    values = {
+        value.name or "": value
+        for node in fixed.graph
+        for value in (*results_of(node), *activations_of(node))
+        if value.const_value is None and value.dtype == ir.DataType.FLOAT
+    }
+    return {
+        name: _Tensor(
+            step_ms=_time(_step(value), board, "float32", threads),
+            maker=makers.get(name) or None,
+            readers=tuple(use.node.name or "" for use in value.uses()),
+            is_output=value.is_graph_output(),
+        )
+        for name, value in values.items()
+    }
+
+
+def _step(value: ir.Value) -> OperatorCost:
+    shape = [] if value.shape is None else [size if isinstance(size, int) else 1 for size in value.shape]
+    return OperatorCost(
+        kind="other",
+        macs=0,
+        weight_bytes=QUANTIZER_PARAMETERS * BYTES["float32"],
+        activation_bytes=2 * math.prod(shape) * BYTES["float32"],
+    )
