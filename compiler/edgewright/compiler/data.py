@@ -104,19 +104,8 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
 
 def dataset(path: Path, arrays: Mapping[str, NDArray[Any]], digest: str, input_names: tuple[str, ...]) -> Dataset:
     """Matches arrays with the model's inputs and divides the samples."""
-    inputs = _inputs(path, arrays, input_names)
-    first = next(iter(inputs.values()))
-    count = len(first) if first.ndim else 0
-    labels = arrays.get(LABELS)
-    for name, array in (*inputs.items(), *(() if labels is None else ((LABELS, labels),))):
-        if array.ndim == 0 or len(array) != count:
-            expected = f"{count} samples in front" if first.ndim else "samples in front"
-            raise DataError(f"{path}: array {name!r} has shape {array.shape}, expected {expected}")
-        if array.dtype.kind not in "biuf":
-            raise DataError(f"{path}: array {name!r} has type {array.dtype}, expected numbers")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise DataError(f"{path}: array {name!r} holds NaN or infinity; leave such samples out")
-    everything = Samples(inputs, labels)
+    everything = undivided(path, arrays, input_names)
+    inputs, count = everything.inputs, len(everything)
     given = arrays.get(SPLIT)
     parts = split_by_hash(inputs) if given is None else _given_split(path, given, count)
     divided = {part: everything.take(np.flatnonzero(parts == part)) for part in get_args(Part)}
@@ -130,6 +119,27 @@ def dataset(path: Path, arrays: Mapping[str, NDArray[Any]], digest: str, input_n
         ignored=tuple(sorted(set(arrays) - used)),
         split_by="array `split`" if given is not None else "hash of each sample",
     )
+
+
+def undivided(path: Path, arrays: Mapping[str, NDArray[Any]], input_names: tuple[str, ...]) -> Samples:
+    """Every sample of a data file, matched with the model's inputs and checked.
+
+    Raises:
+        DataError: an input has no array, or an array is not one number per element and one row per sample.
+    """
+    inputs = _inputs(path, arrays, input_names)
+    first = next(iter(inputs.values()))
+    count = len(first) if first.ndim else 0
+    labels = arrays.get(LABELS)
+    for name, array in (*inputs.items(), *(() if labels is None else ((LABELS, labels),))):
+        if array.ndim == 0 or len(array) != count:
+            expected = f"{count} samples in front" if first.ndim else "samples in front"
+            raise DataError(f"{path}: array {name!r} has shape {array.shape}, expected {expected}")
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"{path}: array {name!r} has type {array.dtype}, expected numbers")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DataError(f"{path}: array {name!r} holds NaN or infinity; leave such samples out")
+    return Samples(inputs, labels)
 
 
 def _inputs(path: Path, arrays: Mapping[str, NDArray[Any]], names: tuple[str, ...]) -> Arrays:
