@@ -19,7 +19,6 @@ from .statistics import Statistics
 from .weight_layout import by_channel
 from .weights import restored, rounded, weight_array
 
-WITH_BIAS = frozenset({"Conv", "Gemm"})
 INTEGER = frozenset({"int8", "int16"})
 
 
@@ -50,9 +49,9 @@ def _with_correction(operator: Operator, shift: NDArray[np.float64]) -> Operator
 
 def _shift(node: ir.Node, encoding: WeightEncoding, statistics: Statistics) -> NDArray[np.float64] | None:
     """(outputs,): what to add to the bias; None where it cannot be known or there is no bias to add it to."""
-    weight = weight_array(node) if node.op_type in WITH_BIAS else None
+    weight = weight_array(node) if _takes_correction(node) else None
     value = node.inputs[0] if node.inputs else None
-    if weight is None or value is None or encoding.block_size is not None or node.domain != "":
+    if weight is None or value is None or encoding.block_size is not None:
         return None
     channels = statistics.channels.get((value.name or "", 1 if node.op_type == "Conv" else -1))
     if channels is None or not np.isfinite(channels.mean).all():
@@ -63,7 +62,15 @@ def _shift(node: ir.Node, encoding: WeightEncoding, statistics: Statistics) -> N
         return None
     means = channels.mean.reshape(view.shape[0], view.shape[2])
     shift: NDArray[np.float64] = np.einsum("goik,gi,k->go", view, means, _shares_on_data(node, weight)).reshape(-1)
-    return shift * (node.attributes.get_float("alpha", 1.0) if node.op_type == "Gemm" else 1.0)
+    return shift
+
+
+def _takes_correction(node: ir.Node) -> bool:
+    """Convolutions, and plain A B + C: a MatMul has no bias, and other factors scale the bias as well."""
+    if node.op_type != "Gemm":
+        return node.op_type == "Conv"
+    factors = [node.attributes.get_float(name, 1.0) for name in ("alpha", "beta")]
+    return factors == [1.0, 1.0] and not node.attributes.get_int("transA", 0)
 
 
 def _shares_on_data(node: ir.Node, weight: NDArray[np.float32]) -> NDArray[np.float64]:

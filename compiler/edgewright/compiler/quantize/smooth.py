@@ -29,8 +29,10 @@ ACTIVATION_STEPS = 255
 WEIGHT_STEPS = 127
 DEVIATIONS_IN_RANGE = 6.0
 """Standard deviations between the smallest and the largest value that a channel is taken to have."""
-WORTHWHILE = 0.9
+WORTHWHILE = 0.8
 """A link is smoothed where its expected error power falls below this share of what it was."""
+MAX_ROWS = 512
+"""Output channels that are looked at per group, evenly spread; more would change no choice and take minutes."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,36 @@ class _Activation:
         return peak
 
 
+@dataclass(frozen=True)
+class _Weight:
+    """What the expected error needs to know of one weight that reads the tensor."""
+
+    magnitudes: NDArray[np.float64]
+    """(groups, outputs, inputs): the largest over the kernel's positions."""
+    power: NDArray[np.float64]
+    """(inputs of all groups,): sum of the squares over everything else."""
+    positions: int
+
+    @classmethod
+    def of(cls, node: ir.Node) -> _Weight:
+        weight = weight_array(node)
+        if weight is None:
+            raise TypeError(f"{node.name!r} has no constant weight")
+        view = by_channel(node, weight)
+        view = view[:, :: max(1, view.shape[1] // MAX_ROWS)].astype(np.float64)
+        return cls(np.abs(view).max(axis=3), (view**2).sum(axis=(1, 3)).reshape(-1), view.shape[3])
+
+    @property
+    def peak(self) -> NDArray[np.float64]:
+        """(inputs of all groups,)."""
+        peak: NDArray[np.float64] = self.magnitudes.max(axis=1)
+        return peak.reshape(-1)
+
+
 def find_smoothings(
     graph: Graph, statistics: Statistics, *, worthwhile: float = WORTHWHILE
 ) -> tuple[Equalization, ...]:
-    """Factors for every link whose expected error they lower enough.
+    """Factors for every link whose expected error they lower enough, for weights that are rounded per channel.
 
     Args:
         graph: the float graph that the statistics were taken from.
@@ -69,14 +97,14 @@ def find_smoothings(
 def _best_factors(link: Link, statistics: Statistics) -> tuple[NDArray[np.float64], float] | None:
     """The best factors and the share of the error power that they leave; None where nothing is known."""
     activation = _activation(link, statistics)
-    weights = [_magnitudes(consumer) for consumer in link.consumers]
-    if activation is None or not all(np.isfinite(weight).all() for weight in weights):
+    weights = [_Weight.of(consumer) for consumer in link.consumers]
+    if activation is None or not all(np.isfinite(weight.power).all() for weight in weights):
         return None
-    before = expected_error(activation, weights, np.ones(link.channels))
+    before = _expected_error(activation, weights, np.ones(link.channels))
     if not before > 0:
         return None
     candidates = [_factors(activation, weights, alpha) for alpha in ALPHAS]
-    errors = [expected_error(activation, weights, candidate) for candidate in candidates]
+    errors = [_expected_error(activation, weights, candidate) for candidate in candidates]
     best = int(np.argmin(errors))
     return candidates[best], errors[best] / before
 
@@ -100,28 +128,18 @@ def _channels_read(node: ir.Node, statistics: Statistics) -> ChannelStatistics |
     return statistics.channels.get(((value.name or "") if value is not None else "", axis))
 
 
-def _magnitudes(node: ir.Node) -> NDArray[np.float64]:
-    """(groups, outputs, inputs, positions)."""
-    weight = weight_array(node)
-    if weight is None:
-        raise TypeError(f"{node.name!r} has no constant weight")
-    magnitudes: NDArray[np.float64] = np.abs(by_channel(node, weight)).astype(np.float64)
-    return magnitudes
-
-
-def _factors(activation: _Activation, weights: list[NDArray[np.float64]], alpha: float) -> NDArray[np.float64]:
-    """Equation 4, scaled so that their geometric mean is 1; 1 for channels that are dead on either side."""
-    peak = activation.peak
-    read = np.maximum.reduce([weight.max(axis=(1, 3)).reshape(-1) for weight in weights])
-    alive = (peak > 0) & (read > 0)
+def _factors(activation: _Activation, weights: list[_Weight], alpha: float) -> NDArray[np.float64]:
+    """Equation 4, scaled to a geometric mean of 1; 1 for channels that are dead on either side."""
+    peaks = np.maximum.reduce([weight.peak for weight in weights])
+    alive = (activation.peak > 0) & (peaks > 0)
     if not alive.any():
-        return np.ones_like(peak)
-    logs = alpha * np.log(np.where(alive, peak, 1.0)) - (1 - alpha) * np.log(np.where(alive, read, 1.0))
+        return np.ones(len(peaks))
+    logs = alpha * np.log(np.where(alive, activation.peak, 1.0)) - (1 - alpha) * np.log(np.where(alive, peaks, 1.0))
     logs = np.where(alive, logs - logs[alive].mean(), 0.0)
     return np.clip(np.exp(logs), SMALLEST_FACTOR, LARGEST_FACTOR)
 
 
-def expected_error(activation: _Activation, weights: list[NDArray[np.float64]], factors: NDArray[np.float64]) -> float:
+def _expected_error(activation: _Activation, weights: list[_Weight], factors: NDArray[np.float64]) -> float:
     """Power of the rounding error at the consumers' outputs: of the activation, and of the weights, both uniform.
 
     The activation has one scale, the weights have one per output channel; E[error**2] = step**2 / 12.
@@ -130,9 +148,8 @@ def expected_error(activation: _Activation, weights: list[NDArray[np.float64]], 
     power = activation.power / factors**2
     total = 0.0
     for weight in weights:
-        scaled = weight * factors.reshape(weight.shape[0], 1, -1, 1)
-        weight_steps = scaled.max(axis=(2, 3)) / WEIGHT_STEPS
-        positions = weight.shape[3]
-        read = power.reshape(weight.shape[0], -1).sum(axis=1, keepdims=True) * positions
-        total += step**2 * float((scaled**2).sum()) + float((weight_steps**2 * read).sum())
+        groups = len(weight.magnitudes)
+        weight_steps = (weight.magnitudes * factors.reshape(groups, 1, -1)).max(axis=2) / WEIGHT_STEPS
+        read = power.reshape(groups, -1).sum(axis=1, keepdims=True) * weight.positions
+        total += step**2 * float((weight.power * factors**2).sum()) + float((weight_steps**2 * read).sum())
     return total / 12
