@@ -121,7 +121,10 @@ def _time(cost: OperatorCost, board: Board, precision: Precision, threads: int) 
 
 def _tensors(fixed: Graph, board: Board, threads: int) -> dict[str, _Tensor]:
     """Every activation that integer operators could read or make."""
-    makers = {value.name: node.name for node in fixed.graph for value in results_of(node)}
+    makers: dict[str | None, str] = {}
+    for node in fixed.graph:
+        for value in results_of(node):
+            makers.setdefault(value.name, node.name or "")  # not the activation: it goes where its operator goes
     values = {
         value.name or "": value
         for node in fixed.graph
@@ -131,7 +134,7 @@ def _tensors(fixed: Graph, board: Board, threads: int) -> dict[str, _Tensor]:
     return {
         name: _Tensor(
             step_ms=_time(_step(value), board, "float32", threads),
-            maker=makers.get(name) or None,
+            maker=makers.get(name),
             readers=tuple(use.node.name or "" for use in value.uses()),
             is_output=value.is_graph_output(),
         )
