@@ -71,6 +71,9 @@ class WeightEncoding(_Part, frozen=True, kw_only=True):
     """One, or one per channel; with `block_size`, channel by channel the scales of its blocks."""
     block_size: int | None = None
     """Weights along the reduced axis that share a scale; None where a channel has one scale."""
+    pair_peaks: tuple[Annotated[int, Meta(ge=0, le=255)], ...] = ()
+    """Where neighbouring products share a 16-bit sum: the largest raw activation (counted from its type's lowest value)
+    of each input channel, up to which no pair of rounded weights may overflow. Empty where sums are wide."""
 
 
 class Operator(_Part, frozen=True, kw_only=True):

@@ -57,7 +57,7 @@ def _lines(plan: Plan) -> Iterator[str]:
 
 def _fields(fields: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in fields.items():
-        if value is not None:
+        if value not in (None, ()):
             yield f"{prefix}{key} = {_value(value)}"
 
 
