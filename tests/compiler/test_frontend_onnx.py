@@ -17,7 +17,8 @@ from edgewright.compiler.faults import ModelError, UnsupportedModel
 from edgewright.compiler.frontends.onnx import load_onnx
 from edgewright.compiler.graph import IR_VERSION, operator_counts, signature, to_bytes
 from edgewright.compiler.lower.onnxruntime import preflight
-from edgewright.compiler.pipeline import optimise
+from edgewright.compiler.optimize import FLOAT_PASSES
+from edgewright.compiler.passes import NoOptions
 from edgewright.compiler.scratch import Scratch
 from edgewright.targets.faults import Fault
 
@@ -133,6 +134,77 @@ def test_external_data_that_is_too_short_is_refused(tmp_path: Path) -> None:
         load_onnx(path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"offset": "8"}, "bytes 8 to 24 of 'w.bin', which has only 16"),
+        ({"length": "12"}, r"shape \[4\] take 16 bytes, but 12 are given"),
+        ({"offset": "-4"}, "impossible offset '-4'"),
+        ({"length": "1e9"}, "impossible length"),
+        ({"offset": "9" * 30}, "which has only 16"),
+    ],
+)
+def test_external_data_beyond_its_file_is_refused(tmp_path: Path, changes: dict[str, str], message: str) -> None:
+    model = with_external("w.bin")
+    for entry in model.graph.initializer[0].external_data:
+        entry.value = changes.get(entry.key, entry.value)
+    (tmp_path / "w.bin").write_bytes(bytes(16))
+    with pytest.raises(ModelError, match=message):
+        load_onnx(saved(tmp_path, model))
+
+
+def test_declared_sizes_beyond_the_data_are_refused(tmp_path: Path) -> None:
+    model = with_external("w.bin")
+    model.graph.initializer[0].dims[:] = [2**40, 2**40]
+    (tmp_path / "w.bin").write_bytes(bytes(16))
+    with pytest.raises(ModelError, match="w"):
+        load_onnx(saved(tmp_path, model))
+
+
+def test_a_tensor_that_no_machine_holds_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    agraph (float[N, 4] x) => (float[A, B] y) <int64[2] s = {1000000, 1000000}> {
+      c = ConstantOfShape(s) r = ReduceSum(c) y = Add(x, r) }"""
+    with pytest.raises(UnsupportedModel, match=r"ConstantOfShape.*1000000,1000000"):
+        load_onnx(saved(tmp_path, parser.parse_model(text)))
+
+
+def test_a_cycle_is_refused(tmp_path: Path) -> None:
+    text = TEXT.replace("y = Relu(x)", "a = Add(x, b) b = Relu(a) y = Neg(b)")
+    with pytest.raises(ModelError, match="topologically sorted"):
+        load_onnx(saved(tmp_path, parser.parse_model(text)))
+
+
+def test_subgraphs_nested_beyond_reason_are_refused(tmp_path: Path) -> None:
+    def field(number: int, content: bytes) -> bytes:
+        size, length = len(content), bytearray()
+        while size >= 128:
+            length.append(size & 127 | 128)
+            size >>= 7
+        return bytes([number << 3 | 2, *length, size]) + content
+
+    content = b""
+    for _ in range(5000):
+        content = field(1, field(5, field(6, content)))  # graph: a node, whose attribute is a graph
+    path = tmp_path / "m.onnx"
+    path.write_bytes(field(7, content))
+    with pytest.raises(ModelError, match="not an ONNX file"):
+        load_onnx(path)
+
+
+def test_free_dimensions_keep_their_names_and_inner_values_get_shapes(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    agraph (float[batch, length, 8] x, float[8, 3] w) => (float[batch, length, 3] y) {
+      s = Shape(x) z = Reshape(x, s) m = MatMul(z, w) y = Softmax(m) }"""
+    graph = load_onnx(saved(tmp_path, parser.parse_model(text))).graph
+    assert [str(dim) for dim in graph.graph.inputs[0].shape or ()] == ["batch", "length", "8"]
+    assert [str(dim) for dim in graph.graph.outputs[0].shape or ()] == ["batch", "length", "3"]
+    for node in graph.graph:
+        assert node.outputs[0].dtype is not None
+        assert node.outputs[0].shape is not None
+    assert [str(dim) for dim in list(graph.graph)[2].outputs[0].shape or ()] == ["batch", "length", "3"]
+
+
 def test_external_data_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"w\.bin.*not there"):
         load_onnx(saved(tmp_path, with_external("w.bin")))
@@ -158,7 +230,9 @@ def test_flipped_bytes_are_refused_or_compiled_but_never_crash(
     with suppress(Fault):
         source = load_onnx(path)
         preflight(source.graph, "m.onnx", scratch)
-        optimise(source.graph, None)
+        graph = source.graph
+        for float_pass in FLOAT_PASSES:
+            graph = float_pass(graph, NoOptions()).graph
 
 
 def classifier_bytes(opset: str) -> bytes:

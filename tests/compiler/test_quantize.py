@@ -12,7 +12,8 @@ from onnx import numpy_helper
 
 from edgewright.compiler.data import Samples
 from edgewright.compiler.faults import NotQuantizable
-from edgewright.compiler.frontends.onnx import NEWEST_OPSET, import_proto, load_onnx
+from edgewright.compiler.frontends.onnx import import_proto, load_onnx
+from edgewright.compiler.frontends.opset import NEWEST_OPSET
 from edgewright.compiler.graph import Graph, to_proto
 from edgewright.compiler.lower.model_file import size_bytes
 from edgewright.compiler.lower.onnxruntime import Arithmetic
