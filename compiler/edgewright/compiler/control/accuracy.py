@@ -114,7 +114,7 @@ def _noise_model(
         structure,
         sensitivity,
         of_weight,
-        lambda name, encoding: tensor_error(statistics.tensors[name].histogram, encoding),
+        lambda name, encoding: tensor_error(statistics.tensors[name], encoding),
     )
 
 

@@ -15,9 +15,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ..quantize.calibrators import expected_error
 from ..quantize.encodings import to_integers
 from ..quantize.plan import Encoding, Plan, WeightEncoding
-from ..quantize.statistics import Histogram
+from ..quantize.statistics import TensorStatistics
 from ..quantize.weights import restored, rounded
 from .groups import Structure, integer_operators
 
@@ -140,14 +141,9 @@ def weight_error(weight: NDArray[Any], encoding: WeightEncoding) -> float:
     return float(np.mean(change**2))
 
 
-def tensor_error(histogram: Histogram, encoding: Encoding) -> float:
-    """Expected square of the error of values that fall like the histogram: clipping by bins, and scale**2 / 12."""
-    counts = histogram.counts.astype(np.float64)
-    if counts.sum() == 0:
-        return 0.0
-    centres = (histogram.first + np.arange(len(counts)) + 0.5) * 2.0**histogram.exponent
-    beyond = centres - np.clip(centres, encoding.low, encoding.high)
-    return float((counts * beyond**2).sum() / counts.sum() + encoding.scale**2 / 12)
+def tensor_error(tensor: TensorStatistics, encoding: Encoding) -> float:
+    """Expected square of the error of values that fall as calibration saw them."""
+    return expected_error(tensor, encoding.low, encoding.high, levels_of(encoding))
 
 
 def rounded_values(array: NDArray[Any], encoding: Encoding) -> NDArray[np.float32]:

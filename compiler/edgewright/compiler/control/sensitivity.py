@@ -25,6 +25,8 @@ from .noise import Measured, Sensitivity, Source, levels_of, rounded_values, ten
 from .suffix import Arrays, Part, behind, between, open_part, open_whole
 
 MAX_SAMPLES = 32
+WORTH_A_LOOK = 0.02
+"""Share of all noise from which the alternatives of a rounding are measured; others are scaled by their own error."""
 MAX_CACHE_BYTES = 256 << 20
 """Of activations that are kept; nets with large ones are measured on fewer samples."""
 
@@ -45,32 +47,23 @@ def measure_sensitivity(
         structure: of the plan.
         statistics: of the graph's activations.
         tune: samples to choose from, evenly.
-        alternatives: other encodings to measure, by the name of the rounding.
+        alternatives: other encodings, by the name of the rounding; measured where the rounding matters.
     """
     shapes = {name: (fixed_batch(graph) or 1, *array.shape[1:]) for name, array in tune.inputs.items()}
     bench = _Bench(graph, shapes, structure, plan)
     bench.keep_float_activations(_chosen(tune, graph, bench.bytes_per_sample))
-    weights: dict[str, Source] = {}
-    tensors: dict[str, Source] = {}
-    others: dict[str, tuple[Measured, ...]] = {}
-    for name, rounding in structure.roundings.items():
-        histogram = statistics.tensors[rounding.name].histogram
-        noises = bench.noises_of_tensor(name, [plan.tensors[name], *alternatives.get(name, ())])
-        tensors[name] = Source(noise=noises[0], local=tensor_error(histogram, plan.tensors[name]))
-        pairs = zip(alternatives.get(name, ()), noises[1:], strict=True)
-        others[name] = tuple(_measured(encoding, noise) for encoding, noise in pairs)
-    for group in structure.groups:
-        for name in group.operators:
-            encoding, weight = plan.operators[name].weight, weight_array(bench.nodes[name])
-            if encoding is not None and weight is not None:
-                weights[name] = Source(noise=bench.noise_of_weight(name), local=weight_error(weight, encoding))
+    tensors = {name: bench.tensor_source(name, statistics) for name in structure.roundings}
+    operators = [name for group in structure.groups for name in group.operators]
+    weights = {name: bench.weight_source(name) for name in operators if plan.operators[name].weight is not None}
+    total = sum(source.noise for source in (*tensors.values(), *weights.values()))
+    others = {
+        name: bench.measured(name, alternatives[name])
+        for name, source in tensors.items()
+        if source.noise > WORTH_A_LOOK * total and alternatives.get(name)
+    }
     return Sensitivity(
         samples=bench.samples, sample_runs=bench.sample_runs, weights=weights, tensors=tensors, others=others
     )
-
-
-def _measured(encoding: Encoding, noise: float) -> Measured:
-    return Measured(low=encoding.low, high=encoding.high, levels=levels_of(encoding), noise=noise)
 
 
 def _chosen(tune: Samples, graph: Graph, bytes_per_sample: int) -> list[Samples]:
@@ -131,6 +124,27 @@ class _Bench:
             self.samples += len(call)
         self.sample_runs += self.samples
         self._signal = {name: sum(_power(call[name]) for call in self.calls) for name in self._outputs}
+
+    def tensor_source(self, rounding: str, statistics: Statistics) -> Source:
+        """That tensor alone, rounded as planned."""
+        encoding = self.plan.tensors[rounding]
+        local = tensor_error(statistics.tensors[rounding], encoding)
+        return Source(noise=self.noises_of_tensor(rounding, [encoding])[0], local=local)
+
+    def weight_source(self, operator: str) -> Source:
+        """The weight of that operator alone, rounded as planned."""
+        encoding, weight = self.plan.operators[operator].weight, weight_array(self.nodes[operator])
+        if encoding is None or weight is None:
+            raise ValueError(f"operator {operator!r} has no constant weight that the plan could round")
+        return Source(noise=self.noise_of_weight(operator), local=weight_error(weight, encoding))
+
+    def measured(self, rounding: str, encodings: Sequence[Encoding]) -> tuple[Measured, ...]:
+        """That tensor alone, rounded in other ways."""
+        noises = self.noises_of_tensor(rounding, encodings)
+        return tuple(
+            Measured(low=encoding.low, high=encoding.high, levels=levels_of(encoding), noise=noise)
+            for encoding, noise in zip(encodings, noises, strict=True)
+        )
 
     def noises_of_tensor(self, rounding: str, encodings: Sequence[Encoding]) -> list[float]:
         """At the outputs, when that tensor alone is rounded to each of the encodings."""
