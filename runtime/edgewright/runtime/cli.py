@@ -18,6 +18,7 @@ ENTRY_POINT_GROUP = "edgewright.commands"
 
 SUMMARIES = {
     "compile": "Compile a trained model into one bundle per target board.",
+    "diff": "Compare two models layer by layer, worst first: signal-to-noise ratio of B with A as the truth.",
     "targets": "List, show, validate and compare target boards.",
     "bundle": "Inspect, verify and unpack bundles.",
     "run": "Run a bundle over a file of inputs on this machine.",
@@ -29,7 +30,7 @@ SUMMARIES = {
 DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
 """What a disk says that is full, broken or read-only, wherever a command writes."""
 
-EXTRAS = {"compile": "compiler", "fleet": "fleet"}
+EXTRAS = {"compile": "compiler", "diff": "compiler", "fleet": "fleet"}
 """Commands whose packages a device does not need, and the extra that brings them."""
 
 

@@ -1,0 +1,1 @@
+"""`edgewright diff`: which layer of one model departs from another, and by how much."""
