@@ -55,7 +55,7 @@ def check_readable(graph: Graph, engine: str, version_range: str, where: str) ->
         first = min(READABLE[engine])
         raise UnsupportedModel(
             f"{where}: {engine} {version_range} begins before {first[0]}.{first[1]}, the oldest release that "
-            f"bundles are made for; install a newer {engine} on the board and write its version range into the board file"
+            f"bundles are made for; install a newer {engine} there and write its range into the board file"
         )
     opset = graph.opset_imports.get("", 0)
     if opset > newest.opset or newest.ir_version < IR_VERSION:
