@@ -18,7 +18,8 @@ from edgewright.compiler.faults import NotQuantizable
 from edgewright.compiler.graph import Graph, operator_counts, signature, to_bytes
 from edgewright.compiler.lower.onnxruntime import Arithmetic, open_session, run
 from edgewright.compiler.metrics import snr_db
-from edgewright.compiler.quantize.emit import EmitStatic, emit
+from edgewright.compiler.quantize.emission import Quantize
+from edgewright.compiler.quantize.emit import emit
 from edgewright.compiler.quantize.plan import Encoding, Operator, Plan
 from edgewright.compiler.quantize.propose import propose
 from edgewright.compiler.quantize.scheme import Scheme
@@ -59,7 +60,7 @@ def test_the_engine_fuses_a_convolutional_net_whole() -> None:
     net = convolutional()
     graph, x = optimised(net.model()), inputs(net)
     plan = planned(graph, x)
-    result = EmitStatic(plan)(graph, plan.scheme)
+    result = Quantize(plan)(graph, plan.scheme)
     assert closeness_db(result.graph, graph, x) > 30
     assert fused_operators(result.graph) == {
         "QuantizeLinear", "QLinearConv", "QLinearAdd", "MaxPool", "QLinearGlobalAveragePool", "Flatten", "QGemm",
@@ -160,7 +161,7 @@ def test_a_quantized_model_is_not_quantized_again() -> None:
     graph, x = optimised(net.model()), inputs(net)
     plan = planned(graph, x)
     with pytest.raises(NotQuantizable, match="quantized already"):
-        EmitStatic(plan)(emit(graph, plan), plan.scheme)
+        Quantize(plan)(emit(graph, plan), plan.scheme)
 
 
 @st.composite
@@ -201,6 +202,6 @@ def random_nets(draw: st.DrawFn) -> Net:
 def test_any_net_stays_near_its_float_model(net: Net, scheme: Scheme) -> None:
     graph, x = optimised(net.model()), inputs(net)
     plan = planned(graph, x, scheme)
-    result = EmitStatic(plan)(graph, scheme).graph
+    result = Quantize(plan)(graph, scheme).graph
     assert closeness_db(result, graph, x) > 22
     open_session(to_bytes(result), Arithmetic.ENGINE)

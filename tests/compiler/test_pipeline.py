@@ -77,7 +77,7 @@ def test_int8_ships_where_it_is_estimated_faster(make_request: MakeRequest, tmp_
     assert "latency-estimated" in manifest.flags
     kinds = {node.op_type for node in onnx.load(folder / "model" / "model.onnx").graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
-    assert [record.name for record in manifest.lineage.passes][-1] == "quantize-static"
+    assert [record.name for record in manifest.lineage.passes][-1] == "quantize"
     assert manifest.lineage.measurements_digest is None
     assert report.targets[0].candidates[0].name == "float32"
 

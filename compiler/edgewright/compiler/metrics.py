@@ -181,11 +181,17 @@ def check_classes(labels: NDArray[Any], classes: int) -> None:
 
 
 def compare(
-    metric: Metric, candidate: NDArray[Any], reference: NDArray[Any], labels: NDArray[Any] | None, seed: int = SEED
+    metric: Metric,
+    candidate: NDArray[Any],
+    reference: NDArray[Any],
+    labels: NDArray[Any] | None,
+    logits: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    seed: int = SEED,
 ) -> Comparison:
     """Scores a candidate's outputs beside the float model's, with paired intervals.
 
-    Without labels, `reference` (the float model's own outputs) is what both are held against.
+    Without labels, `reference` (the float model's own outputs) is what both are held against. `logits` are what SNR is
+    taken of, candidate and reference; else it is taken of the outputs.
     """
     found, truth = _flat(candidate), _flat(reference)
     target = labels if metric.needs_labels and labels is not None else truth
@@ -197,7 +203,7 @@ def compare(
         float_value=metric.value(truth, target),
         drop=_drop_estimate(metric, found, truth, target, seed),
         samples=len(candidate),
-        snr_db=snr_db(found, truth),
+        snr_db=snr_db(found, truth) if logits is None else snr_db(*logits),
         argmax_agreement=float(np.mean(found.argmax(1) == truth.argmax(1))) if classes else None,
     )
 

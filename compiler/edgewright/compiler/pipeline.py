@@ -7,18 +7,20 @@ import -> optimise -> preflight -> divide data -> calibrate once -> int8 variant
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from edgewright.bundle.manifest import PassRecord
+from edgewright.targets.accumulation import saturating
 from edgewright.targets.board import Board
 from edgewright.targets.faults import EnvironmentFault, Fault
 from edgewright.targets.host import detect_host
 
 from . import measure, metrics
+from .build import Build, Timings
 from .data import Arrays, Dataset, as_model_inputs, dataset, load_arrays
 from .faults import DataError, NotQuantizable
 from .frontends.source import SourceModel
@@ -28,18 +30,23 @@ from .measure import Measurements
 from .optimize import FLOAT_PASSES
 from .optimize.input_normalization import FoldInputNormalization, Normalization
 from .passes import NoOptions
+from .plans import Plans, make_plan
 from .publish import MEASUREMENTS, REPORT, take_names
-from .quantize.calibrate import calibrate
+from .quantize.observe import collect
 from .quantize.offer import schemes_for
+from .quantize.plan import Plan
+from .quantize.planfile import check_plan, read_plan
 from .report.progress import SilentStages, Stages
 from .report.schema import Report, SourceReport, TargetReport, exit_code_of
 from .report.schema import encode as encode_report
 from .request import Request, check_version, load_boards, model_name
 from .scratch import Scratch
-from .target import Build, Timings, compile_target
+from .target import compile_target
 from .tools import tool_versions
-from .variants import FLOAT, Evaluator, Variant, float_variant, int8_variant
+from .variants import FLOAT, Evaluator, Variant, float_variant, plan_variant
 
+GIVEN = "plan"
+"""Name of the variant that comes from the user's own plan."""
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
@@ -67,7 +74,8 @@ def prepare(request: Request, boards: tuple[Board, ...], stages: Stages, scratch
         preflight(source.graph, request.model, scratch)
         graph, records = optimise(source.graph, typed_normalization(request.normalization, arrays))
     divided = divide(request.data, arrays, data_digest, graph)
-    variants, no_int8 = make_variants(graph, divided, boards, stages, scratch)
+    candidates = make_candidates(request, graph, divided, boards, stages, scratch)
+    variants = candidates.variants
     evaluator = Evaluator({"tune": divided.tune, "test": divided.test, "reference": divided.reference}, threads=1)
     metric = choose_metric(request, variants, evaluator, divided)
     return source, Build(
@@ -79,7 +87,9 @@ def prepare(request: Request, boards: tuple[Board, ...], stages: Stages, scratch
         source_digest=source.digest,
         data=divided,
         variants=variants,
-        no_int8=no_int8,
+        offers=candidates.offers,
+        plans=candidates.plans,
+        no_int8=candidates.no_int8,
         records=records,
         tools=tool_versions(source.format),
         metric=metric,
@@ -87,6 +97,7 @@ def prepare(request: Request, boards: tuple[Board, ...], stages: Stages, scratch
         evaluator=evaluator,
         timings=Timings(request.threads, request.measurements),
         host=detect_host(),
+        scratch=scratch,
         stages=stages,
     )
 
@@ -151,26 +162,60 @@ def divide(path: Path, arrays: Arrays, digest: str, graph: Graph) -> Dataset:
     )
 
 
-def make_variants(
-    graph: Graph, divided: Dataset, boards: tuple[Board, ...], stages: Stages, scratch: Scratch
-) -> tuple[dict[str, Variant], tuple[str, ...]]:
-    """The float model and every int8 scheme that some board can use, and why others are missing; calibrates once."""
+@dataclass(frozen=True)
+class Candidates:
+    """Everything that could ship on some target."""
+
+    variants: dict[str, Variant]
+    offers: dict[str, tuple[str, ...]]
+    """Names of variants, by target."""
+    plans: Plans
+    no_int8: tuple[str, ...]
+
+
+def make_candidates(
+    request: Request, graph: Graph, divided: Dataset, boards: tuple[Board, ...], stages: Stages, scratch: Scratch
+) -> Candidates:
+    """The float model, and every plan that some board can use, or the user's; calibrates once."""
     variants = {FLOAT: float_variant(graph, scratch)}
     obstacle = int8_obstacle(graph)
     if obstacle is not None:
-        return variants, (obstacle,)
-    schemes = {scheme.name: scheme for board in boards for scheme in schemes_for(board)}
-    with stages.stage("calibrating", len(divided.calibrate)) as advance:
-        ranges = calibrate(graph, divided.calibrate, scratch, advance)
-    with stages.stage("quantizing", len(schemes)) as advance:
-        reasons = set()
-        for name, scheme in schemes.items():
+        none = Plans(graph, None, divided.tune)
+        return Candidates(variants, {board.name: () for board in boards}, none, (obstacle,))
+    offers, plans, reasons = _plans(request, graph, divided, boards, stages, scratch)
+    with stages.stage("quantizing", len(plans.by_name)) as advance:
+        for name, plan in plans.by_name.items():
             try:
-                variants[name] = int8_variant(graph, ranges, scheme, scratch)
+                variants[name] = plan_variant(graph, plan, scratch, name)
             except NotQuantizable as reason:
                 reasons.add(str(reason))
             advance(1)
-    return variants, tuple(sorted(reasons))
+    return Candidates(variants, offers, plans, tuple(sorted(reasons)))
+
+
+def _plans(
+    request: Request, graph: Graph, divided: Dataset, boards: tuple[Board, ...], stages: Stages, scratch: Scratch
+) -> tuple[dict[str, tuple[str, ...]], Plans, set[str]]:
+    if request.plan is not None:
+        plan = read_plan(request.plan)
+        check_plan(plan, graph, f"--plan {request.plan}")
+        return (
+            {board.name: (GIVEN,) for board in boards},
+            Plans(graph, None, divided.tune, {GIVEN: plan}, "given"),
+            set(),
+        )
+    with stages.stage("calibrating", len(divided.calibrate)) as advance:
+        statistics = collect(graph, divided.calibrate, scratch, advance)
+    schemes = {board.name: schemes_for(board, graph) for board in boards}
+    found: dict[str, Plan] = {}
+    reasons = set()
+    for scheme in {scheme for offered in schemes.values() for scheme in offered}:
+        try:
+            found[scheme.name] = make_plan(graph, scheme, statistics, saturating)
+        except NotQuantizable as reason:
+            reasons.add(str(reason))
+    offers = {name: tuple(scheme.name for scheme in offered) for name, offered in schemes.items()}
+    return offers, Plans(graph, statistics, divided.tune, dict(sorted(found.items()))), reasons
 
 
 def int8_obstacle(graph: Graph) -> str | None:

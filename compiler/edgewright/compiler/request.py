@@ -38,6 +38,8 @@ class Request:
     mean: tuple[float, ...] | None = None
     scale: tuple[float, ...] | None = None
     measurements: Path | None = None
+    plan: Path | None = None
+    """A plan to use instead of proposing one."""
 
     @property
     def from_torch(self) -> bool:

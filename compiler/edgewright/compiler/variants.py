@@ -1,4 +1,4 @@
-"""The ways in which a model can ship: as float, or in one of the int8 schemes. Made once, shared by all targets."""
+"""The ways in which a model can ship: as float, or by one of the plans. Made once, shared by all targets."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.bundle.manifest import PassRecord, Precision
+from edgewright.targets.accumulation import saturating
 
 from .data import Samples
 from .faults import ModelError, NotQuantizable, first_line
 from .graph import Graph
+from .logits import with_logits
+from .lower.emulator import Emulator
 from .lower.model_file import ModelFile, write_model
 from .lower.onnxruntime import Arithmetic, Outputs, open_session, run
-from .quantize.calibrate import Ranges
-from .quantize.offer import Scheme
+from .quantize.emission import Quantize
 from .quantize.placement import computes_in_integers, is_boundary
-from .quantize.static import QuantizeStatic
+from .quantize.plan import Plan
+from .quantize.scheme import Scheme
 from .scratch import Scratch
 
 FLOAT = "float32"
@@ -32,42 +35,68 @@ class Variant:
     name: str
     precision: Precision
     model: ModelFile
-    scheme: Scheme | None
+    probe: ModelFile
+    """The same model with its logits as a further output, for scoring; the model itself where it gives them."""
+    logits: str | None
+    """Name of that output; None where the first output is what decides."""
+    plan: Plan | None
     records: tuple[PassRecord, ...]
     graph: Graph
     float_operators: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def scheme(self) -> Scheme | None:
+        """What the plan started from; None for float."""
+        return None if self.plan is None else self.plan.scheme
+
 
 def float_variant(graph: Graph, scratch: Scratch) -> Variant:
     """The optimised float model."""
-    return Variant(FLOAT, "float32", write_model(graph, scratch), None, (), graph)
+    return _variant(FLOAT, "float32", graph, scratch)
 
 
-def int8_variant(graph: Graph, ranges: Ranges, scheme: Scheme, scratch: Scratch) -> Variant:
-    """The model in one int8 scheme.
+def plan_variant(graph: Graph, plan: Plan, scratch: Scratch, name: str | None = None) -> Variant:
+    """The model as a plan says.
 
     Raises:
-        NotQuantizable: the quantizer cannot handle the graph, or the engine not what the quantizer made of it.
+        NotQuantizable: the plan does not fit the graph, or the engine cannot load what it makes of it.
     """
-    result = QuantizeStatic(ranges)(graph, scheme)
-    model = write_model(result.graph, scratch)
+    result = Quantize(plan)(graph, plan.scheme)
+    precision: Precision = "float32" if plan.scheme.method == "weights" else "int8"
+    variant = _variant(name or plan.scheme.name, precision, result.graph, scratch, plan, (result.record,))
     try:
-        open_session(model, Arithmetic.ENGINE)
+        open_session(variant.model, Arithmetic.ENGINE)
     except Exception as error:  # the binding raises a dozen classes without a common base but Exception
         raise NotQuantizable(f"the quantized model does not load in ONNX Runtime: {first_line(error)}") from error
+    return variant
+
+
+def _variant(
+    name: str,
+    precision: Precision,
+    graph: Graph,
+    scratch: Scratch,
+    plan: Plan | None = None,
+    records: tuple[PassRecord, ...] = (),
+) -> Variant:
+    model = write_model(graph, scratch)
+    probed, logits = with_logits(graph)
+    in_memory = isinstance(model, bytes)  # a model on disk is not written twice for a figure
     return Variant(
-        name=scheme.name,
-        precision="int8",
+        name=name,
+        precision=precision,
         model=model,
-        scheme=scheme,
-        records=(result.record,),
-        graph=result.graph,
-        float_operators=operators_in_float(result.graph),
+        probe=write_model(probed, scratch) if in_memory and logits is not None else model,
+        logits=logits if in_memory else None,
+        plan=plan,
+        records=records,
+        graph=graph,
+        float_operators={} if plan is None else operators_in_float(graph),
     )
 
 
 def operators_in_float(graph: Graph) -> dict[str, int]:
-    """Operators of a QDQ graph that compute in float."""
+    """Operators of a quantized graph that compute in float."""
     counts: dict[str, int] = {}
     for node in graph.graph:
         if not is_boundary(node) and not computes_in_integers(node):
@@ -85,14 +114,24 @@ class Evaluator:
 
     def outputs(self, variant: Variant, arithmetic: Arithmetic, part: str) -> Outputs:
         """All outputs of a variant on one part."""
-        wanted = (variant.name, arithmetic, part)
-        if wanted not in self._known:
-            self._known[wanted] = evaluate(variant.model, self._parts[part], arithmetic, self._threads)
-        return self._known[wanted]
+        found = dict(self._all(variant, arithmetic, part))
+        given = [value.name for value in variant.graph.graph.outputs]
+        return {name: array for name, array in found.items() if name in given}
 
     def first(self, variant: Variant, arithmetic: Arithmetic, part: str) -> NDArray[Any]:
         """The first output: the one that metrics score."""
-        return next(iter(self.outputs(variant, arithmetic, part).values()))
+        return next(iter(self._all(variant, arithmetic, part).values()))
+
+    def logits(self, variant: Variant, arithmetic: Arithmetic, part: str) -> NDArray[Any]:
+        """What the first output is made of: where SNR is measured."""
+        found = self._all(variant, arithmetic, part)
+        return found[variant.logits] if variant.logits is not None else next(iter(found.values()))
+
+    def _all(self, variant: Variant, arithmetic: Arithmetic, part: str) -> Outputs:
+        wanted = (variant.name, arithmetic, part)
+        if wanted not in self._known:
+            self._known[wanted] = evaluate(variant.probe, self._parts[part], arithmetic, self._threads)
+        return self._known[wanted]
 
 
 def evaluate(model: ModelFile, samples: Samples, arithmetic: Arithmetic, threads: int) -> Outputs:
@@ -101,7 +140,10 @@ def evaluate(model: ModelFile, samples: Samples, arithmetic: Arithmetic, threads
     Raises:
         ModelError: an output has no row per sample, or is not finite.
     """
-    outputs = run(open_session(model, arithmetic, threads), samples.inputs)
+    if arithmetic is Arithmetic.SATURATING:
+        outputs = Emulator(model, saturating).run(samples.inputs)
+    else:
+        outputs = run(open_session(model, arithmetic, threads), samples.inputs)
     for name, array in outputs.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ModelError(f"output {name!r} holds NaN or infinity on the given data; check the data's scale")

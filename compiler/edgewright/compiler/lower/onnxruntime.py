@@ -36,6 +36,8 @@ class Arithmetic(enum.Enum):
 
     ENGINE = "engine"
     EXACT = "exact"
+    SATURATING = "saturating"
+    """Pairs of products saturate at 16 bits, as on x86 without VNNI; computed by `emulator.py`."""
 
 
 def engine_options(threads: int) -> dict[str, str | int | bool]:
@@ -44,7 +46,7 @@ def engine_options(threads: int) -> dict[str, str | int | bool]:
 
 
 def open_session(model: ModelFile, arithmetic: Arithmetic, threads: int = 1) -> onnxruntime.InferenceSession:
-    """A session on the CPU with a fixed number of threads that do not spin."""
+    """A session on the CPU with a fixed number of threads that do not spin; not for emulated arithmetic."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

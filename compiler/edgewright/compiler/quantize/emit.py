@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass, TopologicalSortPass
 
-from edgewright.targets.board import Board
-
 from ..faults import NotQuantizable
-from ..graph import Graph, clone, is_quantized, operator_counts
-from ..passes import Evidence, Pass
+from ..graph import Graph, clone
 from .capability import (
     MAX_ABSORBED_SHARE_OF_STEP,
     absorbed_activation,
@@ -27,7 +25,6 @@ from .capability import (
 from .encodings import to_integers
 from .equalize import equalized
 from .plan import Encoding, Operator, Plan, WeightEncoding
-from .scheme import Scheme
 from .weights import WEIGHT_ZERO_POINT, rounded, weight_array
 
 WIDE_TYPES = frozenset({"uint16", "int16"})
@@ -36,30 +33,6 @@ WIDE_OPSET = 21
 CONTRIB_DOMAIN = "com.microsoft"
 INTEGER = frozenset({"int8", "int16"})
 MAX_BIAS = 2**31 - 1
-
-
-class EmitStatic(Pass[Scheme]):
-    """Float graph to QDQ graph, as a pass whose evidence goes into the lineage."""
-
-    name = "quantize-static"
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-
-    def requires(self, graph: Graph, options: Scheme) -> None:
-        del options
-        if is_quantized(graph):
-            raise NotQuantizable("the model is quantized already; compile the float model it was made from")
-
-    def apply(self, graph: Graph, options: Scheme, target: Board | None) -> tuple[Graph, Evidence]:
-        del options, target
-        result = emit(graph, self._plan)
-        counts = operator_counts(result)
-        return result, {
-            "integer_operators": sum(operator.compute in INTEGER for operator in self._plan.operators.values()),
-            "quantize_nodes": counts.get("QuantizeLinear", 0),
-            "dequantize_nodes": counts.get("DequantizeLinear", 0),
-        }
 
 
 def emit(graph: Graph, plan: Plan) -> Graph:
@@ -222,7 +195,7 @@ class _Emitter:
         if encoding.axis is None:
             needed = needed.max(keepdims=True)
         scales = np.maximum(np.asarray(encoding.scale), needed).astype(np.float32)
-        return WeightEncoding(type=encoding.type, axis=encoding.axis, scale=tuple(float(scale) for scale in scales))
+        return msgspec.structs.replace(encoding, scale=tuple(float(scale) for scale in scales))
 
     def _round_bias(self, node: ir.Node, operator: Operator, encoding: WeightEncoding) -> None:
         bias = self._bias(node, operator.bias_correction)

@@ -1,38 +1,39 @@
-"""Which int8 arithmetic to use on a board. Pure: the seam for our own quantizer is `plan -> emit`.
-
-A scheme is only offered where the board's int8 dot products give the exact sum. Where 16-bit sums saturate, weights
-are narrowed to 7 bits: u8 * s7 + u8 * s7 is at most 2 * 255 * 64 = 32 640, which fits.
-"""
+"""Which schemes are worth trying on a board. Pure."""
 
 from __future__ import annotations
 
-from typing import Literal
-
 from edgewright.targets.board import Board
 
-from ..passes import Options
+from ..graph import Graph
+from .scheme import Guard, Scheme
+from .weights import weight_array
+
+MATRIX_PRODUCTS = frozenset({"MatMul", "Gemm"})
 
 
-class Scheme(Options, frozen=True, kw_only=True):
-    """Types of activations and weights, and whether weights keep to 7 bits."""
+def schemes_for(board: Board, graph: Graph) -> tuple[Scheme, ...]:
+    """Schemes for a model on a board, the board's natural one first.
 
-    activations: Literal["int8", "uint8"]
-    weights: Literal["int8"] = "int8"
-    per_channel: bool = True
-    reduce_range: bool = False
-
-    @property
-    def name(self) -> str:
-        """Short and stable: it stands in reports and in measurements."""
-        return f"int8-{'u8' if self.activations == 'uint8' else 's8'}{'s7' if self.reduce_range else 's8'}"
-
-
-def schemes_for(board: Board) -> tuple[Scheme, ...]:
-    """The schemes worth trying, the board's natural one first."""
+    ONNX Runtime rewrites S8S8 to U8S8 on x86, so signed activations would be the same kernels with a detour there.
+    """
     int8 = board.cpu.int8
-    unsigned = Scheme(activations="uint8", reduce_range=int8.u8s8 == "saturating16")
-    if board.arch == "x86_64":
-        # ONNX Runtime rewrites S8S8 to U8S8 on x86, so signed activations would be the same kernels with a detour.
-        return (unsigned,)
-    signed = Scheme(activations="int8", reduce_range=int8.s8s8 == "saturating16")
-    return (signed, unsigned)
+    unsigned = Scheme(activations="uint8", guard=_guard(int8.u8s8))
+    signed = Scheme(activations="int8", guard=_guard(int8.s8s8))
+    static = (unsigned,) if board.arch == "x86_64" else (signed, unsigned)
+    if not is_matmul_heavy(graph):
+        return static
+    return (*static, Scheme(method="dynamic", guard=unsigned.guard), Scheme(method="weights"))
+
+
+def is_matmul_heavy(graph: Graph) -> bool:
+    """Whether matrix products hold most weights and there is no convolution: where the other methods make sense."""
+    if any(node.op_type in {"Conv", "ConvTranspose"} for node in graph.graph):
+        return False
+    arrays = ((node.op_type in MATRIX_PRODUCTS, weight_array(node)) for node in graph.graph)
+    in_products = sum(array.size for product, array in arrays if product and array is not None)
+    total = sum(value.const_value.size for value in graph.graph.initializers.values() if value.const_value is not None)
+    return 2 * in_products > total
+
+
+def _guard(accumulation: str) -> Guard:
+    return "pairs" if accumulation == "saturating16" else "none"

@@ -35,7 +35,6 @@ def raised(graph: Graph, opset: int) -> Graph:
             f"{first_line(error)}. Export it with opset_version={opset}, or use int8 weights"
         ) from error
     _give_back(result, inputs, weights)
-    result.ir_version = graph.ir_version
     return result
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from edgewright.bundle.manifest import Accuracy, Interval, Latency, PassRecord
 
+from ..control.outcome import ControlReport
 from ..faults import EXIT_BUDGET_MISSED, EXIT_SHIPPED
 
 FORMAT_VERSION = 1
@@ -50,6 +51,8 @@ class TargetReport(_Part, frozen=True, kw_only=True):
     chosen: str | None = None
     flags: tuple[str, ...] = ()
     candidates: tuple[CandidateReport, ...] = ()
+    control: ControlReport | None = None
+    """Of accuracy control, where int8 was faster but lost too much."""
 
 
 class SourceReport(_Part, frozen=True, kw_only=True):

@@ -1,0 +1,180 @@
+"""A variant on one target: how fast it is there, how good by the target's own arithmetic, and its self-test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edgewright.bundle.golden import Golden
+from edgewright.bundle.manifest import Interval, Latency
+from edgewright.targets.board import Board
+from edgewright.targets.cost import RATIO_FACTOR, LatencyEstimate, estimate_call
+
+from . import measure
+from .build import Build
+from .choose import Candidate
+from .data import Arrays
+from .graph import fixed_batch
+from .lower import onnxruntime as engine
+from .lower.golden import FAITHFUL_SNR_DB, golden_samples, largest_difference, make_golden, passes
+from .lower.onnxruntime import Arithmetic
+from .lower.workload import workload
+from .metrics import Comparison, Estimate, compare, snr_db
+from .quantize.scheme import Scheme
+from .variants import FLOAT, Variant, evaluate
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A variant with everything known about it on one target."""
+
+    variant: Variant
+    latency: Latency
+    time_ratio: Estimate
+    tune: Comparison
+    test: Comparison
+    golden: Golden
+    faithful: bool
+
+    def as_candidate(self) -> Candidate:
+        """The figures that decide."""
+        return Candidate(
+            name=self.variant.name,
+            latency_ms=self.latency.p50_ms,
+            time_ratio=self.time_ratio,
+            measured=self.latency.kind == "measured",
+            tune=self.tune,
+            test=self.test,
+            faithful=self.faithful,
+        )
+
+
+def is_here(board: Board, host: Board) -> bool:
+    """Whether measuring on this machine is measuring on the target."""
+    return board.digest() == host.digest() or (
+        (board.arch, board.cpu.model, board.cpu.cores, set(board.cpu.isa))
+        == (host.arch, host.cpu.model, host.cpu.cores, set(host.cpu.isa))
+    )
+
+
+def arithmetic_of(board: Board, scheme: Scheme | None) -> Arithmetic:
+    """How the sums of a scheme come out on a board, whatever machine computes them."""
+    if scheme is None or scheme.method == "weights":
+        return Arithmetic.EXACT
+    int8 = board.cpu.int8
+    signed = scheme.method == "static" and scheme.activations == "int8"
+    kind = int8.s8s8 if signed else int8.u8u8 if scheme.weights == "uint8" else int8.u8s8
+    return Arithmetic.SATURATING if kind == "saturating16" else Arithmetic.EXACT
+
+
+def try_variant(variant: Variant, variants: Sequence[Variant], board: Board, build: Build) -> Trial:
+    """Everything about a variant on a target; `variants` are those that take turns while latency is measured."""
+    rounds = None
+    if is_here(board, build.host):
+        found = build.timings.of(variants, board, one_call(build), build.stages)
+        rounds = found[variant.name], found.get(FLOAT, found[variant.name])
+    return _trial(variant, rounds, board, build)
+
+
+def try_beside_float(variant: Variant, board: Board, build: Build) -> Trial:
+    """The same for a variant that came up after the others were timed."""
+    rounds = None
+    if is_here(board, build.host):
+        rounds = build.timings.beside_float(variant, build.variants[FLOAT], board, one_call(build), build.stages)
+    return _trial(variant, rounds, board, build)
+
+
+def one_call(build: Build) -> Arrays:
+    """What a device sends at once."""
+    return golden_samples(build.data.tune, fixed_batch(build.graph) or 1).inputs
+
+
+Rounds = tuple[tuple[int, ...], tuple[int, ...]]
+"""Of a variant, and of the float model in the same rounds; nanoseconds."""
+
+
+def _trial(variant: Variant, rounds: Rounds | None, board: Board, build: Build) -> Trial:
+    here = is_here(board, build.host)
+    latency, time_ratio = _estimated(variant, board, build) if rounds is None else _measured(rounds, build)
+    golden, faithful = _golden(variant, board, build, here=here)
+    return Trial(
+        variant=variant,
+        latency=latency,
+        time_ratio=time_ratio,
+        tune=score(variant, board, "tune", build),
+        test=score(variant, board, "test", build),
+        golden=golden,
+        faithful=faithful,
+    )
+
+
+def score(variant: Variant, board: Board, part: Literal["tune", "test"], build: Build) -> Comparison:
+    """A variant beside the float model, by the board's arithmetic; SNR is that of the logits."""
+    samples = build.data.tune if part == "tune" else build.data.test
+    floating, outputs = build.variants[FLOAT], build.evaluator
+    arithmetic = scored_by(variant, board, build)
+    return compare(
+        build.metric,
+        outputs.first(variant, arithmetic, part),
+        outputs.first(floating, Arithmetic.ENGINE, part),
+        samples.labels,
+        (outputs.logits(variant, arithmetic, part), outputs.logits(floating, Arithmetic.ENGINE, part)),
+    )
+
+
+def scored_by(variant: Variant, board: Board, build: Build) -> Arithmetic:
+    """The engine itself where it computes as the board does; float models are the same everywhere."""
+    here = is_here(board, build.host) or variant.plan is None
+    return Arithmetic.ENGINE if here else arithmetic_of(board, variant.scheme)
+
+
+def _measured(rounds: Rounds, build: Build) -> tuple[Latency, Estimate]:
+    own, floating = rounds
+    method = (
+        f"ONNX Runtime, batch {fixed_batch(build.graph) or 1}, {build.threads} thread(s), no spinning, median of "
+        f"{len(own)} rounds in turn with the other candidates; interval of the order statistics"
+    )
+    return _as_latency(measure.summarise(own), "measured", method), measure.ratio(own, floating)
+
+
+def _estimated(variant: Variant, board: Board, build: Build) -> tuple[Latency, Estimate]:
+    guess = _estimate(variant, board, build)
+    base = _estimate(build.variants[FLOAT], board, build) if board.supports(engine.NAME, "float32") else guess
+    found = Estimate(guess.p50_ms, guess.low_ms, guess.high_ms)
+    value = guess.p50_ms / base.p50_ms
+    return _as_latency(found, "estimated", guess.method), Estimate(value, value / RATIO_FACTOR, value * RATIO_FACTOR)
+
+
+def _estimate(variant: Variant, board: Board, build: Build) -> LatencyEstimate:
+    return estimate_call(board, workload(variant.graph, call_shapes(build)), build.threads)
+
+
+def call_shapes(build: Build) -> dict[str, tuple[int, ...]]:
+    """What one call takes: a sample of the data, or the batch that the model has fixed."""
+    batch = fixed_batch(build.graph) or 1
+    return {name: (batch, *array.shape[1:]) for name, array in build.data.tune.inputs.items()}
+
+
+def _as_latency(found: Estimate, kind: str, method: str) -> Latency:
+    return Latency(
+        p50_ms=round(found.value, 6),
+        interval=Interval(low=round(found.low, 6), high=round(found.high, 6)),
+        kind="measured" if kind == "measured" else "estimated",
+        method=method,
+    )
+
+
+def _golden(variant: Variant, board: Board, build: Build, *, here: bool) -> tuple[Golden, bool]:
+    """Expected outputs by the target's arithmetic; where this machine computes the same, its engine must pass them."""
+    samples = golden_samples(build.data.tune, fixed_batch(build.graph))
+    arithmetic = arithmetic_of(board, variant.scheme)
+    expected = evaluate(variant.model, samples, arithmetic, 1)
+    if not here and arithmetic_of(build.host, variant.scheme) is not arithmetic:
+        return make_golden(samples.inputs, expected, variant.precision, 0.0), True
+    found = build.evaluator.outputs(variant, Arithmetic.ENGINE, "tune")
+    reference = build.evaluator.outputs(variant, arithmetic, "tune")
+    golden = make_golden(samples.inputs, expected, variant.precision, largest_difference(found, reference))
+    agreement_db = min(snr_db(found[name], reference[name]) for name in reference)
+    own = evaluate(variant.model, samples, Arithmetic.ENGINE, build.threads)
+    return golden, agreement_db >= FAITHFUL_SNR_DB and passes(golden, own)
