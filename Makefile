@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[compiler,fleet,dev]'
-	sh .ci/install-mosquitto.sh
+	sh .ci/install-system-parts.sh
 	touch $@
 
 demo: $(STAMP) ## the main job on this machine: compile, roll out, drift, bad build, rollback (DEMO_ARGS=--keep leaves it running)
