@@ -7,7 +7,7 @@ compiles, factors make the estimates of the float model and of the plain plan eq
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -18,14 +18,16 @@ from edgewright.targets.cost import CALL_CYCLES, OperatorCost, Workload, estimat
 
 from ..graph import Graph
 from ..lower.workload import BYTES, Shapes, at_size, operator_costs
-from ..quantize.capability import activations_of
+from ..quantize.capability import PRODUCTS, activations_of
 from ..quantize.plan import Plan
 from .groups import integer_operators, results_of
 
 QUANTIZER_PARAMETERS = 2
 """Scale and zero point."""
-LEAST_FACTOR = 0.05
-"""Of measured over estimated integer work; less would mean that a measurement has gone wrong."""
+LEAST_SHARE = 0.05
+"""Of a measured plan that is put down to its integer work, however little is left for it."""
+LARGEST_CALL_SHARE = 0.5
+"""Of a measured latency that is put down to the call itself."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Milliseconds:
     """A plan's time, by kind of work."""
 
     floating: float
-    """Float operators and the call itself."""
+    """Float operators."""
     integer: float
     """Integer operators, and the steps between float and integers."""
 
@@ -42,6 +44,7 @@ class Milliseconds:
 class Factors:
     """Measured over estimated."""
 
+    call: float = 1.0
     floating: float = 1.0
     integer: float = 1.0
 
@@ -65,19 +68,24 @@ class PriceList:
         self._float_ms = _times(fixed, board, "float32", threads)
         self._int8_ms = _times(fixed, board, "int8", threads)
         self._tensors = _tensors(fixed, board, threads)
+        self._passing = _passing(fixed, self._tensors)
         self.factors = Factors()
 
     def float_ms(self) -> float:
         """Latency of the float model."""
-        return (self._call_ms + sum(self._float_ms.values())) * self.factors.floating
+        return self._call_ms * self.factors.call + sum(self._float_ms.values()) * self.factors.floating
 
     def of(self, plan: Plan) -> float:
         """Latency of a plan."""
         found = self.estimate(plan)
-        return found.floating * self.factors.floating + found.integer * self.factors.integer
+        call_ms = self._call_ms * self.factors.call
+        return call_ms + found.floating * self.factors.floating + found.integer * self.factors.integer
 
     def estimate(self, plan: Plan) -> Milliseconds:
-        """Before factors. An operator next to a 16-bit tensor has no integer kernel: it computes in float."""
+        """Before factors, and without the call.
+
+        An operator next to a 16-bit tensor has no integer kernel: it computes in float.
+        """
         integer = integer_operators(plan)
         wide = {
             name
@@ -85,10 +93,23 @@ class PriceList:
             if encoding.type.endswith("16") and (facts := self._tensors.get(tensor)) is not None
             for name in (facts.maker, *facts.readers)
         }
-        narrow = integer - wide
-        floating = self._call_ms + sum(ms for name, ms in self._float_ms.items() if name not in narrow)
+        narrow = (integer - wide) | self._fused(plan, integer - wide)
+        floating = sum(ms for name, ms in self._float_ms.items() if name not in narrow)
         whole = sum(ms for name, ms in self._int8_ms.items() if name in narrow)
         return Milliseconds(floating, whole + self._steps_ms(plan, integer, narrow))
+
+    def _fused(self, plan: Plan, narrow: frozenset[str]) -> frozenset[str]:
+        """Float operators that engines compute in integers all the same: they see only what stands around them."""
+
+        def rounded_by(name: str, sides: Sequence[str | None]) -> bool:
+            return name in plan.tensors and bool(sides) and narrow.issuperset(side or "" for side in sides)
+
+        return frozenset(
+            name
+            for name, (reads, gives) in self._passing.items()
+            if all(rounded_by(tensor, [self._tensors[tensor].maker]) for tensor in reads)
+            and all(rounded_by(tensor, self._tensors[tensor].readers) for tensor in gives)
+        )
 
     def _steps_ms(self, plan: Plan, integer: frozenset[str], narrow: frozenset[str]) -> float:
         total = 0.0
@@ -104,10 +125,15 @@ class PriceList:
 
     def fit(self, plan: Plan, float_ms: float, plan_ms: float) -> None:
         """Takes the measured latency of the float model and of a plan; both are then priced as they were measured."""
-        floating = float_ms / (self._call_ms + sum(self._float_ms.values()))
+        call_ms = min(self._call_ms, LARGEST_CALL_SHARE * min(float_ms, plan_ms))
+        floating = (float_ms - call_ms) / sum(self._float_ms.values())
         found = self.estimate(plan)
-        rest_ms = max(plan_ms - found.floating * floating, LEAST_FACTOR * plan_ms)
-        self.factors = Factors(floating, rest_ms / found.integer if found.integer > 0 else floating)
+        rest_ms = max(plan_ms - call_ms - found.floating * floating, LEAST_SHARE * plan_ms)
+        self.factors = Factors(
+            call=call_ms / self._call_ms,
+            floating=floating,
+            integer=rest_ms / found.integer if found.integer > 0 else floating,
+        )
 
 
 def _times(fixed: Graph, board: Board, precision: Precision, threads: int) -> Mapping[str, float]:
@@ -140,6 +166,17 @@ def _tensors(fixed: Graph, board: Board, threads: int) -> dict[str, _Tensor]:
         )
         for name, value in values.items()
     }
+
+
+def _passing(fixed: Graph, tensors: Mapping[str, _Tensor]) -> dict[str, tuple[list[str], list[str]]]:
+    """What operators without weights read and give, for those that have both."""
+    found = {}
+    for node in fixed.graph:
+        reads = [value.name or "" for value in activations_of(node) if value.const_value is None]
+        gives = [value.name or "" for value in results_of(node)]
+        if node.op_type not in PRODUCTS and reads and tensors.keys() >= {*reads, *gives}:
+            found[node.name or ""] = (reads, gives)
+    return found
 
 
 def _step(value: ir.Value) -> OperatorCost:

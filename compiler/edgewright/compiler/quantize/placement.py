@@ -17,7 +17,7 @@ def is_boundary(node: ir.Node) -> bool:
 
 def computes_in_integers(node: ir.Node) -> bool:
     """Whether an engine fuses the node with the quantizers around it."""
-    if is_boundary(node) or node.op_type in RESTORED_WEIGHTS and not all(map(_is_restored, node.inputs[:2])):
+    if is_boundary(node) or (node.op_type in RESTORED_WEIGHTS and not all(map(_is_restored, node.inputs[:2]))):
         return False
     computed = [value for value in node.inputs if value is not None and value.const_value is None]
     readers = [use.node for value in node.outputs for use in value.uses()]
