@@ -28,6 +28,7 @@ weights = st.builds(
     axis=st.none() | st.integers(0, 3),
     scale=st.lists(scales, min_size=1, max_size=20).map(tuple),
     block_size=st.none() | st.integers(1, 128),
+    pair_peaks=st.lists(st.integers(0, 255), max_size=9).map(tuple),
 )
 operators = st.builds(
     Operator,
@@ -94,6 +95,9 @@ def test_a_plan_that_fits_is_taken(graph: Graph) -> None:
         ({"tensors": {}}, "its input 'x' has no entry under"),
         ({"operators": {"conv": Operator(compute="int8", weight=WeightEncoding(type="int8", axis=0, scale=(1.0,)))}},
          "1 weight scales, expected 6 for axis 0"),
+        ({"operators": {"conv": Operator(compute="int8", weight=WeightEncoding(
+            type="int8", axis=0, scale=(1.0,) * 6, pair_peaks=(255, 255)))}},
+         "2 pair_peaks with axis 0, expected 1"),
         ({"operators": {"relu": Operator(compute="int8")}}, "(Relu) has no int8 form"),
         ({"operators": {"pool": Operator(compute="int8", weight=WeightEncoding(type="int8", axis=0, scale=(1.0,)))}},
          "has a weight in the plan, but none in the model"),

@@ -19,7 +19,7 @@ from ..faults import PlanError
 from ..graph import Graph, graph_digest
 from .capability import PRODUCTS, has_integer_kernel
 from .plan import FORMAT_VERSION, INTEGER_RANGES, Operator, Plan
-from .weights import weight_array
+from .weights import input_channels, weight_array
 
 MAX_FILE_BYTES = 64 << 20
 NUMBERS_PER_LINE = 8
@@ -162,6 +162,12 @@ def _check_operator(name: str, operator: Operator, node: ir.Node, plan: Plan, wh
         channels = 1 if axis is None else weight.shape[axis] if -weight.ndim <= axis < weight.ndim else 0
         if operator.weight.block_size is None and scales != channels:
             raise PlanError(f"{where}: operator {name!r}: {scales} weight scales, expected {channels} for axis {axis}")
+        peaks, inputs = len(operator.weight.pair_peaks), input_channels(node, weight)
+        if peaks and (axis is None or peaks != inputs):
+            raise PlanError(
+                f"{where}: operator {name!r}: {peaks} pair_peaks with axis {axis}, expected {inputs}, one per input "
+                "channel, and an axis; or take them out"
+            )
     if operator.compute in {"int8", "int16"}:
         if not has_integer_kernel(node):
             raise PlanError(f"{where}: operator {name!r} ({node.op_type}) has no int8 form; write compute = 'float'")

@@ -25,7 +25,7 @@ from .equalize import equalized
 from .pair_limits import as_matrix, excess, rows_of, within_limits
 from .plan import INTEGER_RANGES, Encoding, Operator, Plan, WeightEncoding
 from .statistics import ChannelStatistics, Statistics
-from .weights import channel_axis, rounded, weight_array
+from .weights import channel_axis, input_channels, rounded, weight_array
 
 Floats = NDArray[np.float64]
 
@@ -132,11 +132,10 @@ def _case(
     statistics: Statistics,
 ) -> _Case:
     axis = channel_axis(node)
-    convolution = node.op_type == "Conv"
-    groups = node.attributes.get_int("group", 1) if convolution else 1
-    inputs = weight.shape[1] * groups if convolution else weight.size // weight.shape[axis]
+    inputs = input_channels(node, weight)
     source = node.inputs[0]
-    known = statistics.channels.get((source.name or "" if source is not None else "", 1 if convolution else -1))
+    name = "" if source is None else source.name or ""
+    known = statistics.channels.get((name, 1 if node.op_type == "Conv" else -1))
     if activation is None or known is None or len(known.high) != inputs:
         peaks, moments = (WIDEST,) * inputs, np.ones(inputs)
     else:

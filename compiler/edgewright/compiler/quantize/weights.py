@@ -33,6 +33,13 @@ def channel_axis(node: ir.Node) -> int:
     return rank - 1
 
 
+def input_channels(node: ir.Node, weight: NDArray[Any]) -> int:
+    """How many channels a Conv, Gemm or MatMul node with such a weight reads, all groups together."""
+    if node.op_type == "Conv":
+        return int(weight.shape[1]) * node.attributes.get_int("group", 1)
+    return weight.size // int(weight.shape[channel_axis(node)])
+
+
 def weight_array(node: ir.Node) -> NDArray[np.float32] | None:
     """The constant weight of a node (its second input), or None where it is computed."""
     value = node.inputs[1] if len(node.inputs) > 1 else None
