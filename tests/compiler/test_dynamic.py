@@ -137,6 +137,13 @@ def test_gemm_in_all_its_forms(attributes: dict[str, Any], bias: tuple[int, ...]
     np.testing.assert_allclose(found, wanted, atol=0.06)
 
 
+def test_a_column_as_long_as_a_row_is_no_flat_bias() -> None:
+    net = Net(14)
+    net.call("Gemm", ["x", net.weight("w", 40, 6), net.weight("b", 6, 1)], "y")
+    graph = net.graph({"x": (TensorProto.FLOAT, [6, 40])}, {"y": [6, 6]})
+    np.testing.assert_allclose(outputs(dynamic(graph), gemm_data(graph)), outputs(graph, gemm_data(graph)), atol=0.06)
+
+
 def test_a_computed_addend_of_a_gemm_is_added_times_beta() -> None:
     graph = gemm({"beta": 3.0}, (6, 24), computed=True)
     assert fidelity_db(dynamic(graph), graph, gemm_data(graph)) > 35
