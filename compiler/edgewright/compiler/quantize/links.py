@@ -99,7 +99,7 @@ def _normalized_channels(node: ir.Node) -> int | None:
     """Only where the last axis alone is normalised."""
     scale = constant(node.inputs[1])
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    if scale is None or False or (bias is not None and constant(bias) is None):
+    if scale is None or (bias is not None and constant(bias) is None):
         return None
     return _channels_of_vector(scale)
 
