@@ -237,6 +237,7 @@ def test_everything_that_has_a_say_changes_the_key(make_request: MakeRequest, tm
         {"mean": (1.0,)},
         {"scale": (2.0,)},
         {"measurements": recorded},
+        {"plan": recorded},
     ]
     keys = [result_key(make_request(**change)) for change in changes]
     recorded.write_text("{} ")

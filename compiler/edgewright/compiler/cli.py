@@ -96,6 +96,12 @@ def _number(text: str) -> float:
 )
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 256), help="Threads on the device.")
 @click.option(
+    "--plan",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="Quantize by this plan (as `edgewright quantize` writes it) instead of proposing one.",
+)
+@click.option(
     "--measurements",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -118,6 +124,7 @@ def compile_command(
     release_version: str,
     security_epoch: int,
     threads: int,
+    plan: Path | None,
     measurements: Path | None,
     *,
     no_cache: bool,
@@ -146,6 +153,7 @@ def compile_command(
         threads=threads,
         mean=mean,
         scale=scale,
+        plan=plan,
         measurements=measurements,
     )
     # A terminated build cleans up like an interrupted one.

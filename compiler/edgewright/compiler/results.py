@@ -56,22 +56,20 @@ def _parts(request: Request, boards: tuple[Board, ...]) -> Iterator[str | bytes]
     for board in (detect_host(), *boards):
         yield msgspec.json.encode(board, order="sorted")
     yield msgspec.json.encode(_options(request), order="sorted")
-    files = [*model_files(Path(request.model)), request.data, *_optional(request.weights, request.measurements)]
-    for path in files:
+    for path in (*model_files(Path(request.model)), *_files(request).values()):
         yield digest_of_file(path)
 
 
 def _options(request: Request) -> dict[str, object]:
     """Everything but where files lie; the model's name counts, because devices see it."""
-    given = {name: value for name, value in vars(request).items() if name not in {"model", "data", "out"}}
-    given["targets"] = len(request.targets)
-    given["weights"] = request.weights is not None
-    given["measurements"] = request.measurements is not None
-    return {**given, "model": Path(request.model).name}
+    given = {name: value for name, value in vars(request).items() if name not in {"model", "out"}}
+    marked = {name: "a file" for name in _files(request)}
+    return {**given, **marked, "targets": len(request.targets), "model": Path(request.model).name}
 
 
-def _optional(*paths: Path | None) -> list[Path]:
-    return [path for path in paths if path is not None]
+def _files(request: Request) -> dict[str, Path]:
+    """The files that options name."""
+    return {name: value for name, value in vars(request).items() if isinstance(value, Path) and name != "out"}
 
 
 def source_digests() -> Iterator[str]:

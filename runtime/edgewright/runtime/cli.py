@@ -18,6 +18,7 @@ ENTRY_POINT_GROUP = "edgewright.commands"
 
 SUMMARIES = {
     "compile": "Compile a trained model into one bundle per target board.",
+    "quantize": "Quantize an ONNX model and say what it costs: the new model (QDQ ONNX) and the plan it was made by.",
     "diff": "Compare two models layer by layer, worst first: signal-to-noise ratio of B with A as the truth.",
     "targets": "List, show, validate and compare target boards.",
     "bundle": "Inspect, verify and unpack bundles.",
@@ -30,7 +31,7 @@ SUMMARIES = {
 DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
 """What a disk says that is full, broken or read-only, wherever a command writes."""
 
-EXTRAS = {"compile": "compiler", "diff": "compiler", "fleet": "fleet"}
+EXTRAS = {"compile": "compiler", "quantize": "compiler", "diff": "compiler", "fleet": "fleet"}
 """Commands whose packages a device does not need, and the extra that brings them."""
 
 

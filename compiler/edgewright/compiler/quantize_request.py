@@ -1,0 +1,253 @@
+"""`edgewright quantize`: one model, one plan, one file. No choice between candidates, no bundle.
+
+import -> optimise -> calibrate -> plan -> emit -> compare with float -> write
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import onnx_ir as ir
+
+from edgewright.bundle.files import storage_faults
+from edgewright.bundle.manifest import Interval
+from edgewright.targets.accumulation import of_board
+from edgewright.targets.board import Board
+from edgewright.targets.catalog import load_board
+from edgewright.targets.faults import UserFault
+from edgewright.targets.host import detect_host
+
+from . import measure
+from .compare.run import compare_models
+from .compare.source import Side
+from .data import Dataset, Samples, load_arrays
+from .faults import DataError, NotQuantizable
+from .frontends.onnx import load_onnx
+from .frontends.source import SourceModel
+from .graph import Graph, clone, digest, fixed_batch
+from .lower.golden import golden_samples
+from .lower.model_file import ALIGNMENT_BYTES, SMALLEST_EXTERNAL_BYTES, LargeModel, size_bytes
+from .lower.onnxruntime import Arithmetic, preflight
+from .metrics import looks_like_classes, snr_db
+from .pipeline import divide, int8_obstacle, optimise
+from .plans import make_plan
+from .publish import take_names
+from .quantize.observe import collect
+from .quantize.offer import schemes_for
+from .quantize.plan import Plan
+from .quantize.planfile import check_plan, read_plan, write_plan
+from .quantize.scheme import ActivationType, Guard, Method, Scheme
+from .quantize.statistics import Statistics
+from .report.progress import SilentStages, Stages
+from .report.quantized import Quality, QuantizeReport, Speed, WorstLayer
+from .scratch import Scratch
+from .trial import arithmetic_of, is_here
+from .variants import FLOAT, Evaluator, Variant, float_variant, plan_variant
+
+PLAN_SUFFIX = ".plan.toml"
+WORST_LAYERS = 5
+COMPARED_SAMPLES = 32
+WITHOUT_DATA = "nothing was measured: give --data to see accuracy and latency"
+EQUAL_DB = 200.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeRequest:
+    """One run of `edgewright quantize`."""
+
+    model: Path
+    out: Path
+    """The new model; its plan goes beside it."""
+    data: Path | None = None
+    """Needed for static plans that are not given; else used to measure."""
+    plan: Path | None = None
+    """A plan to use instead of proposing one."""
+    method: Method = "static"
+    activations: ActivationType | None = None
+    """None for what the target computes best."""
+    weights: Literal["int8", "int4"] = "int8"
+    target: str = "host"
+
+    @property
+    def plan_out(self) -> Path:
+        """Where the plan is written."""
+        return self.out.with_name(self.out.name.removesuffix(".onnx") + PLAN_SUFFIX)
+
+
+def quantize_model(request: QuantizeRequest, stages: Stages | None = None) -> QuantizeReport:
+    """Quantizes a model by a plan, says what that costs and gains, and writes both.
+
+    Raises:
+        UserFault: a file or option is wrong, or the plan does not fit the model.
+        UnsupportedModel: the model cannot be compiled; NotQuantizable, one of them: it has no such form.
+        EnvironmentFault: the files cannot be written.
+    """
+    check(request)
+    stages = stages or SilentStages()
+    board = load_board(request.target)
+    with Scratch(request.out.parent) as scratch:
+        with stages.stage("importing the model"):
+            source = load_onnx(request.model)
+            preflight(source.graph, str(request.model), scratch)
+            graph, _ = optimise(source.graph, None)
+        obstacle = int8_obstacle(graph)
+        if obstacle is not None:
+            raise NotQuantizable(f"{request.model}: {obstacle}")
+        data = None if request.data is None else divide(request.data, *load_arrays(request.data), graph)
+        plan = _plan(request, graph, board, data, scratch, stages)
+        floating = float_variant(graph, scratch)
+        quantized = plan_variant(graph, plan, scratch)
+        report = _report(request, source, board, plan, (floating, quantized), data, stages, scratch)
+        _write(request, quantized, plan, scratch)
+    return report
+
+
+def check(request: QuantizeRequest) -> None:
+    """What can be said before anything is read.
+
+    Raises:
+        UserFault: options that do not go together.
+    """
+    if request.method == "static" and request.data is None and request.plan is None:
+        raise DataError(
+            "a static plan takes its ranges from data: give --data FILE.npz, a --plan, or --method dynamic or weights"
+        )
+    if request.weights == "int4" and request.method != "weights":
+        raise UserFault(f"--weights int4 goes with --method weights only; {request.method} products multiply int8")
+    if request.activations is not None and request.method != "static":
+        raise UserFault(f"--scheme goes with --method static only; {request.method} does not store activations")
+    if request.out.is_dir() or request.out.suffix != ".onnx":
+        raise UserFault(f"--out {request.out}: expected the name of a file that ends in .onnx")
+    if request.out.resolve() == request.model.resolve():
+        raise UserFault(f"--out {request.out}: that is the model itself; choose another name")
+
+
+def scheme_for(request: QuantizeRequest, board: Board, graph: Graph) -> Scheme:
+    """The scheme that was asked for; what was left open is what suits the target, its guard included."""
+    natural = schemes_for(board, graph)[0]
+    int8 = board.cpu.int8
+    if request.method == "weights":
+        return Scheme(method="weights", weights=request.weights)
+    activations = request.activations or natural.activations
+    if activations in {"uint16", "int16"}:
+        return Scheme(activations=activations)
+    signed = request.method == "static" and activations == "int8" and board.arch != "x86_64"
+    sums = int8.s8s8 if signed else int8.u8s8
+    guard: Guard = "pairs" if sums == "saturating16" else "none"
+    return Scheme(method=request.method, activations=activations, guard=guard)
+
+
+def _plan(
+    request: QuantizeRequest, graph: Graph, board: Board, data: Dataset | None, scratch: Scratch, stages: Stages
+) -> Plan:
+    if request.plan is not None:
+        plan = read_plan(request.plan)
+        check_plan(plan, graph, f"--plan {request.plan}")
+        return plan
+    statistics = Statistics(0, {}, {})
+    if data is not None and request.method == "static":
+        with stages.stage("calibrating", len(data.calibrate)) as advance:
+            statistics = collect(graph, data.calibrate, scratch, advance)
+    with stages.stage("planning"):
+        return make_plan(graph, scheme_for(request, board, graph), statistics, of_board(board))
+
+
+def _report(
+    request: QuantizeRequest,
+    source: SourceModel,
+    board: Board,
+    plan: Plan,
+    pair: tuple[Variant, Variant],
+    data: Dataset | None,
+    stages: Stages,
+    scratch: Scratch,
+) -> QuantizeReport:
+    floating, quantized = pair
+    computes = [operator.compute for operator in plan.operators.values()]
+    return QuantizeReport(
+        model_digest=source.digest,
+        plan_digest=digest(write_plan(plan).encode()),
+        scheme=plan.scheme.name,
+        target=request.target,
+        float_bytes=size_bytes(floating.model),
+        quantized_bytes=size_bytes(quantized.model),
+        operators={compute: computes.count(compute) for compute in sorted(set(computes))},
+        stays_float={
+            name: operator.reason
+            for name, operator in plan.operators.items()
+            if operator.compute == "float" and operator.reason
+        },
+        quality=None if data is None else _quality(pair, board, data, stages),
+        speed=None if data is None else _speed(pair, data, stages),
+        worst=() if data is None else _worst(pair, data.tune, stages, scratch),
+        warnings=(WITHOUT_DATA,) if data is None else (),
+    )
+
+
+def _quality(pair: tuple[Variant, Variant], board: Board, data: Dataset, stages: Stages) -> Quality:
+    floating, quantized = pair
+    evaluator = Evaluator({"test": data.test}, threads=1)
+    arithmetic = Arithmetic.ENGINE if is_here(board, detect_host()) else arithmetic_of(board, quantized.scheme)
+    with stages.stage("scoring"):
+        truth = evaluator.logits(floating, Arithmetic.ENGINE, "test")
+        levels = {
+            each: round(snr_db(evaluator.logits(quantized, each, "test"), truth), 3)
+            for each in (arithmetic, Arithmetic.EXACT)
+        }
+        found = evaluator.first(quantized, arithmetic, "test")
+        right = evaluator.first(floating, Arithmetic.ENGINE, "test")
+    same = float((found.argmax(1) == right.argmax(1)).mean()) if looks_like_classes(right) else None
+    return Quality(
+        samples=len(data.test),
+        snr_db=levels[arithmetic],
+        exact_snr_db=levels[Arithmetic.EXACT],
+        argmax_agreement=same,
+    )
+
+
+def _speed(pair: tuple[Variant, Variant], data: Dataset, stages: Stages) -> Speed:
+    floating, quantized = pair
+    sample = golden_samples(data.tune, fixed_batch(floating.graph) or 1).inputs
+    with stages.stage("measuring on this machine", measure.MAX_ROUNDS) as advance:
+        rounds = measure.measure({FLOAT: floating.model, "quantized": quantized.model}, sample, 1, advance)
+    ratio = measure.ratio(rounds["quantized"], rounds[FLOAT])
+    return Speed(
+        float_ms=round(measure.summarise(rounds[FLOAT]).value, 6),
+        quantized_ms=round(measure.summarise(rounds["quantized"]).value, 6),
+        time_ratio=round(ratio.value, 4),
+        time_ratio_interval=Interval(low=round(ratio.low, 4), high=round(ratio.high, 4)),
+    )
+
+
+def _worst(pair: tuple[Variant, Variant], samples: Samples, stages: Stages, scratch: Scratch) -> tuple[WorstLayer, ...]:
+    floating, quantized = (Side(variant.name, variant.graph, "") for variant in pair)
+    inputs = {name: array[:COMPARED_SAMPLES] for name, array in samples.inputs.items()}
+    layers = compare_models(floating, quantized, inputs, stages, scratch).layers
+    own = [(layer.local_snr_db, layer) for layer in layers if layer.local_snr_db is not None]
+    return tuple(
+        WorstLayer(name=layer.name, operator=layer.operator, snr_db=layer.snr_db, local_snr_db=level)
+        for level, layer in sorted(own, key=lambda each: each[0])[:WORST_LAYERS]
+        if level < EQUAL_DB
+    )
+
+
+def _write(request: QuantizeRequest, quantized: Variant, plan: Plan, scratch: Scratch) -> None:
+    """Both files whole, or none of them; the model comes last."""
+    stage, name = scratch.folder(), request.out.name
+    names = [request.plan_out.name, name]
+    with storage_faults(f"writing {request.out}"):
+        (stage / request.plan_out.name).write_text(write_plan(plan), encoding="utf-8")
+        if isinstance(quantized.model, LargeModel):
+            names.insert(0, f"{name}.data")
+            ir.save(
+                clone(quantized.graph),
+                stage / name,
+                external_data=names[0],
+                size_threshold_bytes=SMALLEST_EXTERNAL_BYTES,
+                alignment=ALIGNMENT_BYTES,
+            )
+        else:
+            (stage / name).write_bytes(quantized.model)
+        take_names(stage, request.out.parent, names)
