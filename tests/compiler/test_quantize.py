@@ -18,13 +18,12 @@ from edgewright.compiler.lower.onnxruntime import Arithmetic
 from edgewright.compiler.lower.workload import workload
 from edgewright.compiler.metrics import snr_db
 from edgewright.compiler.plans import make_plan
-from edgewright.compiler.quantize.offer import is_matmul_heavy, schemes_for
+from edgewright.compiler.quantize.offer import arithmetic_of, is_matmul_heavy, schemes_for
 from edgewright.compiler.quantize.plan import Plan
 from edgewright.compiler.quantize.propose import propose
 from edgewright.compiler.quantize.scheme import Scheme
 from edgewright.compiler.quantize.statistics import Statistics
 from edgewright.compiler.scratch import Scratch
-from edgewright.compiler.trial import arithmetic_of
 from edgewright.compiler.variants import evaluate, float_variant, plan_variant
 from edgewright.targets.accumulation import saturating
 from edgewright.targets.catalog import load_board

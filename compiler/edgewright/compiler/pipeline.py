@@ -14,7 +14,6 @@ import msgspec
 import numpy as np
 
 from edgewright.bundle.manifest import PassRecord
-from edgewright.targets.accumulation import saturating
 from edgewright.targets.board import Board
 from edgewright.targets.faults import EnvironmentFault, Fault
 from edgewright.targets.host import detect_host
@@ -25,17 +24,17 @@ from .data import Arrays, Dataset, as_model_inputs, dataset, load_arrays
 from .faults import DataError, NotQuantizable
 from .frontends.source import SourceModel
 from .graph import OTHER_FLOATS, Graph, is_quantized, nodes, place, signature
-from .lower.onnxruntime import preflight
+from .lower.onnxruntime import Arithmetic, preflight
 from .measure import Measurements
 from .optimize import FLOAT_PASSES
 from .optimize.input_normalization import FoldInputNormalization, Normalization
 from .passes import NoOptions
-from .plans import Plans, make_plan
+from .plans import Plans, plan_all
 from .publish import MEASUREMENTS, REPORT, take_names
 from .quantize.observe import collect
-from .quantize.offer import schemes_for
-from .quantize.plan import Plan
+from .quantize.offer import arithmetic_of, schemes_for
 from .quantize.planfile import check_plan, read_plan
+from .quantize.scheme import Scheme
 from .report.progress import SilentStages, Stages
 from .report.schema import Report, SourceReport, TargetReport, exit_code_of
 from .report.schema import encode as encode_report
@@ -207,15 +206,13 @@ def _plans(
     with stages.stage("calibrating", len(divided.calibrate)) as advance:
         statistics = collect(graph, divided.calibrate, scratch, advance)
     schemes = {board.name: schemes_for(board, graph) for board in boards}
-    found: dict[str, Plan] = {}
-    reasons = set()
-    for scheme in {scheme for offered in schemes.values() for scheme in offered}:
-        try:
-            found[scheme.name] = make_plan(graph, scheme, statistics, saturating)
-        except NotQuantizable as reason:
-            reasons.add(str(reason))
+    wanted = {scheme.name: scheme for offered in schemes.values() for scheme in offered}
+    with stages.stage("planning"):
+        exact = arithmetic_of(detect_host(), Scheme()) is Arithmetic.EXACT
+        arithmetic = Arithmetic.ENGINE if exact else Arithmetic.EXACT
+        found, reasons = plan_all(graph, wanted.values(), statistics, divided.calibrate, arithmetic, scratch)
     offers = {name: tuple(scheme.name for scheme in offered) for name, offered in schemes.items()}
-    return offers, Plans(graph, statistics, divided.tune, dict(sorted(found.items()))), reasons
+    return offers, Plans(graph, statistics, divided.tune, found), reasons
 
 
 def int8_obstacle(graph: Graph) -> str | None:
@@ -235,8 +232,6 @@ def choose_metric(
     request: Request, variants: dict[str, Variant], evaluator: Evaluator, divided: Dataset
 ) -> metrics.Metric:
     """The metric that was asked for, or that fits the data; checked against the float model's outputs."""
-    from .lower.onnxruntime import Arithmetic
-
     outputs = evaluator.first(variants[FLOAT], Arithmetic.ENGINE, "test")
     if request.metric is not None and ":" in request.metric:
         from .frontends.torch import import_attribute

@@ -16,8 +16,9 @@ from .graph import digest
 from .lower import onnxruntime as engine
 from .lower.onnxruntime import Arithmetic
 from .metrics import Comparison
+from .quantize.offer import arithmetic_of
 from .quantize.plan import Plan
-from .trial import Trial, arithmetic_of, call_shapes, is_here, score, try_beside_float
+from .trial import Trial, call_shapes, is_here, score, try_beside_float
 from .variants import FLOAT, Variant, plan_variant
 
 REPAIRED = "-repaired"

@@ -21,7 +21,7 @@ from .lower.golden import FAITHFUL_SNR_DB, golden_samples, largest_difference, m
 from .lower.onnxruntime import Arithmetic
 from .lower.workload import workload
 from .metrics import Comparison, Estimate, compare, snr_db
-from .quantize.scheme import Scheme
+from .quantize.offer import arithmetic_of
 from .variants import FLOAT, Variant, evaluate
 
 
@@ -56,16 +56,6 @@ def is_here(board: Board, host: Board) -> bool:
         (board.arch, board.cpu.model, board.cpu.cores, set(board.cpu.isa))
         == (host.arch, host.cpu.model, host.cpu.cores, set(host.cpu.isa))
     )
-
-
-def arithmetic_of(board: Board, scheme: Scheme | None) -> Arithmetic:
-    """How the sums of a scheme come out on a board, whatever machine computes them."""
-    if scheme is None or scheme.method == "weights":
-        return Arithmetic.EXACT
-    int8 = board.cpu.int8
-    signed = scheme.method == "static" and scheme.activations == "int8"
-    kind = int8.s8s8 if signed else int8.u8u8 if scheme.weights == "uint8" else int8.u8s8
-    return Arithmetic.SATURATING if kind == "saturating16" else Arithmetic.EXACT
 
 
 def try_variant(variant: Variant, variants: Sequence[Variant], board: Board, build: Build) -> Trial:

@@ -32,7 +32,9 @@ class Quantize(Pass[Scheme]):
         result = emit_plan(graph, self._plan)
         counts = operator_counts(result)
         computes = [operator.compute for operator in self._plan.operators.values()]
+        calibrators = {encoding.calibrator for encoding in self._plan.tensors.values()} - {"shared"}
         return result, {
+            "calibrators": ", ".join(sorted(calibrators)),
             "integer_operators": sum(compute in INTEGER for compute in computes),
             "dynamic_operators": computes.count("dynamic"),
             "stored_weights": computes.count("weights"),

@@ -1,10 +1,11 @@
-"""Which schemes are worth trying on a board. Pure."""
+"""Which schemes are worth trying on a board, and how their sums come out there. Pure."""
 
 from __future__ import annotations
 
 from edgewright.targets.board import Board
 
 from ..graph import Graph
+from ..lower.onnxruntime import Arithmetic
 from .scheme import Guard, Scheme
 from .weights import weight_array
 
@@ -23,6 +24,16 @@ def schemes_for(board: Board, graph: Graph) -> tuple[Scheme, ...]:
     if not is_matmul_heavy(graph):
         return static
     return (*static, Scheme(method="dynamic", guard=unsigned.guard), Scheme(method="weights"))
+
+
+def arithmetic_of(board: Board, scheme: Scheme | None) -> Arithmetic:
+    """How the sums of a scheme come out on a board, whatever machine computes them."""
+    if scheme is None or scheme.method == "weights":
+        return Arithmetic.EXACT
+    int8 = board.cpu.int8
+    signed = scheme.method == "static" and scheme.activations == "int8"
+    kind = int8.s8s8 if signed else int8.u8u8 if scheme.weights == "uint8" else int8.u8s8
+    return Arithmetic.SATURATING if kind == "saturating16" else Arithmetic.EXACT
 
 
 def is_matmul_heavy(graph: Graph) -> bool:
