@@ -1,0 +1,1 @@
+"""Parts of bench/quantize.py: nets and data, the peers in environments of their own, and what runs their models."""
