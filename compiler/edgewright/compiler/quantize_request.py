@@ -35,7 +35,7 @@ from .pipeline import divide, int8_obstacle, optimise
 from .plans import make_plan
 from .publish import take_names
 from .quantize.observe import collect
-from .quantize.offer import schemes_for
+from .quantize.offer import arithmetic_of, schemes_for
 from .quantize.plan import Plan
 from .quantize.planfile import check_plan, read_plan, write_plan
 from .quantize.scheme import ActivationType, Guard, Method, Scheme
@@ -43,7 +43,7 @@ from .quantize.statistics import Statistics
 from .report.progress import SilentStages, Stages
 from .report.quantized import Quality, QuantizeReport, Speed, WorstLayer
 from .scratch import Scratch
-from .trial import arithmetic_of, is_here
+from .trial import is_here
 from .variants import FLOAT, Evaluator, Variant, float_variant, plan_variant
 
 PLAN_SUFFIX = ".plan.toml"

@@ -63,7 +63,7 @@ def _parts(request: Request, boards: tuple[Board, ...]) -> Iterator[str | bytes]
 def _options(request: Request) -> dict[str, object]:
     """Everything but where files lie; the model's name counts, because devices see it."""
     given = {name: value for name, value in vars(request).items() if name not in {"model", "out"}}
-    marked = {name: "a file" for name in _files(request)}
+    marked = dict.fromkeys(_files(request), "a file")
     return {**given, **marked, "targets": len(request.targets), "model": Path(request.model).name}
 
 
