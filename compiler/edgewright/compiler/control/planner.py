@@ -34,6 +34,7 @@ class Planner:
         self._noise = noise
         self._prices = prices
         self._known: dict[Choices, Option] = {}
+        self._found: list[Choices] = []
         self.plain: Choices = (0,) * len(menus)
         self._options = [[self._alone(index, line) for line in range(len(menu))] for index, menu in enumerate(menus)]
 
@@ -63,7 +64,10 @@ class Planner:
             option = self.evaluate(found)
             if option.noise <= bound and (best is None or option.latency_ms < self.evaluate(best).latency_ms):
                 best = found
-        return None if best is None else self.proposal(best)
+        if best is None:
+            return None
+        self._found.append(best)
+        return self.proposal(best)
 
     def proposal(self, choices: Choices) -> Proposal:
         """The plan of some choices."""
@@ -77,9 +81,9 @@ class Planner:
         )
 
     def _starts(self, bound: float, quiet: Choices) -> list[Choices]:
-        """The knapsack's answer, in which every group is priced alone, and the quietest plan there is."""
+        """The knapsack's answer, in which every group is priced alone, the quietest plan, and what was found before."""
         chosen = solve(self._options, bound - self.evaluate(self.plain).noise)
-        return [quiet] if chosen is None else [chosen, quiet]
+        return [*([] if chosen is None else [chosen]), quiet, *dict.fromkeys(self._found)]
 
     def _quiet(self) -> Choices:
         """Float where float can run, else what adds the least noise."""

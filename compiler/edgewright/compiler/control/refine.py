@@ -7,21 +7,26 @@ together, as long as that makes the plan faster within the bound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator
 
 from .knapsack import Option
 
 MAX_RUN = 8
 """Longer runs come about by joining; runs to either end of the model have any length."""
 MIN_GAIN = 1e-9
-"""Of latency, relative; less is rounding of the arithmetic."""
+"""Relative; less is rounding of the arithmetic."""
+WORTH_OF_DB = 2e-4
+"""Share of the latency that 1 dB less noise is worth: it decides between plans that are as good as equally fast."""
+QUIET_ENOUGH = 1e-4
+"""Share of the bound below which less noise is worth nothing."""
 
 Choices = tuple[int, ...]
 Evaluate = Callable[[Choices], Option]
 
 
-def refine(start: Choices, quiet: Sequence[int], loud: Sequence[int], evaluate: Evaluate, bound: float) -> Choices:
-    """A choice that is no slower than `start` if that keeps the bound, and that no single switch improves.
+def refine(start: Choices, quiet: Choices, loud: Choices, evaluate: Evaluate, bound: float) -> Choices:
+    """A choice within the bound that no switch of a run improves; the least noise where the bound cannot be kept.
 
     Args:
         start: the option of each group.
@@ -36,7 +41,7 @@ def refine(start: Choices, quiet: Sequence[int], loud: Sequence[int], evaluate: 
         improved = False
         for run in _runs(len(start)):
             for options in (quiet, loud):
-                trial = tuple(options[index] if index in run else choice for index, choice in enumerate(best))
+                trial = (*best[: run.start], *options[run.start : run.stop], *best[run.stop :])
                 if trial == best:
                     continue
                 option = evaluate(trial)
@@ -57,4 +62,10 @@ def _runs(count: int) -> Iterator[range]:
 def _is_better(new: Option, old: Option, bound: float) -> bool:
     if old.noise > bound:
         return new.noise < old.noise * (1 - MIN_GAIN)
-    return new.noise <= bound and new.latency_ms < old.latency_ms * (1 - MIN_GAIN)
+    return new.noise <= bound and _merit(new, bound) < _merit(old, bound) * (1 - MIN_GAIN)
+
+
+def _merit(option: Option, bound: float) -> float:
+    """Latency, with a little off for what stays clear of the bound."""
+    share = max(option.noise / bound, QUIET_ENOUGH) if bound > 0 else 1.0
+    return option.latency_ms * (1 + WORTH_OF_DB * 10 * math.log10(share))
