@@ -130,6 +130,7 @@ def test_zeros_and_ones_where_bytes_are_expected(graph: Graph) -> None:
     mask = rng.integers(0, 2, (40, 1, 8, 8)).astype(np.uint8)
     assert codes(lint(divided(mask), folded)) == ["scaled-range"]
     assert lint(divided(mask * 255), folded) == ()
+    assert lint(divided(mask), graph) == ()  # a mask is what such a model takes
 
 
 @pytest.mark.parametrize(("side", "expected"), [(3, ["ambiguous-layout"]), (4, [])])

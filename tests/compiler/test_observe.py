@@ -155,6 +155,20 @@ def test_subgraphs_are_left_alone(scratch: Scratch) -> None:
     assert {"x", "z"} <= set(found.tensors) <= {"x", "y", "z"}
 
 
+def test_sequences_are_left_alone(scratch: Scratch) -> None:
+    graph = made(
+        [
+            helper.make_node("SplitToSequence", ["x"], ["s"], "split", axis=1),
+            helper.make_node("ConcatFromSequence", ["s"], ["y"], "join", axis=1),
+        ],
+        {"x": (TensorProto.FLOAT, ["N", 2])},
+        ["y"],
+    )
+    found = collect(graph, Samples({"x": floats(5, 2)}, None), scratch)
+    assert "s" not in found.tensors
+    assert found.tensors["x"].histogram.total == 10
+
+
 def test_what_is_not_finite_is_counted(scratch: Scratch) -> None:
     graph = made([helper.make_node("Log", ["x"], ["y"], "l")], {"x": (TensorProto.FLOAT, ["N", 2])}, ["y"])
     found = collect(graph, Samples({"x": np.array([[0, 1], [-1, 1]], np.float32)}, None), scratch)
@@ -167,8 +181,10 @@ def test_a_model_without_nodes_has_its_inputs(scratch: Scratch) -> None:
         helper.make_graph([], "empty", [x], [x]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
     )
     graph = import_proto(model, "test")
-    found: Statistics = collect(graph, Samples({"x": floats(5, 2)}, None), scratch)
+    seen: list[int] = []
+    found: Statistics = collect(graph, Samples({"x": floats(5, 2)}, None), scratch, seen.append)
     assert set(found.tensors) == {"x"}
+    assert seen == [5]
 
 
 def test_a_product_over_the_first_axis_has_no_channels() -> None:

@@ -41,13 +41,15 @@ def collect(
         DataError: the engine refuses the values.
     """
     collector = _Collector(channel_axes(graph))
-    floats = [value.name for value in graph.graph.inputs if value.name and value.dtype == ir.DataType.FLOAT]
+    floats = [value.name for value in graph.graph.inputs if value.name and _is_float(value)]
     for chunk in _chunks(samples, CHUNK_SAMPLES):
         for name in floats:
             collector.add(name, chunk.inputs[name])
     batch = fixed_batch(graph) or 1
     groups = grouped(bytes_per_sample(graph, samples, scratch), watched_bytes // batch)
     progress = _Progress(len(groups), advance)
+    if not groups:
+        advance(len(samples))
     for group in groups:
         step = max(batch, min(CHUNK_SAMPLES, watched_bytes // max(1, sum(group.values()))))
         for called in _calls(with_outputs(graph, list(group)), samples, step, scratch):
@@ -62,13 +64,18 @@ def channel_axes(graph: Graph) -> dict[str, set[int]]:
     axes: dict[str, set[int]] = {}
     for node in graph.graph:
         value = node.inputs[0] if node.inputs else None
-        if value is None or not value.name or value.const_value is not None or value.dtype != ir.DataType.FLOAT:
+        if value is None or not value.name or value.const_value is not None or not _is_float(value):
             continue
         if node.op_type in {"Conv", "ConvTranspose"}:
             axes.setdefault(value.name, set()).add(1)
         elif node.op_type in {"Gemm", "MatMul"} and _has_weight(node) and not node.attributes.get_int("transA", 0):
             axes.setdefault(value.name, set()).add(-1)
     return axes
+
+
+def _is_float(value: ir.Value) -> bool:
+    """Whether it is known to be a float32 tensor; operators that shape inference cannot see into leave it open."""
+    return isinstance(value.type, ir.TensorType) and value.dtype == ir.DataType.FLOAT
 
 
 def _has_weight(node: ir.Node) -> bool:
@@ -102,8 +109,7 @@ def bytes_per_sample(graph: Graph, samples: Samples, scratch: Scratch) -> dict[s
     names: dict[str, str] = {}
     for node in list(sized.graph):
         for value in node.outputs:
-            # Values whose type is not known come from operators that shape inference cannot see into.
-            if value.name and value.dtype == ir.DataType.FLOAT:
+            if value.name and _is_float(value):
                 size = ir.node("Size", [value])
                 result = size.outputs[0]
                 result.name = f"{value.name}/elements"
