@@ -18,7 +18,7 @@ from edgewright.compiler.lower.onnxruntime import Arithmetic
 from edgewright.compiler.lower.workload import workload
 from edgewright.compiler.metrics import snr_db
 from edgewright.compiler.plans import make_plan
-from edgewright.compiler.quantize.offer import arithmetic_of, is_matmul_heavy, schemes_for
+from edgewright.compiler.quantize.offer import arithmetic_of, schemes_for
 from edgewright.compiler.quantize.plan import Plan
 from edgewright.compiler.quantize.propose import propose
 from edgewright.compiler.quantize.scheme import Scheme
@@ -28,7 +28,7 @@ from edgewright.compiler.variants import evaluate, float_variant, plan_variant
 from edgewright.targets.accumulation import saturating
 from edgewright.targets.catalog import load_board
 from tests.compiler.conftest import classifier
-from tests.compiler.nets import Net, convolutional, optimised, statistics_of
+from tests.compiler.nets import Net, optimised, statistics_of
 
 
 @pytest.fixture
@@ -55,11 +55,15 @@ def test_boards_get_schemes_that_are_exact_or_guarded_there(graph: Graph) -> Non
 def test_nets_of_matrix_products_get_the_other_methods_too() -> None:
     net = Net((16,), np.random.default_rng(0))
     net.gemm(16)
-    graph = optimised(net.model())
-    assert is_matmul_heavy(graph)
-    assert not is_matmul_heavy(optimised(convolutional().model()))
-    names = [scheme.name for scheme in schemes_for(load_board("x86-64-avx2"), graph)]
-    assert names == ["int8-u8s8-guarded", "int8-dynamic", "int8-weights"]
+    names = [scheme.name for scheme in schemes_for(load_board("x86-64-avx2"), optimised(net.model()))]
+    assert names == ["int8-u8s8-guarded", "int8-u8s8-per-tensor-guarded", "int8-dynamic"]
+
+
+def test_large_nets_of_matrix_products_may_store_their_weights_as_integers() -> None:
+    net = Net((2048,), np.random.default_rng(0))
+    net.gemm(2048)
+    names = [scheme.name for scheme in schemes_for(load_board("raspberry-pi-5"), optimised(net.model()))]
+    assert names[2:] == ["int8-s8s8-per-tensor", "int8-dynamic", "int8-weights", "int4-weights"]
 
 
 def plan_for(graph: Graph, scheme: Scheme, statistics: Statistics) -> Plan:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from edgewright.targets.board import Board
 
 from ..graph import Graph
 from ..lower.onnxruntime import Arithmetic
+from .methods import LEAST_SHARE, methods_for, products_share
 from .scheme import Guard, Scheme
-from .weights import weight_array
 
-MATRIX_PRODUCTS = frozenset({"MatMul", "Gemm"})
+LEAST_STORED_BYTES = 8 << 20
+"""Smaller models gain nothing that anyone would notice from weights that are only stored as integers."""
 
 
 def schemes_for(board: Board, graph: Graph) -> tuple[Scheme, ...]:
     """Schemes for a model on a board, the board's natural one first.
 
-    ONNX Runtime rewrites S8S8 to U8S8 on x86, so signed activations would be the same kernels with a detour there.
+    ONNX Runtime rewrites S8S8 to U8S8 on x86, so signed activations would be the same kernels with a detour there. Its
+    Gemm takes 1.4 times as long with a scale per channel, and bias correction makes up for one scale per tensor on most
+    nets of matrix products: both are offered there.
     """
     int8 = board.cpu.int8
     unsigned = Scheme(activations="uint8", guard=_guard(int8.u8s8))
     signed = Scheme(activations="int8", guard=_guard(int8.s8s8))
     static = (unsigned,) if board.arch == "x86_64" else (signed, unsigned)
-    if not is_matmul_heavy(graph):
-        return static
-    return (*static, Scheme(method="dynamic", guard=unsigned.guard), Scheme(method="weights"))
+    if products_share(graph) >= LEAST_SHARE:
+        static = (*static, msgspec.structs.replace(static[0], per_channel=False))
+    others = (method for method in methods_for(board, graph) if isinstance(method, Scheme))
+    large = _weight_bytes(graph) >= LEAST_STORED_BYTES
+    return (*static, *(scheme for scheme in others if large or scheme.method != "weights"))
 
 
 def arithmetic_of(board: Board, scheme: Scheme | None) -> Arithmetic:
@@ -36,14 +43,8 @@ def arithmetic_of(board: Board, scheme: Scheme | None) -> Arithmetic:
     return Arithmetic.SATURATING if kind == "saturating16" else Arithmetic.EXACT
 
 
-def is_matmul_heavy(graph: Graph) -> bool:
-    """Whether matrix products hold most weights and there is no convolution: where the other methods make sense."""
-    if any(node.op_type in {"Conv", "ConvTranspose"} for node in graph.graph):
-        return False
-    arrays = ((node.op_type in MATRIX_PRODUCTS, weight_array(node)) for node in graph.graph)
-    in_products = sum(array.size for product, array in arrays if product and array is not None)
-    total = sum(value.const_value.size for value in graph.graph.initializers.values() if value.const_value is not None)
-    return 2 * in_products > total
+def _weight_bytes(graph: Graph) -> int:
+    return sum(value.const_value.nbytes for value in graph.graph.initializers.values() if value.const_value is not None)
 
 
 def _guard(accumulation: str) -> Guard:
