@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import mmap
+import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from edgewright.compiler import mapped
 from edgewright.compiler.data import (
     MAX_CALIBRATION_SAMPLES,
     Samples,
@@ -30,6 +33,8 @@ from edgewright.compiler.data import (
 )
 from edgewright.compiler.faults import DataError
 from edgewright.compiler.graph import Port
+from edgewright.compiler.mapped import LARGEST_IN_MEMORY_BYTES
+from edgewright.targets.faults import EnvironmentFault
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=60), st.randoms())
@@ -253,6 +258,26 @@ def test_arrays_in_another_byte_order_or_layout_are_put_right() -> None:
         assert found.flags.aligned
         assert found.dtype == np.float32
         assert found.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_large_arrays_lie_in_files() -> None:
+    rows = np.arange(3 * LARGEST_IN_MEMORY_BYTES // 400).repeat(100).reshape(-1, 100).astype(np.float32)
+    order = np.arange(len(rows))[::-1]
+    found = Samples({"x": rows}, None).take(order).inputs["x"]
+    assert np.array_equal(found, rows[::-1])
+    room = found.base.base  # type: ignore[union-attr]
+    assert isinstance(room, memoryview)
+    assert isinstance(room.obj, mmap.mmap)
+
+
+def test_no_room_for_a_large_array_is_said() -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(EnvironmentFault, match=r"no room for \d+ bytes of samples in .*TMPDIR"):
+            mapped.empty((LARGEST_IN_MEMORY_BYTES + 1,), np.uint8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 MEASURED = """

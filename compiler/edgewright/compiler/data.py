@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -68,7 +69,7 @@ class Dataset:
     overlap: int = 0
     """Samples of `test` that are equal to one of `calibrate` or `tune`."""
 
-    @property
+    @cached_property
     def reference(self) -> Samples:
         """What the drift reference is made from: everything that is not kept for the final score."""
         parts = (self.calibrate, self.tune)
