@@ -7,12 +7,17 @@ products, which is the smallest change of the sum where both activations are nea
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.targets.accumulation import neighbours
 
+from .balanced_rounding import LARGEST, balanced
+
 LIMIT = 32767
+MATRIX_RANK = 2
 Integers = NDArray[np.int32]
 
 
@@ -28,7 +33,7 @@ def as_matrix(weight_shape: tuple[int, ...], axis: int, peaks: tuple[int, ...]) 
         (outputs, terms): peaks in the order of the weight with its output axis in front and the rest flattened.
     """
     outputs = weight_shape[axis]
-    if len(weight_shape) == 2:
+    if len(weight_shape) == MATRIX_RANK:
         return np.broadcast_to(np.asarray(peaks, np.int32), (outputs, len(peaks))), 1
     inside = weight_shape[1]
     positions = int(np.prod(weight_shape[2:]))
@@ -37,12 +42,12 @@ def as_matrix(weight_shape: tuple[int, ...], axis: int, peaks: tuple[int, ...]) 
     return np.repeat(by_output, positions, axis=1), positions
 
 
-def rows_of(weight: NDArray[np.generic], axis: int) -> NDArray[np.generic]:
+def rows_of(weight: NDArray[Any], axis: int) -> NDArray[Any]:
     """(outputs, terms): the output axis in front, the rest flattened."""
     return np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
 
 
-def weight_of(rows: NDArray[np.generic], shape: tuple[int, ...], axis: int) -> NDArray[np.generic]:
+def weight_of(rows: NDArray[Any], shape: tuple[int, ...], axis: int) -> NDArray[Any]:
     """The inverse of `rows_of`."""
     moved = (shape[axis], *(size for index, size in enumerate(shape) if index != axis))
     return np.moveaxis(rows.reshape(moved), 0, axis)
@@ -83,6 +88,16 @@ def within_limits(rows: Integers, peaks: Integers, positions: int) -> Integers:
     result[outputs, first] = np.sign(rows[outputs, first]) * left_fits
     result[outputs, second] = np.sign(rows[outputs, second]) * right_fits
     return result
+
+
+def limited(steps: NDArray[Any], peaks: Integers, positions: int, *, balance: bool) -> Integers:
+    """Integers for weights in steps of their scale, (outputs, terms), of which no pair overflows.
+
+    `balance` makes rounding errors cancel inside kernels and channels: right where neighbouring activations are alike.
+    """
+    exact = steps.astype(np.float64)
+    nearest = balanced(exact, positions) if balance else np.clip(np.rint(exact), -LARGEST, LARGEST).astype(np.int32)
+    return within_limits(nearest, peaks, positions)
 
 
 def _pairs(terms: int, positions: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -22,7 +22,7 @@ from edgewright.targets.board import OperandTypes
 
 from ..graph import Graph
 from .equalize import equalized
-from .pair_limits import as_matrix, excess, rows_of, within_limits
+from .pair_limits import MATRIX_RANK, as_matrix, excess, limited, rows_of
 from .plan import INTEGER_RANGES, Encoding, Operator, Plan, WeightEncoding
 from .statistics import ChannelStatistics, Statistics
 from .weights import channel_axis, input_channels, rounded, weight_array
@@ -194,8 +194,8 @@ def _best_factors(case: _Case, risky: NDArray[np.intp]) -> Floats:
     scales = np.asarray(case.encoding.scale)[risky, None]
     errors = np.empty((len(FACTORS), len(risky)))
     for index, factor in enumerate(FACTORS):
-        steps = np.rint(rows / (scales * factor)).astype(np.int32)
-        restored = within_limits(steps, peaks[risky], positions) * (scales * factor)
+        scale = scales * factor
+        restored = limited(rows / scale, peaks[risky], positions, balance=case.weight.ndim > MATRIX_RANK) * scale
         errors[index] = (np.square(restored - rows) * moments).sum(axis=1)
     best: Floats = FACTORS[errors.argmin(axis=0)]
     return best
@@ -211,7 +211,7 @@ def _spread(case: _Case, positions: int) -> Floats:
 
 
 def _reason(case: _Case, encoding: WeightEncoding, risky: NDArray[np.intp], factors: Floats) -> str:
-    free = msgspec.structs.replace(encoding, pair_peaks=())
+    free = msgspec.structs.replace(encoding, pair_peaks=(1,) * len(case.peaks))
     moved = int((rounded(case.weight, encoding) != rounded(case.weight, free)).sum())
     wider = int((factors > 1).sum())
     parts = []

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from .pair_limits import as_matrix, rows_of, weight_of, within_limits
+from .pair_limits import MATRIX_RANK, as_matrix, limited, rows_of, weight_of
 from .plan import INTEGER_RANGES, WeightEncoding
 from .scheme import WeightType
 
@@ -61,22 +61,23 @@ def symmetric_encoding(weight: NDArray[Any], kind: WeightType, axis: int | None)
 def rounded(weight: NDArray[Any], encoding: WeightEncoding) -> NDArray[Any]:
     """The integers of a weight, in its own shape; int8 or uint8. Rounds half to even, as QuantizeLinear does.
 
-    With `pair_peaks`, weights whose pairs could overflow 16 bits move towards zero until they cannot.
+    With `pair_peaks`, errors are balanced in convolutions, and weights whose pairs could overflow 16 bits move towards
+    zero until they cannot.
     """
-    steps = np.rint(weight / spread(encoding, weight.ndim).astype(np.float32))
+    steps = weight / spread(encoding, weight.ndim).astype(np.float32)
+    if encoding.axis is not None and encoding.pair_peaks:
+        return _within_pair_limits(steps, encoding.axis, encoding.pair_peaks)
     low, high = INTEGER_RANGES[encoding.type]
     zero_point = WEIGHT_ZERO_POINT[encoding.type]
     dtype = np.uint8 if encoding.type == "uint8" else np.int8
-    integers: NDArray[Any] = np.clip(steps + zero_point, low, high).astype(dtype)
-    if encoding.axis is None or not encoding.pair_peaks:
-        return integers
-    return _within_pair_limits(integers, encoding.axis, encoding.pair_peaks)
+    integers: NDArray[Any] = np.clip(np.rint(steps) + zero_point, low, high).astype(dtype)
+    return integers
 
 
-def _within_pair_limits(integers: NDArray[Any], axis: int, pair_peaks: tuple[int, ...]) -> NDArray[Any]:
-    peaks, positions = as_matrix(integers.shape, axis, pair_peaks)
-    rows = within_limits(rows_of(integers, axis).astype(np.int32), peaks, positions)
-    return weight_of(rows, integers.shape, axis).astype(integers.dtype)
+def _within_pair_limits(steps: NDArray[Any], axis: int, pair_peaks: tuple[int, ...]) -> NDArray[np.int8]:
+    peaks, positions = as_matrix(steps.shape, axis, pair_peaks)
+    rows = limited(rows_of(steps, axis), peaks, positions, balance=steps.ndim > MATRIX_RANK)
+    return weight_of(rows, steps.shape, axis).astype(np.int8)
 
 
 def restored(integers: NDArray[Any], encoding: WeightEncoding) -> NDArray[np.float32]:
