@@ -203,6 +203,17 @@ def test_a_damaged_byte_is_found_or_harmless(save: Callable[..., None], place: i
     assert all(array.tolist() == x.tolist() for array in found.values())
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damage_far_inside_is_found(tmp_path: Path, save: Callable[..., None]) -> None:
+    path = tmp_path / "data.npz"
+    save(path, x=np.random.default_rng(0).normal(size=100_000))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="not a readable"):
+        load_arrays(path)
+
+
 def member(header: bytes, data: bytes, version: bytes = b"\x01\x00") -> bytes:
     return b"\x93NUMPY" + version + len(header).to_bytes(2, "little") + header + data
 
