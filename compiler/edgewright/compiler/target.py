@@ -12,6 +12,7 @@ from .build import Build
 from .choose import BUDGET_MISSED, Decision, choose
 from .faults import ToolchainMissing, UnsupportedModel
 from .lower import onnxruntime as engine
+from .lower.compatibility import check_readable
 from .lower.model_file import size_bytes
 from .metrics import Comparison
 from .package import Shipment, write_bundle
@@ -34,6 +35,10 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
         UnsupportedModel: nothing of the model can run there.
     """
     check_engine(board)
+    for support in board.engines:
+        if support.name == engine.NAME:
+            versions = f"{engine.VERSION_RANGE},{support.version}"  # the bundle's own range holds too
+            check_readable(build.graph, engine.NAME, versions, f"target {board.name}")
     variants = usable_variants(board, build)
     with build.stages.stage(f"{board.name}: scoring {len(variants)} candidates"):
         trials = [try_variant(variant, variants, board, build) for variant in variants]

@@ -28,12 +28,23 @@ READABLE: dict[str, dict[Release, Readable]] = {"onnxruntime": {(1, 31): Readabl
 compatibility.html and docs/Versioning.md of onnx, and a test that loads such models in the engine that is installed."""
 
 _LOWER_BOUND = re.compile(r"(?:>=|==|~=|>)\s*(\d+)\.(\d+)")
+_UPPER_BOUND = re.compile(r"(<=?|==)\s*(\d+)(?:\.(\d+))?")
 
 
 def oldest_release(version_range: str) -> Release | None:
     """The lowest release in a range such as `>=1.31,<2` (PEP 440, releases only), or None where it has no lower end."""
     found = [(int(match[1]), int(match[2])) for match in _LOWER_BOUND.finditer(version_range)]
     return max(found, default=None)
+
+
+def has_releases(version_range: str) -> bool:
+    """Whether the range's lowest release also keeps to its upper ends; `>=1.31,<1.20` holds none."""
+    oldest = oldest_release(version_range) or (0, 0)
+    for match in _UPPER_BOUND.finditer(version_range):
+        bound = (int(match[2]), int(match[3] or 0))
+        if oldest > bound or (match[1] == "<" and oldest == bound):
+            return False
+    return True
 
 
 def readable(engine: str, version_range: str) -> Readable | None:
@@ -48,14 +59,15 @@ def check_readable(graph: Graph, engine: str, version_range: str, where: str) ->
     """Raises where some engine in the range would refuse the graph.
 
     Raises:
-        UnsupportedModel: the range begins before the oldest release that is known, or the opset is too new for it.
+        UnsupportedModel: no release is in the range, or it begins before the oldest that is known, or the opset is too
+            new for it.
     """
     newest = readable(engine, version_range)
-    if newest is None:
+    if newest is None or not has_releases(version_range):
         first = min(READABLE[engine])
         raise UnsupportedModel(
-            f"{where}: {engine} {version_range} begins before {first[0]}.{first[1]}, the oldest release that "
-            f"bundles are made for; install a newer {engine} there and write its range into the board file"
+            f"{where}: no {engine} of {version_range} is {first[0]}.{first[1]} or newer, for which bundles are made; "
+            f"install a newer {engine} there and write its range into the board file"
         )
     opset = graph.opset_imports.get("", 0)
     if opset > newest.opset or newest.ir_version < IR_VERSION:
