@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,61 @@ def test_onnx_runtime_keeps_weights_small(scheme: Scheme, tmp_path: Path) -> Non
     assert found["DequantizeLinear"] == 0
 
 
-def test_a_product_that_is_added_to_a_matrix_is_still_fused(tmp_path: Path) -> None:
+Step = Callable[[Net, str], str]
+
+
+def product_and(operator: str, *others: str) -> Step:
+    return lambda net, x: net.call(
+        operator, [net.call("MatMul", [x, net.weight("w", 64, 64)], "product"), *others], "h"
+    )
+
+
+def gemm_and(operator: str, *others: str) -> Step:
+    def step(net: Net, x: str) -> str:
+        product = net.call("Gemm", [x, net.weight("w", 64, 64), net.weight("b", 64)], "product")
+        return net.call(operator, [product, *others], "h")
+
+    return step
+
+
+TRAPS: dict[str, Step] = {
+    "added to a matrix": product_and("Add", "r"),
+    "activated": product_and("Relu"),
+    "with a bias, activated": gemm_and("Relu"),
+    "with a bias, added to a matrix": gemm_and("Add", "r"),
+    "with a bias, under tanh": gemm_and("Tanh"),
+    "a matrix as bias": lambda net, x: net.call("Gemm", [x, net.weight("w", 64, 64), "r"], "h"),
+    "bias and activation apart": lambda net, x: net.call("Relu", [net.linear(x, "h", 64, 64)], "active"),
+    "no bias": lambda net, x: net.call("Gemm", [x, net.weight("w", 64, 64)], "h"),
+    "no bias, activated": lambda net, x: net.call(
+        "Relu", [net.call("Gemm", [x, net.weight("w", 64, 64)], "h")], "active"
+    ),
+}
+
+
+@pytest.mark.parametrize("step", TRAPS.values(), ids=TRAPS)
+@pytest.mark.parametrize("scheme", [INT8, INT4], ids=["int8", "int4"])
+def test_products_are_fused_whatever_follows_them(step: Step, scheme: Scheme, tmp_path: Path) -> None:
+    """ONNX Runtime fuses products with what follows before it looks for dequantizers."""
     net = Net(2)
-    net.call("Add", ["r", net.call("MatMul", ["x", net.weight("w", 64, 48)], "product")], "y")
-    kinds: dict[str, tuple[int, list[Any]]] = {"x": (TensorProto.FLOAT, ["N", 64]), "r": (TensorProto.FLOAT, ["N", 48])}
-    graph = net.graph(kinds, {"y": ["N", 48]})
-    assert fused_operators(stored(graph, INT4), tmp_path)["MatMulNBits"] == 1
+    net.call("MatMul", [step(net, "x"), net.weight("last", 64, 8)], "y")
+    kinds: dict[str, tuple[int, list[Any]]] = {"x": (TensorProto.FLOAT, ["N", 64]), "r": (TensorProto.FLOAT, ["N", 64])}
+    graph = net.graph(kinds, {"y": ["N", 8]})
+    result = stored(graph, scheme)
+    found = fused_operators(result, tmp_path)
+    assert (found["MatMulNBits"], found["DequantizeLinear"]) == (2, 0)
+    random = np.random.default_rng(0)
+    arrays = {name: random.normal(size=(16, 64)).astype(np.float32) for name in ("x", "r")}
+    assert fidelity_db(result, graph, arrays) > (15 if scheme is INT4 else 35)
+
+
+@pytest.mark.parametrize("activation", ["Relu", "Clip", "Sigmoid"])
+def test_an_activation_behind_a_product_of_rank_3(activation: str, tmp_path: Path) -> None:
+    net = Net(2)
+    net.call(activation, [net.call("MatMul", ["x", net.weight("w", 64, 64)], "product")], "y")
+    graph = net.graph({"x": (TensorProto.FLOAT, ["N", "L", 64])}, {"y": ["N", "L", 64]})
+    found = fused_operators(stored(graph, INT8), tmp_path)
+    assert (found["MatMulNBits"], found["DequantizeLinear"]) == (1, 0)
 
 
 def test_the_opset_is_raised_for_int4_only() -> None:

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edgewright.targets.faults import UserFault
@@ -33,6 +34,10 @@ INT4_OPSET: Final = 21
 """First with int4 and with `block_size`."""
 FUSED_BLOCK_SIZES: Final = (16, 32, 64, 128, 256)
 """Those that ONNX Runtime fuses; with others it would dequantize the whole weight in every call."""
+FUSED_ACTIVATIONS: Final = frozenset(
+    {"Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "Tanh", "Elu", "Selu", "Softplus", "Softsign"}
+    | {"ThresholdedRelu"}
+)
 STAYS_FLOAT: Final = {
     "Conv": "ONNX Runtime dequantizes the weights of a convolution again in every call",
     "ConvTranspose": "ONNX Runtime dequantizes the weights of a convolution again in every call",
@@ -133,27 +138,44 @@ def _replace_product(graph: Graph, node: ir.Node, encoding: WeightEncoding) -> N
     replacement = Replacement(graph, node)
     inputs = [left_operand(product, replacement), _stored(product, encoding, replacement)]
     shape = node.outputs[0].shape
-    bias = flat_bias(product)
-    if bias is None and _added_to_rows(product):
-        bias = np.zeros(product.channels, dtype=np.float32)
-    if bias is not None:
-        result = replacement.call("Gemm", [*inputs, replacement.constant("bias", bias)], "stored", shape=shape)
-    else:
+    inside, behind = _biases(product)
+    if inside is None:
         result = replacement.call("MatMul", inputs, "stored", shape=shape)
+    else:
+        result = replacement.call("Gemm", [*inputs, replacement.constant("bias", inside)], "stored", shape=shape)
+    if behind is not None:
+        result = replacement.call("Add", [result, replacement.constant("bias", behind)], "biased", shape=shape)
     replacement.finish(add_rows(product, result, replacement))
 
 
-def _added_to_rows(product: Product) -> bool:
-    """Whether two computed matrices are added, one of which is the product.
+def _biases(product: Product) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
+    """What is added by the Gemm itself (None for a MatMul), and what by an addition behind (None for no addition)."""
+    bias = flat_bias(product)
+    nothing = np.zeros(product.channels, dtype=np.float32)
+    if _is_activated(product.node):
+        return nothing if _has_rank_2(product) else None, nothing if bias is None else bias
+    if bias is None and _has_rank_2(product) and _is_added(product.node):
+        return nothing, None
+    return bias, None
 
-    ONNX Runtime makes a Gemm of MatMul and Add before it looks for dequantizers, and then does not fuse them any more.
-    A Gemm that has a bias already is left alone.
+
+def _is_activated(node: ir.Node) -> bool:
+    """Whether ONNX Runtime would fuse an activation to the product, or leave it alone for one that clips.
+
+    Either way it does not see the dequantizer any more, and the weight would be dequantized in every call. An addition
+    in between, even of zeros, keeps them apart.
     """
+    return any(use.node.op_type in FUSED_ACTIVATIONS for use in node.outputs[0].uses())
+
+
+def _is_added(node: ir.Node) -> bool:
+    """Whether ONNX Runtime would make a Gemm of the product and an addition, with the same end; a bias prevents it."""
+    return len(node.inputs) > 2 or any(use.node.op_type == "Add" for use in node.outputs[0].uses())
+
+
+def _has_rank_2(product: Product) -> bool:
     shape = product.left.shape
-    adds = [use.node for use in product.node.outputs[0].uses() if use.node.op_type == "Add"]
-    others = [value for add in adds for value in add.inputs if value is not product.node.outputs[0]]
-    flat = all(value is not None and value.const_value is not None for value in others)
-    return shape is not None and len(shape) == 2 and (not flat or product.node.op_type == "Gemm")
+    return product.node.op_type == "Gemm" or (shape is not None and len(shape) == 2)
 
 
 def _stored(product: Product, encoding: WeightEncoding, replacement: Replacement) -> ir.Value:
