@@ -14,6 +14,7 @@ from edgewright.compiler.control.outcome import ControlReport, words
 from edgewright.compiler.control.price import PriceList
 from edgewright.compiler.control.repairs import Workbench, float_repair, repaired
 from edgewright.compiler.control.suffix import behind
+from edgewright.compiler.graph import Graph
 from edgewright.compiler.metrics import snr_of_powers
 from edgewright.compiler.quantize.encodings import encoding_for
 from edgewright.compiler.quantize.plan import Plan, WeightEncoding
@@ -32,7 +33,13 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Net:
 
 @pytest.fixture(scope="module")
 def ranking(net: Net) -> Sensitivity:
-    return rank(net.graph, net.plan, net.statistics, net.samples)
+    return ranked(net, net.plan)
+
+
+def ranked(net: Net, plan: Plan, graph: Graph | None = None) -> Sensitivity:
+    found = rank(graph or net.graph, plan, net.statistics, net.samples)
+    assert found is not None
+    return found
 
 
 def noise_model(net: Net, ranking: Sensitivity) -> NoiseModel:
@@ -114,7 +121,7 @@ def test_a_spoilt_range_is_found_and_repaired_at_no_cost(net: Net) -> None:
     old = net.plan.tensors[rounding.name]
     wide = encoding_for(old.low * 30, old.high * 30, old.type)
     spoilt = msgspec.structs.replace(net.plan, tensors=net.plan.tensors | dict.fromkeys(rounding.tensors, wide))
-    ranking = rank(net.graph, spoilt, net.statistics, net.samples)
+    ranking = ranked(net, spoilt)
     limit = net.score(net.plan).drop.value * 1.5
     assert net.score(spoilt).drop.value > limit * 2
     result = control(net, spoilt, ranking, limit, float_can_run=False)
@@ -151,7 +158,7 @@ def test_where_float_cannot_run_the_best_integers_are_given(net: Net, ranking: S
 
 
 def test_the_same_question_has_the_same_answer(net: Net, ranking: Sensitivity) -> None:
-    again = rank(net.graph, net.plan, net.statistics, net.samples)
+    again = ranked(net, net.plan)
     assert msgspec.json.encode(again) == msgspec.json.encode(ranking)
     reports = [control(net, net.plan, ranking, 0.01).report for _ in range(2)]
     assert reports[0] == reports[1]
@@ -160,6 +167,6 @@ def test_the_same_question_has_the_same_answer(net: Net, ranking: Sensitivity) -
 def test_samples_are_taken_in_whole_batches_where_the_batch_is_fixed(net: Net) -> None:
     fixed = net.graph.clone()
     fixed.graph.inputs[0].shape = ir.Shape([5, *SHAPES["x"][1:]])
-    found = rank(fixed, net.plan, net.statistics, net.samples)
+    found = ranked(net, net.plan, fixed)
     assert found.samples % 5 == 0
     assert all(np.isfinite(source.noise) for source in found.tensors.values())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..data import Samples
 from ..graph import Graph
+from ..lower.model_file import weight_bytes
 from ..metrics import Comparison, snr_of_powers
 from ..quantize.plan import Plan, WeightEncoding
 from ..quantize.statistics import Statistics
@@ -33,12 +34,18 @@ class ControlResult:
     report: ControlReport
 
 
-def rank(graph: Graph, plan: Plan, statistics: Statistics, tune: Samples) -> Sensitivity:
+MAX_WEIGHT_BYTES = 1 << 30
+"""Of a model whose parts are run from memory; a part has to fit into one protobuf."""
+
+
+def rank(graph: Graph, plan: Plan, statistics: Statistics, tune: Samples) -> Sensitivity | None:
     """Measures the noise of every rounding of a plan, and of what other calibrators would round to.
 
     `graph` and `statistics` are those that the plan was proposed from, equalised where the plan is. The result holds
-    for every plan of that graph, whatever its types and weights.
+    for every plan of that graph, whatever its types and weights. None where the model is too large to be taken apart.
     """
+    if weight_bytes(graph) > MAX_WEIGHT_BYTES:
+        return None
     structure, bench = structure_of(graph, plan), Workbench(graph, statistics)
     alternatives = {}
     for name in structure.roundings:
