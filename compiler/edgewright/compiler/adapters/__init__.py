@@ -1,0 +1,1 @@
+"""Other people's tools, each behind one function, none of them needed."""
