@@ -45,6 +45,8 @@ def test_limited_weights_never_overflow_and_move_only_where_they_must(seed: int,
         assert (after * before >= 0).all()
         if over[output, index]:
             assert worst > LIMIT - top.max()
+            given_up = (np.abs(before) - np.abs(after)) * top
+            assert abs(given_up[0] - given_up[1]) <= 2 * top.sum()
 
 
 @settings(deadline=None)
