@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from edgewright.compiler.faults import NotQuantizable
+from edgewright.compiler.faults import NotQuantizable, PlanError
 from edgewright.compiler.graph import (
     IR_VERSION,
     Graph,
@@ -27,8 +28,10 @@ from edgewright.compiler.graph import (
 )
 from edgewright.compiler.lower.onnxruntime import Arithmetic
 from edgewright.compiler.quantize.blocks import blocked_encoding, blocked_integers, blocked_weights
+from edgewright.compiler.quantize.dynamic import emit_dynamic, propose_dynamic
 from edgewright.compiler.quantize.opset import raised
 from edgewright.compiler.quantize.plan import Operator, Plan
+from edgewright.compiler.quantize.planfile import check_plan, parse_plan, write_plan
 from edgewright.compiler.quantize.rewrite import constant
 from edgewright.compiler.quantize.scheme import Scheme
 from edgewright.compiler.quantize.weight_only import emit_weights, propose_weights
@@ -318,3 +321,44 @@ def test_no_block_is_worse_than_with_the_widest_scale(shape: tuple[int, int], se
     plain = np.square(np.rint(ordered / widest) * widest - ordered).sum(axis=0)
     found = np.square(blocked_weights(blocked_integers(weight, encoding), encoding) - ordered).sum(axis=0)
     assert (found <= plain * 1.0001 + 1e-12).all()
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        propose_weights(encoder(), INT8),
+        propose_weights(encoder(), INT4),
+        propose_weights(perceptron(), INT4),
+        propose_dynamic(encoder(), Scheme(method="dynamic", guard="pairs")),
+    ],
+    ids=lambda plan: plan.scheme.name,
+)
+def test_plans_survive_their_file_and_fit_their_model(plan: Plan) -> None:
+    read = parse_plan(write_plan(plan).encode(), "test")
+    assert read == plan
+    graph = next(
+        graph for graph in (encoder(), perceptron()) if set(plan.operators) <= {node.name for node in graph.graph}
+    )
+    check_plan(read, graph, "test")
+
+
+def edited(scheme: Scheme, **changes: Any) -> Plan:
+    plan = propose_weights(perceptron(), scheme)
+    weight = plan.operators["left"].weight
+    assert weight is not None
+    changed = Operator(compute="weights", weight=msgspec.structs.replace(weight, **changes))
+    return Plan(model_digest=plan.model_digest, scheme=scheme, operators=plan.operators | {"left": changed})
+
+
+def test_a_plan_with_too_few_scales_of_blocks_is_refused() -> None:
+    with pytest.raises(PlanError, match="7 weight scales, expected 128 for axis 1"):
+        check_plan(edited(INT4, scale=(1.0,) * 7), perceptron(), "test")
+
+
+@pytest.mark.parametrize("compute", ["weights", "dynamic"])
+def test_a_plan_with_scales_along_the_wrong_axis_is_refused(compute: Literal["weights", "dynamic"]) -> None:
+    plan = edited(INT8, axis=0, scale=(1.0,) * 48)
+    changed = Operator(compute=compute, weight=plan.operators["left"].weight)
+    emit = emit_weights if compute == "weights" else emit_dynamic
+    with pytest.raises(NotQuantizable, match="along axis 0, but its output channels are axis 1"):
+        emit(perceptron(), Plan(model_digest=plan.model_digest, scheme=INT8, operators={"left": changed}))

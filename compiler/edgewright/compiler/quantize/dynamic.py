@@ -20,7 +20,7 @@ from ..faults import NotQuantizable
 from ..graph import Graph, clone, graph_digest
 from .opset import raised
 from .plan import Operator, Plan, WeightEncoding
-from .products import PRODUCTS, Product, add_rows, flat_bias, left_operand, product_of
+from .products import PRODUCTS, Product, add_rows, check_axis, flat_bias, left_operand, product_of
 from .rewrite import Replacement, insert_after_maker, new_node
 from .scheme import Guard, Scheme
 from .tables import TABLE_READER, keep_shared_weights, propose_table
@@ -140,6 +140,7 @@ def replace_with_dynamic(graph: Graph, node: ir.Node, operator: Operator) -> Non
         raise NotQuantizable(f"operator {node.name!r} cannot be dynamic as the plan says: {product}")
     if operator.weight is None or operator.weight.type != "int8" or operator.weight.block_size is not None:
         raise NotQuantizable(f"operator {node.name!r} is dynamic in the plan and needs an int8 weight without blocks")
+    check_axis(product, operator.weight)
     replacement = Replacement(graph, node)
     result = _multiply(graph, product, operator.weight, replacement)
     bias = flat_bias(product)

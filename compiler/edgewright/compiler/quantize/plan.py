@@ -69,7 +69,7 @@ class WeightEncoding(_Part, frozen=True, kw_only=True):
     """Of the output channels in the weight's own shape; None for one scale."""
     scale: tuple[Scale, ...]
     """One, or one per channel; with `block_size`, channel by channel the scales of its blocks."""
-    block_size: int | None = None
+    block_size: Annotated[int, Meta(ge=1, le=2**20)] | None = None
     """Weights along the reduced axis that share a scale; None where a channel has one scale."""
     pair_peaks: tuple[Annotated[int, Meta(ge=0, le=255)], ...] = ()
     """Where neighbouring products share a 16-bit sum: the largest raw activation (counted from its type's lowest value)

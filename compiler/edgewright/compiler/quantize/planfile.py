@@ -19,7 +19,8 @@ from ..faults import PlanError
 from ..graph import Graph, graph_digest
 from .capability import PRODUCTS, has_integer_kernel
 from .plan import FORMAT_VERSION, INTEGER_RANGES, Operator, Plan
-from .weights import input_channels, weight_array
+from .tables import stored_weight
+from .weights import input_channels
 
 MAX_FILE_BYTES = 64 << 20
 NUMBERS_PER_LINE = 8
@@ -154,15 +155,19 @@ def check_plan(plan: Plan, graph: Graph, where: str) -> None:
 def _check_operator(name: str, operator: Operator, node: ir.Node, plan: Plan, where: str) -> None:
     if operator.compute == "float":
         return
-    weight = weight_array(node)
+    weight = stored_weight(node)
     if operator.weight is not None:
         if weight is None:
             raise PlanError(f"{where}: operator {name!r} has a weight in the plan, but none in the model")
         axis, scales = operator.weight.axis, len(operator.weight.scale)
         channels = 1 if axis is None else weight.shape[axis] if -weight.ndim <= axis < weight.ndim else 0
-        if operator.weight.block_size is None and scales != channels:
+        block_size = operator.weight.block_size
+        if block_size is not None and channels:
+            channels *= -(-weight.size // channels // block_size)
+        if scales != channels:
             raise PlanError(f"{where}: operator {name!r}: {scales} weight scales, expected {channels} for axis {axis}")
-        peaks, inputs = len(operator.weight.pair_peaks), input_channels(node, weight)
+        peaks = len(operator.weight.pair_peaks)
+        inputs = input_channels(node, weight) if peaks else 0
         if peaks and (axis is None or peaks != inputs):
             raise PlanError(
                 f"{where}: operator {name!r}: {peaks} pair_peaks with axis {axis}, expected {inputs}, one per input "

@@ -9,6 +9,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from ..faults import NotQuantizable
+from .plan import WeightEncoding
 from .rewrite import Replacement, scalar
 from .weights import channel_axis, weight_array
 
@@ -67,6 +69,15 @@ def product_of(node: ir.Node) -> Product | str:
         transposed=gemm and attributes.get_int("transB", 0) != 0,
         alpha=attributes.get_float("alpha", 1.0) if gemm else 1.0,
     )
+
+
+def check_axis(product: Product, encoding: WeightEncoding) -> None:
+    """Raises NotQuantizable where a plan that people edited has scales along another axis than the output channels."""
+    if encoding.axis not in (None, product.axis) or (encoding.block_size is not None and encoding.axis is None):
+        raise NotQuantizable(
+            f"operator {product.node.name!r}: the plan has weight scales along axis {encoding.axis}, but its output "
+            f"channels are axis {product.axis}"
+        )
 
 
 def left_operand(product: Product, replacement: Replacement) -> ir.Value:

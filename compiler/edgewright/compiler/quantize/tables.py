@@ -17,7 +17,7 @@ from ..faults import NotQuantizable
 from ..graph import Graph
 from .plan import Operator, WeightEncoding
 from .rewrite import Replacement, constant
-from .weights import rounded, spread, symmetric_encoding
+from .weights import rounded, spread, symmetric_encoding, weight_array
 
 TABLE_READER: Final = "Gather"
 MIN_TABLE_ELEMENTS: Final = 4096
@@ -67,6 +67,11 @@ def replace_table(graph: Graph, node: ir.Node, encoding: WeightEncoding) -> None
     steps = replacement.call("Gather", [scales, indices], "scales")
     floats = replacement.call("Cast", [gathered], "float", attributes={"to": ir.DataType.FLOAT.value})
     replacement.finish(replacement.call("Mul", [floats, steps], "stored"))
+
+
+def stored_weight(node: ir.Node) -> NDArray[np.float32] | None:
+    """The constant weight of a node, whichever input it is: the table of a Gather, else as `weight_array`."""
+    return _table(node) if node.op_type == TABLE_READER else weight_array(node)
 
 
 def _table(node: ir.Node) -> NDArray[np.float32] | None:

@@ -24,7 +24,7 @@ from ..graph import Graph, clone, graph_digest
 from .blocks import block_scales, blocked_encoding, blocked_integers
 from .opset import raised
 from .plan import Operator, Plan, WeightEncoding
-from .products import PRODUCTS, Product, add_rows, flat_bias, left_operand, product_of
+from .products import PRODUCTS, Product, add_rows, check_axis, flat_bias, left_operand, product_of
 from .rewrite import Replacement, constant, new_node
 from .scheme import Scheme
 from .tables import TABLE_READER, keep_shared_weights, propose_table, replace_table
@@ -135,6 +135,7 @@ def _replace_product(graph: Graph, node: ir.Node, encoding: WeightEncoding) -> N
     product = product_of(node)
     if isinstance(product, str):
         raise NotQuantizable(f"operator {node.name!r} cannot store its weight as the plan says: {product}")
+    check_axis(product, encoding)
     replacement = Replacement(graph, node)
     inputs = [left_operand(product, replacement), _stored(product, encoding, replacement)]
     shape = node.outputs[0].shape
