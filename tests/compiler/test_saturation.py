@@ -123,6 +123,7 @@ def test_a_guarded_plan_computes_the_same_with_and_without_saturation(
     plan = guarded(
         graph, conv_plan(graph, guard, per_channel=per_channel), statistics(np.ones(CHANNELS, np.float32)), saturating
     )
+    assert guarded(graph, plan, statistics(np.ones(CHANNELS, np.float32)), saturating) == plan
     model = to_bytes(emit(graph, plan))
     x = {"x": np.random.default_rng(seed).choice([0, 0.5, 1], (4, CHANNELS, SIDE, SIDE)).astype(np.float32)}
     np.testing.assert_array_equal(Emulator(model, saturating).call(x)["y"], Emulator(model, exact).call(x)["y"])

@@ -166,9 +166,9 @@ def _moments(known: ChannelStatistics) -> Floats:
 
 def _narrowed(case: _Case) -> Operator:
     """All weights in 7 bits."""
-    factor = LARGEST_STEPS / SEVEN_BIT_STEPS
-    scale = tuple(float(np.float32(scale * factor)) for scale in case.encoding.scale)
-    encoding = msgspec.structs.replace(case.encoding, scale=scale)
+    largest = np.abs(rows_of(case.weight, case.axis)).max(axis=1) / np.float32(SEVEN_BIT_STEPS)
+    scales = np.maximum(np.asarray(case.encoding.scale, dtype=np.float32), largest)
+    encoding = msgspec.structs.replace(case.encoding, scale=tuple(float(scale) for scale in scales))
     return msgspec.structs.replace(case.operator, weight=encoding, reason="7-bit weights: sums of pairs would saturate")
 
 
