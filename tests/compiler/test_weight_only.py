@@ -362,3 +362,8 @@ def test_a_plan_with_scales_along_the_wrong_axis_is_refused(compute: Literal["we
     emit = emit_weights if compute == "weights" else emit_dynamic
     with pytest.raises(NotQuantizable, match="along axis 0, but its output channels are axis 1"):
         emit(perceptron(), Plan(model_digest=plan.model_digest, scheme=INT8, operators={"left": changed}))
+
+
+def test_a_plan_that_stores_unsigned_weights_is_refused() -> None:
+    with pytest.raises(NotQuantizable, match="int8 or int4, not as uint8"):
+        emit_weights(perceptron(), edited(INT8, type="uint8"))

@@ -136,6 +136,8 @@ def _replace_product(graph: Graph, node: ir.Node, encoding: WeightEncoding) -> N
     if isinstance(product, str):
         raise NotQuantizable(f"operator {node.name!r} cannot store its weight as the plan says: {product}")
     check_axis(product, encoding)
+    if encoding.type not in ("int8", "int4"):
+        raise NotQuantizable(f"operator {node.name!r}: weights are stored as int8 or int4, not as {encoding.type}")
     replacement = Replacement(graph, node)
     inputs = [left_operand(product, replacement), _stored(product, encoding, replacement)]
     shape = node.outputs[0].shape
