@@ -7,7 +7,6 @@ Where that converter is known to be wrong, this file puts it right or refuses:
   centre; the converter does not say so.
 - Hardmax before opset 13 treats all axes from `axis` on as one; the converter leaves the node as it is.
 - BatchNormalization with `spatial = 0` (before opset 9) has no successor.
-- Weights need not be inputs from IR version 4 on, and the converter makes such weights in models of IR version 3.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ QDQ_OPSET = 13
 NEWEST_OPSET = 23
 """Newest opset that has been quantized, run and compared here, in the oldest ONNX Runtime that bundles allow."""
 
-_WEIGHTS_WITHOUT_INPUTS = 4
 _RESIZE_FROM_CENTRE_OPSET = 11
 _AXIS_ALONE_OPSET = 13
 _ALWAYS_SPATIAL_OPSET = 9
@@ -64,7 +62,6 @@ def converted(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
         return proto
     _check_convertible(proto, version, where)
     target = WORKING_OPSET if version < QDQ_OPSET else NEWEST_OPSET
-    proto.ir_version = max(proto.ir_version, _WEIGHTS_WITHOUT_INPUTS)
     try:
         result = onnx.version_converter.convert_version(proto, target)
     except (RuntimeError, onnx.version_converter.ConvertError) as error:
