@@ -10,7 +10,7 @@ from edgewright.compiler.frontends.onnx import load_onnx
 from edgewright.compiler.graph import to_bytes
 from edgewright.compiler.lower.onnxruntime import Arithmetic
 from edgewright.compiler.pipeline import optimise
-from edgewright.compiler.plans import plan_all
+from edgewright.compiler.plans import Planner
 from edgewright.compiler.quantize.emit import emit
 from edgewright.compiler.quantize.observe import collect
 from edgewright.compiler.quantize.scheme import Scheme
@@ -32,5 +32,5 @@ def ours(net: Net, data: Data) -> dict[str, bytes]:
     schemes = {OURS: Scheme(), GUARDED: Scheme(guard="pairs")}
     with tempfile.TemporaryDirectory() as folder, Scratch(Path(folder)) as scratch:
         statistics = collect(graph, samples, scratch)
-        plans, _ = plan_all(graph, schemes.values(), statistics, samples, Arithmetic.EXACT, scratch)
-    return {name: to_bytes(emit(graph, plans[scheme.name])) for name, scheme in schemes.items()}
+        plans, _ = Planner(graph, statistics, samples, Arithmetic.EXACT, scratch).plan_all(schemes.values(), samples)
+    return {name: to_bytes(emit(graph, plans.by_name[scheme.name])) for name, scheme in schemes.items()}

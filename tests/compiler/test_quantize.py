@@ -17,12 +17,14 @@ from edgewright.compiler.lower.model_file import size_bytes
 from edgewright.compiler.lower.onnxruntime import Arithmetic
 from edgewright.compiler.lower.workload import workload
 from edgewright.compiler.metrics import snr_db
-from edgewright.compiler.plans import make_plan
+from edgewright.compiler.quantize.basis import Basis
+from edgewright.compiler.quantize.dynamic import propose_dynamic
 from edgewright.compiler.quantize.offer import arithmetic_of, schemes_for
 from edgewright.compiler.quantize.plan import Plan
 from edgewright.compiler.quantize.propose import propose
 from edgewright.compiler.quantize.scheme import Scheme
 from edgewright.compiler.quantize.statistics import Statistics
+from edgewright.compiler.quantize.weight_only import propose_weights
 from edgewright.compiler.scratch import Scratch
 from edgewright.compiler.variants import evaluate, float_variant, plan_variant
 from edgewright.targets.accumulation import saturating
@@ -67,7 +69,9 @@ def test_large_nets_of_matrix_products_may_store_their_weights_as_integers() -> 
 
 
 def plan_for(graph: Graph, scheme: Scheme, statistics: Statistics) -> Plan:
-    return make_plan(graph, scheme, statistics, saturating)
+    if scheme.method == "static":
+        return Basis(graph, graph, statistics).plan(scheme, "min-max", saturating)
+    return propose_dynamic(graph, scheme) if scheme.method == "dynamic" else propose_weights(graph, scheme)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from .measure import Measurements
 from .optimize import FLOAT_PASSES
 from .optimize.input_normalization import FoldInputNormalization, Normalization
 from .passes import NoOptions
-from .plans import Plans, plan_all
+from .plans import Planner, Plans
 from .publish import MEASUREMENTS, REPORT, take_names
 from .quantize.observe import collect
 from .quantize.offer import arithmetic_of, schemes_for
@@ -179,8 +179,7 @@ def make_candidates(
     variants = {FLOAT: float_variant(graph, scratch)}
     obstacle = int8_obstacle(graph)
     if obstacle is not None:
-        none = Plans(graph, None, divided.tune)
-        return Candidates(variants, {board.name: () for board in boards}, none, (obstacle,))
+        return Candidates(variants, {board.name: () for board in boards}, Plans(divided.tune), (obstacle,))
     offers, plans, reasons = _plans(request, graph, divided, boards, stages, scratch)
     with stages.stage("quantizing", len(plans.by_name)) as advance:
         for name, plan in plans.by_name.items():
@@ -198,11 +197,7 @@ def _plans(
     if request.plan is not None:
         plan = read_plan(request.plan)
         check_plan(plan, graph, f"--plan {request.plan}")
-        return (
-            {board.name: (GIVEN,) for board in boards},
-            Plans(graph, None, divided.tune, {GIVEN: plan}, "given"),
-            set(),
-        )
+        return {board.name: (GIVEN,) for board in boards}, Plans(divided.tune, {GIVEN: plan}), set()
     with stages.stage("calibrating", len(divided.calibrate)) as advance:
         statistics = collect(graph, divided.calibrate, scratch, advance)
     schemes = {board.name: schemes_for(board, graph) for board in boards}
@@ -210,9 +205,9 @@ def _plans(
     with stages.stage("planning"):
         exact = arithmetic_of(detect_host(), Scheme()) is Arithmetic.EXACT
         arithmetic = Arithmetic.ENGINE if exact else Arithmetic.EXACT
-        found, reasons = plan_all(graph, wanted.values(), statistics, divided.calibrate, arithmetic, scratch)
-    offers = {name: tuple(scheme.name for scheme in offered) for name, offered in schemes.items()}
-    return offers, Plans(graph, statistics, divided.tune, found), reasons
+        planner = Planner(graph, statistics, divided.calibrate, arithmetic, scratch)
+        plans, reasons = planner.plan_all(wanted.values(), divided.tune)
+    return {name: tuple(scheme.name for scheme in offered) for name, offered in schemes.items()}, plans, reasons
 
 
 def int8_obstacle(graph: Graph) -> str | None:

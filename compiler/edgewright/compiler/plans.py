@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.targets.accumulation import Lookup, saturating
+from edgewright.targets.accumulation import saturating
 
 from .control.accuracy import rank
 from .control.noise import Sensitivity
@@ -20,12 +20,10 @@ from .logits import with_logits
 from .lower.model_file import discard, write_model
 from .lower.onnxruntime import Arithmetic, open_session, run
 from .metrics import snr_db
-from .quantize.bias_correction import corrected
+from .quantize.basis import Basis, smoothed
 from .quantize.dynamic import propose_dynamic
 from .quantize.emit import emit
 from .quantize.plan import Plan
-from .quantize.propose import propose
-from .quantize.saturation import guarded
 from .quantize.scheme import Calibrator, Scheme
 from .quantize.statistics import Statistics
 from .quantize.weight_only import propose_weights
@@ -35,108 +33,121 @@ CALIBRATORS: tuple[Calibrator, ...] = ("min-max", "mse", "percentile")
 """To choose from. Entropy was 6 to 20 dB worse than these on three of five nets (bench/quantize.py's)."""
 CHOICE_SAMPLES = 64
 
-Origin = Literal["proposed", "given"]
-
 
 @dataclass
 class Plans:
     """Plans by the name of their variant, and what they were made from."""
 
-    graph: Graph
-    statistics: Statistics | None
-    """None where nothing static was planned."""
     tune: Samples
     by_name: Mapping[str, Plan] = field(default_factory=dict)
-    origin: Origin = "proposed"
-    _sensitivity: Sensitivity | None = None
+    bases: Mapping[str, Basis] = field(default_factory=dict)
+    """Of the static plans that are our own."""
+    _sensitivities: dict[int, Sensitivity | None] = field(default_factory=dict)
 
-    def sensitivity(self) -> Sensitivity | None:
-        """The ranking of operators, measured when first asked for; it holds for all plans and targets."""
-        static = [plan for plan in self.by_name.values() if plan.scheme.method == "static"]
-        if self._sensitivity is None and self.statistics is not None and static:
-            self._sensitivity = rank(self.graph, static[0], self.statistics, self.tune)
-        return self._sensitivity
-
-
-def plan_all(
-    graph: Graph,
-    schemes: Iterable[Scheme],
-    statistics: Statistics,
-    samples: Samples,
-    arithmetic: Arithmetic,
-    scratch: Scratch,
-) -> tuple[dict[str, Plan], set[str]]:
-    """A plan for every scheme, by its name, and why some have none.
-
-    Args:
-        graph: the optimised float graph.
-        schemes: what some target could use.
-        statistics: of the graph's activations.
-        samples: of calibration, to choose the calibrator on.
-        arithmetic: one that gives exact sums on this machine.
-        scratch: for large models.
-    """
-    plans: dict[str, Plan] = {}
-    reasons: set[str] = set()
-    calibrator: Calibrator | None = None
-    for scheme in sorted(schemes, key=lambda scheme: scheme.name):
-        try:
-            if scheme.method == "static" and calibrator is None:
-                calibrator = choose_calibrator(graph, statistics, samples, arithmetic, scratch)
-            plans[scheme.name] = make_plan(graph, scheme, statistics, saturating, calibrator or "min-max")
-        except NotQuantizable as reason:
-            reasons.add(str(reason))
-    return plans, reasons
+    def sensitivity(self, name: str) -> Sensitivity | None:
+        """The ranking of a static plan's operators, measured when first asked for; all that share a basis share it."""
+        basis = self.bases[name]
+        if id(basis) not in self._sensitivities:
+            plan = basis.without_moves(self.by_name[name])
+            self._sensitivities[id(basis)] = rank(basis.graph, plan, basis.statistics, self.tune)
+        return self._sensitivities[id(basis)]
 
 
-def choose_calibrator(
-    graph: Graph, statistics: Statistics, samples: Samples, arithmetic: Arithmetic, scratch: Scratch
-) -> Calibrator:
-    """The calibrator whose plan comes nearest to the float model's logits, on a few of the calibration samples.
+@dataclass(frozen=True)
+class Recipe:
+    """How static plans of a run are made."""
 
-    None is best everywhere: clipping outliers gains 2 dB on one net and loses 4 on the next. The choice does not depend
-    on the target.
-
-    Raises:
-        NotQuantizable: no plan can be made.
-    """
-    few = samples.take(np.linspace(0, len(samples) - 1, min(len(samples), CHOICE_SAMPLES)).astype(np.intp))
-    truth = _logits(graph, few, Arithmetic.ENGINE, scratch)
-    found = {}
-    for calibrator in CALIBRATORS:
-        plan = corrected(graph, propose(graph, statistics, Scheme(), calibrator), statistics)
-        found[calibrator] = snr_db(_logits(emit(graph, plan), few, arithmetic, scratch), truth)
-    return max(CALIBRATORS, key=lambda calibrator: found[calibrator])
+    basis: Basis
+    calibrator: Calibrator
 
 
-def _logits(graph: Graph, samples: Samples, arithmetic: Arithmetic, scratch: Scratch) -> NDArray[Any]:
-    probed, name = with_logits(graph)
-    model = write_model(probed, scratch)
-    outputs = run(open_session(model, arithmetic), samples.inputs)
-    discard(model)
-    return outputs[name] if name is not None else next(iter(outputs.values()))
-
-
-def make_plan(
-    graph: Graph, scheme: Scheme, statistics: Statistics, accumulation: Lookup, calibrator: Calibrator = "min-max"
-) -> Plan:
-    """The plan of a scheme.
-
-    Args:
-        graph: the optimised float graph.
-        scheme: what to use.
-        statistics: of the graph's activations; only static schemes look at them.
-        accumulation: how the kernels that the scheme guards against add.
-        calibrator: of static schemes.
+def uncalibrated_plan(graph: Graph, scheme: Scheme) -> Plan:
+    """The plan of a scheme that needs no data.
 
     Raises:
         NotQuantizable: the scheme has nothing to work on.
     """
-    if scheme.method == "dynamic":
-        return propose_dynamic(graph, scheme)
-    if scheme.method == "weights":
-        return propose_weights(graph, scheme)
-    plan = propose(graph, statistics, scheme, calibrator)
-    if scheme.guard != "none":
-        plan = guarded(graph, plan, statistics, accumulation)
-    return corrected(graph, plan, statistics)
+    return propose_dynamic(graph, scheme) if scheme.method == "dynamic" else propose_weights(graph, scheme)
+
+
+class Planner:
+    """Makes plans from one calibration; recipes are chosen once, when the first static plan is made."""
+
+    def __init__(
+        self, graph: Graph, statistics: Statistics, samples: Samples, arithmetic: Arithmetic, scratch: Scratch
+    ) -> None:
+        """Takes what all plans share.
+
+        Args:
+            graph: the optimised float graph.
+            statistics: of its activations.
+            samples: of calibration, to choose recipes on.
+            arithmetic: one that gives exact sums on this machine.
+            scratch: for large models.
+        """
+        self._plain = Basis(graph, graph, statistics)
+        self._samples = samples
+        self._arithmetic = arithmetic
+        self._scratch = scratch
+        self._recipes: dict[bool, Recipe] = {}
+
+    def plan_all(self, schemes: Iterable[Scheme], tune: Samples) -> tuple[Plans, set[str]]:
+        """A plan for every scheme, by its name, and why some have none."""
+        plans: dict[str, Plan] = {}
+        bases: dict[str, Basis] = {}
+        reasons: set[str] = set()
+        for scheme in sorted(schemes, key=lambda scheme: scheme.name):
+            try:
+                plans[scheme.name] = self.plan(scheme)
+                if scheme.method == "static":
+                    bases[scheme.name] = self.recipe(per_channel=scheme.per_channel).basis
+            except NotQuantizable as reason:
+                reasons.add(str(reason))
+        return Plans(tune, plans, bases), reasons
+
+    def plan(self, scheme: Scheme) -> Plan:
+        """The plan of one scheme.
+
+        Raises:
+            NotQuantizable: the scheme has nothing to work on.
+        """
+        if scheme.method != "static":
+            return uncalibrated_plan(self._plain.original, scheme)
+        recipe = self.recipe(per_channel=scheme.per_channel)
+        return recipe.basis.plan(scheme, recipe.calibrator, saturating)
+
+    def recipe(self, *, per_channel: bool) -> Recipe:
+        """The recipe whose plan comes nearest to the float model's logits, on a few of the calibration samples.
+
+        None is best everywhere: clipping outliers gains 2 dB on one net and loses 4 on the next, and smoothing gains up
+        to 6 dB per channel and loses as much with one scale per tensor. The choice does not depend on the target.
+
+        Raises:
+            NotQuantizable: no plan can be made.
+        """
+        if per_channel not in self._recipes:
+            few = self._few()
+            truth = self._logits(self._plain.original, few, Arithmetic.ENGINE)
+            best_db = -np.inf
+            for recipe in self._candidates(per_channel=per_channel):
+                plan = recipe.basis.plan(Scheme(per_channel=per_channel), recipe.calibrator, saturating)
+                closeness_db = snr_db(self._logits(emit(recipe.basis.original, plan), few, self._arithmetic), truth)
+                if closeness_db > best_db:
+                    best_db, self._recipes[per_channel] = closeness_db, recipe
+        return self._recipes[per_channel]
+
+    def _candidates(self, *, per_channel: bool) -> list[Recipe]:
+        moved = smoothed(self._plain, self._samples, self._scratch) if per_channel else None
+        bases = [self._plain] if moved is None else [self._plain, moved]
+        return [Recipe(basis, calibrator) for basis in bases for calibrator in CALIBRATORS]
+
+    def _few(self) -> Samples:
+        count = min(len(self._samples), CHOICE_SAMPLES)
+        return self._samples.take(np.linspace(0, len(self._samples) - 1, count).astype(np.intp))
+
+    def _logits(self, graph: Graph, samples: Samples, arithmetic: Arithmetic) -> NDArray[Any]:
+        probed, name = with_logits(graph)
+        model = write_model(probed, self._scratch)
+        outputs = run(open_session(model, arithmetic), samples.inputs)
+        discard(model)
+        return outputs[name] if name is not None else next(iter(outputs.values()))

@@ -13,7 +13,6 @@ import onnx_ir as ir
 
 from edgewright.bundle.files import storage_faults
 from edgewright.bundle.manifest import Interval
-from edgewright.targets.accumulation import of_board
 from edgewright.targets.board import Board
 from edgewright.targets.catalog import load_board
 from edgewright.targets.faults import UserFault
@@ -27,12 +26,13 @@ from .faults import DataError, NotQuantizable
 from .frontends.onnx import load_onnx
 from .frontends.source import SourceModel
 from .graph import Graph, clone, digest, fixed_batch
+from .lint import DataWarning, lint
 from .lower.golden import golden_samples
 from .lower.model_file import ALIGNMENT_BYTES, SMALLEST_EXTERNAL_BYTES, LargeModel, size_bytes
 from .lower.onnxruntime import Arithmetic, preflight
 from .metrics import looks_like_classes, snr_db
 from .pipeline import divide, int8_obstacle, optimise
-from .plans import make_plan
+from .plans import Planner, uncalibrated_plan
 from .publish import take_names
 from .quantize.observe import collect
 from .quantize.offer import arithmetic_of, schemes_for
@@ -49,7 +49,9 @@ from .variants import FLOAT, Evaluator, Variant, float_variant, plan_variant
 PLAN_SUFFIX = ".plan.toml"
 WORST_LAYERS = 5
 COMPARED_SAMPLES = 32
-WITHOUT_DATA = "nothing was measured: give --data to see accuracy and latency"
+WITHOUT_DATA = DataWarning(
+    code="no-data", text="nothing was measured", fix="give --data FILE.npz to see accuracy and latency"
+)
 EQUAL_DB = 200.0
 
 
@@ -96,10 +98,11 @@ def quantize_model(request: QuantizeRequest, stages: Stages | None = None) -> Qu
         if obstacle is not None:
             raise NotQuantizable(f"{request.model}: {obstacle}")
         data = None if request.data is None else divide(request.data, *load_arrays(request.data), graph)
-        plan = _plan(request, graph, board, data, scratch, stages)
+        plan, statistics = _plan(request, graph, board, data, scratch, stages)
         floating = float_variant(graph, scratch)
         quantized = plan_variant(graph, plan, scratch)
-        report = _report(request, source, board, plan, (floating, quantized), data, stages, scratch)
+        warnings = (WITHOUT_DATA,) if data is None else lint(data, graph, statistics)
+        report = _report(request, source, board, plan, (floating, quantized), data, warnings, stages, scratch)
         _write(request, quantized, plan, scratch)
     return report
 
@@ -141,17 +144,21 @@ def scheme_for(request: QuantizeRequest, board: Board, graph: Graph) -> Scheme:
 
 def _plan(
     request: QuantizeRequest, graph: Graph, board: Board, data: Dataset | None, scratch: Scratch, stages: Stages
-) -> Plan:
+) -> tuple[Plan, Statistics | None]:
+    """The user's plan, or one that is proposed, and the statistics that it needed."""
     if request.plan is not None:
         plan = read_plan(request.plan)
         check_plan(plan, graph, f"--plan {request.plan}")
-        return plan
-    statistics = Statistics(0, {}, {})
-    if data is not None and request.method == "static":
-        with stages.stage("calibrating", len(data.calibrate)) as advance:
-            statistics = collect(graph, data.calibrate, scratch, advance)
+        return plan, None
+    scheme = scheme_for(request, board, graph)
+    if data is None or scheme.method != "static":
+        return uncalibrated_plan(graph, scheme), None
+    with stages.stage("calibrating", len(data.calibrate)) as advance:
+        statistics = collect(graph, data.calibrate, scratch, advance)
     with stages.stage("planning"):
-        return make_plan(graph, scheme_for(request, board, graph), statistics, of_board(board))
+        exact = arithmetic_of(detect_host(), Scheme()) is Arithmetic.EXACT
+        arithmetic = Arithmetic.ENGINE if exact else Arithmetic.EXACT
+        return Planner(graph, statistics, data.calibrate, arithmetic, scratch).plan(scheme), statistics
 
 
 def _report(
@@ -161,6 +168,7 @@ def _report(
     plan: Plan,
     pair: tuple[Variant, Variant],
     data: Dataset | None,
+    warnings: tuple[DataWarning, ...],
     stages: Stages,
     scratch: Scratch,
 ) -> QuantizeReport:
@@ -182,7 +190,7 @@ def _report(
         quality=None if data is None else _quality(pair, board, data, stages),
         speed=None if data is None else _speed(pair, data, stages),
         worst=() if data is None else _worst(pair, data.tune, stages, scratch),
-        warnings=(WITHOUT_DATA,) if data is None else (),
+        warnings=warnings,
     )
 
 

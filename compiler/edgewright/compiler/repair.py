@@ -10,17 +10,18 @@ import msgspec
 from edgewright.targets.board import Board
 
 from .build import Build
-from .control.accuracy import control_accuracy
+from .control.accuracy import ControlResult, control_accuracy
 from .control.outcome import ControlReport
 from .control.price import PriceList
 from .graph import digest
 from .lower import onnxruntime as engine
 from .lower.onnxruntime import Arithmetic
 from .metrics import Z_95, Comparison
+from .quantize.basis import Basis
 from .quantize.offer import arithmetic_of
 from .quantize.plan import Plan
 from .trial import Trial, call_shapes, is_here, score, try_beside_float
-from .variants import FLOAT, Variant, plan_variant
+from .variants import FLOAT, plan_variant
 
 REPAIRED = "-repaired"
 
@@ -35,33 +36,48 @@ class Repair:
 
 
 def repair(board: Board, build: Build, trials: list[Trial]) -> Repair | None:
-    """Repairs the fastest static plan; None where there is none, or where it is the user's own."""
-    plans, statistics = build.plans, build.plans.statistics
-    repairable = [trial for trial in trials if trial.variant.name in plans.by_name and _is_static(trial.variant)]
-    sensitivity = plans.sensitivity() if repairable and plans.origin == "proposed" else None
-    if sensitivity is None or statistics is None:
+    """Repairs the fastest static plan; None where there is none of ours, or the model is too large to be ranked."""
+    ours = [trial for trial in trials if trial.variant.name in build.plans.bases]
+    plain = min(ours, key=lambda trial: (trial.latency.p50_ms, trial.variant.name), default=None)
+    if plain is None:
         return None
-    plain = min(repairable, key=lambda trial: (trial.latency.p50_ms, trial.variant.name))
     with build.stages.stage(f"{board.name}: repairing {plain.variant.name}"):
-        control = functools.partial(
-            control_accuracy,
-            plans.graph,
-            plans.by_name[plain.variant.name],
-            statistics,
-            sensitivity,
-            _prices(board, build, plain, trials),
-            lambda plan: _score(plan, plain, board, build),
-            tune_samples=len(build.data.tune),
-            float_can_run=board.supports(engine.NAME, "float32"),
-            saturating=arithmetic_of(board, plain.variant.scheme) is Arithmetic.SATURATING,
-        )
-        result = control(limit=max(0.0, build.budget.limit - _standard_error(plain.tune)))
-        if result.report.outcome == "missed":
-            result = control(limit=build.budget.limit)
-    if result.plan is None or result.plan == plain.variant.plan:
+        result = _control(board, build, trials, plain)
+    if result is None:
+        return None
+    if result.plan is None or result.report.outcome == "as planned":
         return Repair(None, result.report)
-    variant = plan_variant(build.graph, result.plan, build.scratch, f"{plain.variant.name}{REPAIRED}")
+    name = plain.variant.name
+    plan = _finished(result.plan, build.plans.bases[name])
+    variant = plan_variant(build.graph, plan, build.scratch, f"{name}{REPAIRED}")
     return Repair(try_beside_float(variant, board, build), result.report)
+
+
+def _control(board: Board, build: Build, trials: list[Trial], plain: Trial) -> ControlResult | None:
+    plans, name = build.plans, plain.variant.name
+    sensitivity, basis = plans.sensitivity(name), plans.bases[name]
+    if sensitivity is None:
+        return None
+    plan = basis.without_moves(plans.by_name[name])
+    control = functools.partial(
+        control_accuracy,
+        basis.graph,
+        plan,
+        basis.statistics,
+        sensitivity,
+        _prices(board, build, plain, trials),
+        lambda other: plain.tune if other == plan else _score(_finished(other, basis), name, board, build),
+        tune_samples=len(build.data.tune),
+        float_can_run=board.supports(engine.NAME, "float32"),
+        saturating=arithmetic_of(board, plain.variant.scheme) is Arithmetic.SATURATING,
+    )
+    result = control(limit=max(0.0, build.budget.limit - _standard_error(plain.tune)))
+    return control(limit=build.budget.limit) if result.report.outcome == "missed" else result
+
+
+def _finished(plan: Plan, basis: Basis) -> Plan:
+    """A repaired plan as one of the original graph: repairs drop bias corrections that no longer fit."""
+    return basis.corrected(basis.with_moves(plan))
 
 
 def _standard_error(comparison: Comparison) -> float:
@@ -69,20 +85,14 @@ def _standard_error(comparison: Comparison) -> float:
     return (comparison.drop.high - comparison.drop.low) / 2 / Z_95
 
 
-def _is_static(variant: Variant) -> bool:
-    return variant.scheme is not None and variant.scheme.method == "static"
-
-
 def _prices(board: Board, build: Build, plain: Trial, trials: list[Trial]) -> PriceList:
-    prices = PriceList(build.plans.graph, board, call_shapes(build), build.threads)
+    prices = PriceList(build.plans.bases[plain.variant.name].graph, board, call_shapes(build), build.threads)
     floating = next((trial for trial in trials if trial.variant.name == FLOAT), None)
     if is_here(board, build.host) and floating is not None and plain.variant.plan is not None:
         prices.fit(plain.variant.plan, floating.latency.p50_ms, plain.latency.p50_ms)
     return prices
 
 
-def _score(plan: Plan, plain: Trial, board: Board, build: Build) -> Comparison:
-    if plan == plain.variant.plan:
-        return plain.tune
-    name = f"{plain.variant.name} {digest(msgspec.json.encode(plan))}"
+def _score(plan: Plan, plain: str, board: Board, build: Build) -> Comparison:
+    name = f"{plain} {digest(msgspec.json.encode(plan))}"
     return score(plan_variant(build.graph, plan, build.scratch, name), board, "tune", build)
