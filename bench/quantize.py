@@ -23,13 +23,15 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import record
+from bench.quantizers.control import METRICS, bench_control
 from bench.quantizers.environment import PINS, SATURATING_CPU, ScriptFailed, has_emulator
 from bench.quantizers.latency import ROUNDS, rounds_ns
 from bench.quantizers.nets import NETS, Data, Net, model_file
 from bench.quantizers.ours import FULL_RANGE, GUARDED, OURS, ours
 from bench.quantizers.outputs import Answers, answers
 from bench.quantizers.peers import EXACT_REFERENCES, PEERS, quantized
-from bench.quantizers.promises import Promise, kept, promises
+from bench.quantizers.promises import Promise, control_promises, kept, promises, resource_promises
+from bench.quantizers.resources import calibration_memory, compile_seconds
 from bench.quantizers.score import margin_db, quality
 from edgewright.compiler.measure import ratio, summarise
 
@@ -69,6 +71,14 @@ def main() -> int:
         judged += promises(net.name, found)
         figures["nets"][net.name] = found
         print_table(console, net.name, found)
+    if not arguments.quick:
+        figures["accuracy_control"] = {
+            net.name: bench_control(net, net.data()) for net in present if net.name in METRICS
+        }
+        for name, found in figures["accuracy_control"].items():
+            judged += control_promises(name, found)
+        figures["resources"] = bench_resources(present)
+        judged += resource_promises(figures["resources"])
     figures["promises"] = [{**asdict(promise), "kept": kept(promise)} for promise in judged]
     print_promises(console, judged)
     path = record.write("quantize", figures, packages=("onnxruntime", "onnx", "numpy", "torch"))
@@ -113,6 +123,17 @@ def bench_net(net: Net, *, quick: bool) -> dict[str, Any]:
         "models": rows,
         "failed": models.failed,
     }
+
+
+def bench_resources(present: list[Net]) -> dict[str, Any]:
+    """Memory of a calibration with VWW, time of a compilation of KWS, each where the net is there."""
+    nets = {net.name: net for net in present}
+    found: dict[str, Any] = {}
+    if "vww" in nets:
+        found["calibration"] = calibration_memory(nets["vww"])
+    if "kws" in nets:
+        found["compile"] = compile_seconds()
+    return found
 
 
 def make_models(net: Net, data: Data, folder: Path, *, quick: bool) -> Models:

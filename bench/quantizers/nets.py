@@ -17,6 +17,7 @@ from .environment import CACHE, digest, peers_python, run_script
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/data"
 CALIBRATION_SAMPLES = 256
+TUNE_SAMPLES = 244
 OPSET = 13
 """The least in which a weight has a scale per channel; older nets are converted once, for everyone."""
 
@@ -30,6 +31,8 @@ class Data:
     """What everybody calibrates on, and is scored on; inputs as the net takes them."""
 
     calibration: Floats
+    tune: Floats
+    """For accuracy control: seen by whoever repairs, unlike `test`."""
     test: Floats
     labels: NDArray[np.int64] | None
     """Of `test`."""
@@ -91,7 +94,8 @@ def _kws() -> Data:
     with np.load(SHARED / "mlperf_tiny/kws01.npz", allow_pickle=False) as file:
         raw, y = file["x"].astype(np.float32), file["y"].astype(np.int64)
     x = ((raw - KWS_ZERO_POINT) * KWS_SCALE).astype(np.float32)
-    return Data(x[::2][:CALIBRATION_SAMPLES], x[1::2], y[1::2])
+    even, odd = slice(0, None, 2), slice(1, None, 2)
+    return Data(*_halves(x[even]), x[odd], y[odd])
 
 
 def _mnist() -> Data:
@@ -99,36 +103,41 @@ def _mnist() -> Data:
     labels = gzip.decompress((SHARED / "mnist/t10k-labels-idx1-ubyte.gz").read_bytes())
     x = np.frombuffer(images[16:], dtype=np.uint8).reshape(-1, 1, 28, 28).astype(np.float32)
     y = np.frombuffer(labels[8:], dtype=np.uint8).astype(np.int64)
-    return Data(x[:CALIBRATION_SAMPLES], x[CALIBRATION_SAMPLES:], y[CALIBRATION_SAMPLES:])
+    seen = CALIBRATION_SAMPLES + TUNE_SAMPLES
+    return Data(*_halves(x[:seen]), x[seen:], y[seen:])
 
 
 def _ic() -> Data:
     images, labels = _cifar("test", 10_000, 32)
-    return Data(_cifar("train", CALIBRATION_SAMPLES, 32)[0].astype(np.float32), images.astype(np.float32), labels)
+    seen, _ = _cifar("train", CALIBRATION_SAMPLES + TUNE_SAMPLES, 32)
+    return Data(*_halves(seen.astype(np.float32)), images.astype(np.float32), labels)
 
 
 def _vww() -> Data:
     def inputs(part: str, count: int) -> Floats:
         return (_cifar(part, count, 96)[0] / 255).astype(np.float32)
 
-    return Data(inputs("train", CALIBRATION_SAMPLES), inputs("test", 500), None)
+    return Data(*_halves(inputs("train", CALIBRATION_SAMPLES + TUNE_SAMPLES)), inputs("test", 500), None)
 
 
 def _ad() -> Data:
-    random = np.random.default_rng(0)
-    x = random.random(size=(CALIBRATION_SAMPLES + 500, 640)).astype(np.float32)
-    return Data(x[:CALIBRATION_SAMPLES], x[CALIBRATION_SAMPLES:], None)
+    x = np.random.default_rng(0).random(size=(CALIBRATION_SAMPLES + TUNE_SAMPLES + 500, 640)).astype(np.float32)
+    seen = CALIBRATION_SAMPLES + TUNE_SAMPLES
+    return Data(*_halves(x[:seen]), x[seen:], None)
 
 
 def _mobilenet() -> Data:
-    random = np.random.default_rng(0)
-    size = mobilenet.SIZE
+    def inputs(part: str, count: int, seed: int) -> Floats:
+        images = _cifar(part, count, mobilenet.SIZE)[0].astype(np.float32).transpose(0, 3, 1, 2)
+        noise = np.random.default_rng(seed).normal(0, 0.1, images.shape)
+        return (images / 127.5 - 1 + noise).astype(np.float32)
 
-    def inputs(part: str, count: int) -> Floats:
-        images = _cifar(part, count, size)[0].astype(np.float32).transpose(0, 3, 1, 2)
-        return (images / 127.5 - 1 + random.normal(0, 0.1, images.shape)).astype(np.float32)
+    return Data(*_halves(inputs("train", CALIBRATION_SAMPLES + 64, 0)), inputs("test", 100, 1), None)
 
-    return Data(inputs("train", CALIBRATION_SAMPLES), inputs("test", 100), None)
+
+def _halves(seen: Floats) -> tuple[Floats, Floats]:
+    """What calibrates and what tunes."""
+    return seen[:CALIBRATION_SAMPLES], seen[CALIBRATION_SAMPLES:]
 
 
 def _cifar(part: str, count: int, size: int) -> tuple[NDArray[np.uint8], NDArray[Any]]:

@@ -13,6 +13,9 @@ TIME_RATIO = 1.05
 AGREEMENT = {"kws": 0.985, "mnist": 0.995, "ic": 0.96}
 DELTA_TOP1 = {"kws": 0.01, "ic": 0.005}
 """In both directions: damage that happens to score better is damage."""
+CALIBRATION_GROWTH_BYTES = 300_000_000
+"""Beside the model itself."""
+COLD_S, CACHED_S = 15.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,35 @@ def promises(net: str, found: dict[str, Any]) -> list[Promise]:
         judged.append(Promise(net, "agreement with float", mine["agreement"], ">=", AGREEMENT[net]))
     if net in DELTA_TOP1:
         judged.append(Promise(net, "|Δ top-1|", abs(mine["delta_top1"]["value"]), "<=", DELTA_TOP1[net]))
+    return judged
+
+
+def control_promises(net: str, found: dict[str, Any]) -> list[Promise]:
+    """What was promised of accuracy control, beside each of NNCF's."""
+    rows = found["models"]
+    peers = [name for name in rows if name != OURS and "failed" not in rows[name]]
+    if not peers:
+        return []
+    mine = rows[OURS]
+    judged = [Promise(net, "accuracy control: drop on tune", mine["drop"], "<=", found["max_drop"])]
+    for name in peers:
+        figure = f"accuracy control: evaluations beside {name!r}"
+        judged.append(Promise(net, figure, mine["evaluations"], "<=", rows[name]["evaluations"] - 1))
+        figure = f"accuracy control: time over {name!r}, upper 95 % bound"
+        judged.append(Promise(net, figure, rows[name]["our_time_ratio"]["high"], "<=", 1.0))
+    return judged
+
+
+def resource_promises(found: dict[str, Any]) -> list[Promise]:
+    """What was promised of memory and time."""
+    judged = []
+    if "calibration" in found:
+        memory = found["calibration"]
+        limit = memory["model_bytes"] + CALIBRATION_GROWTH_BYTES
+        judged.append(Promise("vww", "calibrating 10 000 samples: bytes", memory["growth_bytes"], "<=", limit))
+    if "compile" in found:
+        judged.append(Promise("kws", "compile, cold: s", found["compile"]["cold_s"], "<=", COLD_S))
+        judged.append(Promise("kws", "compile, cached: s", found["compile"]["cached_s"], "<=", CACHED_S))
     return judged
 
 

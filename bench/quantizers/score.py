@@ -46,8 +46,9 @@ def quality(found: Answers, reference: Answers, labels: NDArray[np.int64] | None
 
 
 def margin_db(found: Answers, other: Answers, reference: Answers) -> Estimate:
-    """How many dB one model's SNR is above another's, with the interval of a paired bootstrap over samples."""
-    count = len(found.logits)
+    """How many dB one model's SNR is above another's, with the interval of a paired bootstrap over the samples that
+    both answered."""
+    count = min(len(found.logits), len(other.logits))
     truth = flat(reference.logits[:count])
     mine, theirs = (np.sum((flat(each.logits[:count]) - truth) ** 2, axis=1) for each in (found, other))
     picks = np.random.default_rng(SEED).integers(0, count, (RESAMPLES, count))
