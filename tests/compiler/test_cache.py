@@ -155,7 +155,7 @@ def hammer(folder: Path, worker: int) -> int:
     cache = cache_in(folder, max_bytes=20_000)
     found = 0
     for turn in range(150):
-        number = (turn * 7 + worker) % 30
+        number = 0 if turn % 2 else (turn * 7 + worker) % 30  # one that stays, and too many that come and go
         key = digest_of([str(number)])
         content = cache.get(key)
         if content is None:

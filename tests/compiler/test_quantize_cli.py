@@ -110,9 +110,15 @@ def test_methods_that_need_no_data(make: Make, method: str, weights: str, *, wit
     assert set(report.operators) <= {method, "float"}
     assert report.operators[method] >= 1
     assert (report.quality is not None) == with_data
-    assert any("--data" in warning for warning in report.warnings) != with_data
+    assert ("no-data" in {warning.code for warning in report.warnings}) != with_data
     expected = "DynamicQuantizeLinear" if method == "dynamic" else "DequantizeLinear"
     assert expected in operators(make().out)
+
+
+def test_what_is_suspicious_about_the_data_is_said(make: Make, tmp_path: Path, pictures: np.ndarray) -> None:
+    np.savez(tmp_path / "few.npz", x=pictures[:24])
+    report = quantize_model(make(data=tmp_path / "few.npz"))
+    assert "few-samples" in {warning.code for warning in report.warnings}
 
 
 def test_a_saturating_target_gets_a_guard_and_its_own_arithmetic(make: Make, model_path: Path) -> None:

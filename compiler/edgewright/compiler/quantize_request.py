@@ -34,6 +34,7 @@ from .metrics import looks_like_classes, snr_db
 from .pipeline import divide, int8_obstacle, optimise
 from .plans import Planner, uncalibrated_plan
 from .publish import take_names
+from .quantize.equalize import equalized
 from .quantize.observe import collect
 from .quantize.offer import arithmetic_of, schemes_for
 from .quantize.plan import Plan
@@ -189,7 +190,7 @@ def _report(
         },
         quality=None if data is None else _quality(pair, board, data, stages),
         speed=None if data is None else _speed(pair, data, stages),
-        worst=() if data is None else _worst(pair, data.tune, stages, scratch),
+        worst=() if data is None else _worst(pair, plan, data.tune, stages, scratch),
         warnings=warnings,
     )
 
@@ -229,10 +230,14 @@ def _speed(pair: tuple[Variant, Variant], data: Dataset, stages: Stages) -> Spee
     )
 
 
-def _worst(pair: tuple[Variant, Variant], samples: Samples, stages: Stages, scratch: Scratch) -> tuple[WorstLayer, ...]:
-    floating, quantized = (Side(variant.name, variant.graph, "") for variant in pair)
+def _worst(
+    pair: tuple[Variant, Variant], plan: Plan, samples: Samples, stages: Stages, scratch: Scratch
+) -> tuple[WorstLayer, ...]:
+    floating, quantized = pair
+    moved = equalized(floating.graph, plan.equalizations)  # factors between layers are no error
+    left, right = Side(FLOAT, moved, ""), Side(quantized.name, quantized.graph, "")
     inputs = {name: array[:COMPARED_SAMPLES] for name, array in samples.inputs.items()}
-    layers = compare_models(floating, quantized, inputs, stages, scratch).layers
+    layers = compare_models(left, right, inputs, stages, scratch).layers
     own = [(layer.local_snr_db, layer) for layer in layers if layer.local_snr_db is not None]
     return tuple(
         WorstLayer(name=layer.name, operator=layer.operator, snr_db=layer.snr_db, local_snr_db=level)

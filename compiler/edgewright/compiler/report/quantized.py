@@ -6,6 +6,8 @@ import msgspec
 
 from edgewright.bundle.manifest import Interval
 
+from ..lint import DataWarning
+
 FORMAT_VERSION = 1
 
 
@@ -64,7 +66,8 @@ class QuantizeReport(_Part, frozen=True, kw_only=True):
     """None where no data was given, as are the next two."""
     speed: Speed | None
     worst: tuple[WorstLayer, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[DataWarning, ...]
+    """About the data."""
 
 
 def encode(report: QuantizeReport) -> bytes:

@@ -24,7 +24,7 @@ def print_quantized(report: QuantizeReport, out: Path, plan: Path, console: Cons
     if len(report.stays_float) > MAX_REASONS:
         console.print(f"and {len(report.stays_float) - MAX_REASONS} more, see the plan", style="dim")
     for warning in report.warnings:
-        console.print(f"[yellow]warning:[/] {escape(warning)}")
+        console.print(f"[yellow]warning:[/] {escape(warning.text)}\n  {escape(warning.fix)}")
     console.print(escape(f"-> {out}\n-> {plan} (edit it, then give it back with --plan)"))
 
 
