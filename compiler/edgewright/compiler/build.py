@@ -12,6 +12,7 @@ from edgewright.targets.board import Board
 from . import measure
 from .data import Arrays, Dataset
 from .graph import Graph
+from .lint import DataWarning
 from .lower.model_file import ModelFile, digest_of
 from .measure import Measurements
 from .metrics import Budget, Metric
@@ -72,6 +73,7 @@ class Build:
     graph: Graph
     source_digest: str
     data: Dataset
+    warnings: tuple[DataWarning, ...]
     variants: Mapping[str, Variant]
     offers: Mapping[str, tuple[str, ...]]
     """Names of the variants to try, by target."""

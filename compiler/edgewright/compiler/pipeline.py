@@ -7,7 +7,7 @@ import -> optimise -> preflight -> divide data -> calibrate once -> int8 variant
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -20,21 +20,17 @@ from edgewright.targets.host import detect_host
 
 from . import measure, metrics
 from .build import Build, Timings
+from .candidates import make_candidates
 from .data import Arrays, Dataset, as_model_inputs, dataset, load_arrays
-from .faults import DataError, NotQuantizable
+from .faults import DataError
 from .frontends.source import SourceModel
-from .graph import OTHER_FLOATS, Graph, is_quantized, nodes, place, signature
+from .graph import Graph, signature
 from .lower.onnxruntime import Arithmetic, preflight
 from .measure import Measurements
 from .optimize import FLOAT_PASSES
 from .optimize.input_normalization import FoldInputNormalization, Normalization
 from .passes import NoOptions
-from .plans import Planner, Plans
 from .publish import MEASUREMENTS, REPORT, take_names
-from .quantize.observe import collect
-from .quantize.offer import arithmetic_of, schemes_for
-from .quantize.planfile import check_plan, read_plan
-from .quantize.scheme import Scheme
 from .report.progress import SilentStages, Stages
 from .report.schema import Report, SourceReport, TargetReport, exit_code_of
 from .report.schema import encode as encode_report
@@ -42,11 +38,7 @@ from .request import Request, check_version, load_boards, model_name
 from .scratch import Scratch
 from .target import compile_target
 from .tools import tool_versions
-from .variants import FLOAT, Evaluator, Variant, float_variant, plan_variant
-
-GIVEN = "plan"
-"""Name of the variant that comes from the user's own plan."""
-PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+from .variants import FLOAT, Evaluator, Variant
 
 
 def compile_model(request: Request, stages: Stages | None = None) -> Report:
@@ -89,6 +81,7 @@ def prepare(request: Request, boards: tuple[Board, ...], stages: Stages, scratch
         offers=candidates.offers,
         plans=candidates.plans,
         no_int8=candidates.no_int8,
+        warnings=candidates.warnings,
         records=records,
         tools=tool_versions(source.format),
         metric=metric,
@@ -161,68 +154,6 @@ def divide(path: Path, arrays: Arrays, digest: str, graph: Graph) -> Dataset:
     )
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """Everything that could ship on some target."""
-
-    variants: dict[str, Variant]
-    offers: dict[str, tuple[str, ...]]
-    """Names of variants, by target."""
-    plans: Plans
-    no_int8: tuple[str, ...]
-
-
-def make_candidates(
-    request: Request, graph: Graph, divided: Dataset, boards: tuple[Board, ...], stages: Stages, scratch: Scratch
-) -> Candidates:
-    """The float model, and every plan that some board can use, or the user's; calibrates once."""
-    variants = {FLOAT: float_variant(graph, scratch)}
-    obstacle = int8_obstacle(graph)
-    if obstacle is not None:
-        return Candidates(variants, {board.name: () for board in boards}, Plans(divided.tune), (obstacle,))
-    offers, plans, reasons = _plans(request, graph, divided, boards, stages, scratch)
-    with stages.stage("quantizing", len(plans.by_name)) as advance:
-        for name, plan in plans.by_name.items():
-            try:
-                variants[name] = plan_variant(graph, plan, scratch, name)
-            except NotQuantizable as reason:
-                reasons.add(str(reason))
-            advance(1)
-    return Candidates(variants, offers, plans, tuple(sorted(reasons)))
-
-
-def _plans(
-    request: Request, graph: Graph, divided: Dataset, boards: tuple[Board, ...], stages: Stages, scratch: Scratch
-) -> tuple[dict[str, tuple[str, ...]], Plans, set[str]]:
-    if request.plan is not None:
-        plan = read_plan(request.plan)
-        check_plan(plan, graph, f"--plan {request.plan}")
-        return {board.name: (GIVEN,) for board in boards}, Plans(divided.tune, {GIVEN: plan}), set()
-    with stages.stage("calibrating", len(divided.calibrate)) as advance:
-        statistics = collect(graph, divided.calibrate, scratch, advance)
-    schemes = {board.name: schemes_for(board, graph) for board in boards}
-    wanted = {scheme.name: scheme for offered in schemes.values() for scheme in offered}
-    with stages.stage("planning"):
-        exact = arithmetic_of(detect_host(), Scheme()) is Arithmetic.EXACT
-        arithmetic = Arithmetic.ENGINE if exact else Arithmetic.EXACT
-        planner = Planner(graph, statistics, divided.calibrate, arithmetic, scratch)
-        plans, reasons = planner.plan_all(wanted.values(), divided.tune)
-    return {name: tuple(scheme.name for scheme in offered) for name, offered in schemes.items()}, plans, reasons
-
-
-def int8_obstacle(graph: Graph) -> str | None:
-    """Why no int8 form is tried, or None."""
-    if is_quantized(graph):
-        return "the model is quantized already, and ships as it is"
-    for node in nodes(graph):
-        dtype = node.outputs[0].dtype
-        if node.op_type in PRODUCTS and dtype in OTHER_FLOATS:
-            return (
-                f"{node.op_type} at {place(node)} computes in {dtype}; only float32 is quantized: export it so for int8"
-            )
-    return None
-
-
 def choose_metric(
     request: Request, variants: dict[str, Variant], evaluator: Evaluator, divided: Dataset
 ) -> metrics.Metric:
@@ -269,6 +200,7 @@ def make_report(build: Build, source: SourceModel, outcomes: tuple[TargetReport,
         ),
         metric=build.metric.name,
         budget=str(build.budget),
+        warnings=build.warnings,
         passes=build.records,
         targets=outcomes,
         tools=build.tools,

@@ -19,6 +19,7 @@ from edgewright.targets.faults import UserFault
 from edgewright.targets.host import detect_host
 
 from . import measure
+from .candidates import int8_obstacle
 from .compare.run import compare_models
 from .compare.source import Side
 from .data import Dataset, Samples, load_arrays
@@ -31,7 +32,7 @@ from .lower.golden import golden_samples
 from .lower.model_file import ALIGNMENT_BYTES, SMALLEST_EXTERNAL_BYTES, LargeModel, size_bytes
 from .lower.onnxruntime import Arithmetic, preflight
 from .metrics import looks_like_classes, snr_db
-from .pipeline import divide, int8_obstacle, optimise
+from .pipeline import divide, optimise
 from .plans import Planner, uncalibrated_plan
 from .publish import take_names
 from .quantize.equalize import equalized

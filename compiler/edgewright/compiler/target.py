@@ -73,7 +73,7 @@ def decide(trials: list[Trial], board: Board, build: Build) -> Decision:
         UnsupportedModel: float cannot run, and nothing else computes what it should.
     """
     float_can_run = any(trial.variant.name == FLOAT for trial in trials)
-    candidates = [trial.as_candidate() for trial in trials if trial.variant.plan is not None]
+    candidates = [trial.as_candidate() for trial in trials if trial.variant.name != FLOAT]
     if not float_can_run and not any(candidate.faithful for candidate in candidates):
         raise UnsupportedModel(f"target {board.name}: runs int8 only, and the model has no usable int8 form")
     return choose(FLOAT, candidates, build.budget, float_can_run=float_can_run, why_none="; ".join(build.no_int8))

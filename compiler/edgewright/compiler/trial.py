@@ -115,7 +115,7 @@ def score(variant: Variant, board: Board, part: Literal["tune", "test"], build: 
 
 def scored_by(variant: Variant, board: Board, build: Build) -> Arithmetic:
     """The engine itself where it computes as the board does; float models are the same everywhere."""
-    here = is_here(board, build.host) or variant.plan is None
+    here = is_here(board, build.host) or variant.plan is None  # floats come out the same everywhere, but for rounding
     return Arithmetic.ENGINE if here else arithmetic_of(board, variant.scheme)
 
 
@@ -137,7 +137,10 @@ def _estimated(variant: Variant, board: Board, build: Build) -> tuple[Latency, E
 
 
 def _estimate(variant: Variant, board: Board, build: Build) -> LatencyEstimate:
-    return estimate_call(board, workload(variant.graph, call_shapes(build)), build.threads)
+    parts = workload(variant.graph, call_shapes(build))
+    if variant.precision not in parts:  # half precision stands in the types of the graph, not in its operators
+        parts = {variant.precision: parts["float32"]}
+    return estimate_call(board, parts, build.threads)
 
 
 def call_shapes(build: Build) -> dict[str, tuple[int, ...]]:

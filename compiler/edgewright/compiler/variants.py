@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgewright.bundle.manifest import PassRecord, Precision
 from edgewright.targets.accumulation import saturating
+from edgewright.targets.board import Board
 
 from .data import Samples
 from .faults import ModelError, NotQuantizable, first_line
@@ -20,6 +21,7 @@ from .lower.emulator import Emulator
 from .lower.model_file import ModelFile, write_model
 from .lower.onnxruntime import Arithmetic, Outputs, open_session, run
 from .quantize.emission import Quantize
+from .quantize.half import Half, HalfPrecision, ToHalf
 from .quantize.placement import computes_in_integers, is_boundary
 from .quantize.plan import Plan
 from .quantize.scheme import Scheme
@@ -69,6 +71,18 @@ def plan_variant(graph: Graph, plan: Plan, scratch: Scratch, name: str | None = 
     except Exception as error:  # the binding raises a dozen classes without a common base but Exception
         raise NotQuantizable(f"the quantized model does not load in ONNX Runtime: {first_line(error)}") from error
     return variant
+
+
+def half_variant(
+    graph: Graph, precision: HalfPrecision, board: Board, ranges: Mapping[str, tuple[float, float]], scratch: Scratch
+) -> Variant:
+    """The model in half precision; `ranges` are those of its activations.
+
+    Raises:
+        UnsupportedModel: an operator or a range of the model stands against it.
+    """
+    result = ToHalf(ranges)(graph, Half(precision=precision), board)
+    return _variant(precision, precision, result.graph, scratch, records=(result.record,))
 
 
 def _variant(

@@ -61,10 +61,8 @@ class ControlReport(_Part, frozen=True, kw_only=True):
 
 
 def words(report: ControlReport) -> tuple[str, ...]:
-    """Lines for a person: what came out, and where it missed, what each repair of the worst operators would cost."""
+    """Lines for a person: what came out, and what each repair of the worst operators would cost."""
     lines = [report.reason]
-    if report.outcome != "missed":
-        return tuple(lines)
     for operator in report.worst:
         lines.append(f"{operator.operator} {operator.name}: {operator.noise_share * 100:.0f} % of the rounding noise")
         lines.extend(

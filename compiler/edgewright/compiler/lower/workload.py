@@ -22,7 +22,7 @@ FUSED = frozenset({"Relu", "Clip", "LeakyRelu"})
 LOOKUPS = frozenset({"Gather", "GatherElements", "GatherND"})
 """They read the rows that are asked for, not the whole table."""
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
-BYTES = {"float32": 4, "int8": 1}
+BYTES: dict[Precision, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 Shapes = Mapping[str, tuple[int, ...]]
 """What one call takes, by input."""

@@ -10,6 +10,7 @@ from edgewright.bundle.manifest import Accuracy, Interval, Latency, PassRecord
 
 from ..control.outcome import ControlReport
 from ..faults import EXIT_BUDGET_MISSED, EXIT_SHIPPED
+from ..lint import DataWarning
 
 FORMAT_VERSION = 1
 
@@ -75,6 +76,8 @@ class Report(_Part, frozen=True, kw_only=True):
     source: SourceReport
     metric: str
     budget: str
+    warnings: tuple[DataWarning, ...] = ()
+    """About the data; each has its fix."""
     passes: tuple[PassRecord, ...]
     targets: tuple[TargetReport, ...]
     tools: dict[str, str]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from edgewright.bundle.manifest import Accuracy, Latency
 
+from ..control.outcome import words
 from .schema import Report, TargetReport
 
 PARTS = ("calibrate", "tune", "test")
+FLOAT = "float32"
+"""Name of the candidate that all others are held against."""
 ERROR_METRICS = frozenset({"mse", "distortion"})
 
 
@@ -20,6 +24,8 @@ def print_report(report: Report, console: Console) -> None:
     samples = ", ".join(f"{report.source.samples[part]} {part}" for part in PARTS)
     console.print(f"{report.model} {report.version}: {report.metric}, may lose {report.budget}; samples: {samples}")
     console.print("(second lines: 95 % intervals; scores on the test samples; ~ estimated)", style="dim")
+    for warning in report.warnings:
+        console.print(f"[yellow]warning:[/] {escape(warning.text)}\n  {escape(warning.fix)}")
     if report.source.ignored_arrays:
         console.print(f"arrays of the data file that were not used: {', '.join(report.source.ignored_arrays)}")
     for target in report.targets:
@@ -41,7 +47,7 @@ def _table(report: Report, target: TargetReport) -> Table:
             _latency(row.latency),
             _value(row.test),
             _drop(row.test),
-            "" if row.precision == "float32" or row.test.snr_db is None else f"{row.test.snr_db:.1f}",
+            "" if row.name == FLOAT or row.test.snr_db is None else f"{row.test.snr_db:.1f}",
             style="bold green" if chosen else "",
         )
     return table
@@ -76,8 +82,10 @@ def _summary(target: TargetReport) -> Text:
     if target.bundle is not None and target.bundle_bytes is not None:
         text.append(f"\n  -> {target.bundle} ({target.bundle_bytes / 1024:.0f} KiB)")
     for row in target.candidates:
-        if row.precision != "float32" and row.name != target.chosen:
+        if row.name not in {FLOAT, target.chosen}:
             text.append(f"\n  {row.name}: {row.verdict}")
+    if target.control is not None and target.outcome == "budget-missed":
+        text.append("".join(f"\n  {line}" for line in words(target.control)))
     if target.flags:
         text.append(f"\n  flags: {', '.join(target.flags)}")
     chosen = next((row for row in target.candidates if row.name == target.chosen), None)

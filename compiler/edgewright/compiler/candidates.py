@@ -1,0 +1,120 @@
+"""Everything that could ship on some target of a run: float, the plans, half precision; from one calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgewright.targets.board import Board
+from edgewright.targets.host import detect_host
+
+from .data import Dataset
+from .faults import NotQuantizable, UnsupportedModel
+from .graph import OTHER_FLOATS, Graph, is_quantized, nodes, place
+from .lint import DataWarning, lint
+from .lower.onnxruntime import Arithmetic
+from .plans import Planner, Plans
+from .quantize.methods import methods_for
+from .quantize.observe import collect
+from .quantize.offer import arithmetic_of, schemes_for
+from .quantize.planfile import check_plan, read_plan
+from .quantize.scheme import Scheme
+from .quantize.statistics import Statistics
+from .report.progress import Stages
+from .request import Request
+from .scratch import Scratch
+from .variants import FLOAT, Variant, float_variant, half_variant, plan_variant
+
+GIVEN = "plan"
+"""Name of the variant that comes from the user's own plan."""
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+Offers = dict[str, tuple[str, ...]]
+"""Names of variants, by target."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Everything that could ship on some target."""
+
+    variants: dict[str, Variant]
+    offers: Offers
+    plans: Plans
+    no_int8: tuple[str, ...]
+    warnings: tuple[DataWarning, ...]
+
+
+def make_candidates(
+    request: Request, graph: Graph, divided: Dataset, boards: tuple[Board, ...], stages: Stages, scratch: Scratch
+) -> Candidates:
+    """The float model, and every plan that some board can use, or the user's; calibrates once."""
+    variants = {FLOAT: float_variant(graph, scratch)}
+    obstacle = int8_obstacle(graph)
+    if obstacle is not None:
+        offers: Offers = {board.name: () for board in boards}
+        return Candidates(variants, offers, Plans(divided.tune), (obstacle,), lint(divided, graph))
+    with stages.stage("calibrating", len(divided.calibrate)) as advance:
+        statistics = collect(graph, divided.calibrate, scratch, advance)
+    with stages.stage("planning"):
+        offers, plans, reasons = _plans(request, graph, statistics, divided, boards, scratch)
+    with stages.stage("quantizing", len(plans.by_name)) as advance:
+        for name, plan in plans.by_name.items():
+            try:
+                variants[name] = plan_variant(graph, plan, scratch, name)
+            except NotQuantizable as reason:
+                reasons.add(str(reason))
+            advance(1)
+    halves, too_wide = _halves(graph, statistics, boards, scratch)
+    offers = {name: (*offered, *halves) for name, offered in offers.items()}
+    found = lint(divided, graph, statistics)
+    return Candidates(variants | halves, offers, plans, tuple(sorted(reasons | too_wide)), found)
+
+
+def _plans(
+    request: Request,
+    graph: Graph,
+    statistics: Statistics,
+    divided: Dataset,
+    boards: tuple[Board, ...],
+    scratch: Scratch,
+) -> tuple[Offers, Plans, set[str]]:
+    """The user's plan, or one for every scheme that some board can use."""
+    if request.plan is not None:
+        plan = read_plan(request.plan)
+        check_plan(plan, graph, f"--plan {request.plan}")
+        return {board.name: (GIVEN,) for board in boards}, Plans(divided.tune, {GIVEN: plan}), set()
+    schemes = {board.name: schemes_for(board, graph) for board in boards}
+    wanted = {scheme.name: scheme for offered in schemes.values() for scheme in offered}
+    exact = arithmetic_of(detect_host(), Scheme()) is Arithmetic.EXACT
+    arithmetic = Arithmetic.ENGINE if exact else Arithmetic.EXACT
+    planner = Planner(graph, statistics, divided.calibrate, arithmetic, scratch)
+    plans, reasons = planner.plan_all(wanted.values(), divided.tune)
+    return {name: tuple(scheme.name for scheme in offered) for name, offered in schemes.items()}, plans, reasons
+
+
+def _halves(
+    graph: Graph, statistics: Statistics, boards: tuple[Board, ...], scratch: Scratch
+) -> tuple[dict[str, Variant], set[str]]:
+    """The model in the half precisions that some board's engine has, and why others are missing."""
+    ranges = {name: (tensor.low, tensor.high) for name, tensor in statistics.tensors.items()}
+    variants: dict[str, Variant] = {}
+    reasons = set()
+    for board in boards:
+        for precision in methods_for(board, graph):
+            if isinstance(precision, str) and precision not in variants:
+                try:
+                    variants[precision] = half_variant(graph, precision, board, ranges, scratch)
+                except UnsupportedModel as reason:
+                    reasons.add(str(reason))
+    return variants, reasons
+
+
+def int8_obstacle(graph: Graph) -> str | None:
+    """Why no int8 form is tried, or None."""
+    if is_quantized(graph):
+        return "the model is quantized already, and ships as it is"
+    for node in nodes(graph):
+        dtype = node.outputs[0].dtype
+        if node.op_type in PRODUCTS and dtype in OTHER_FLOATS:
+            return (
+                f"{node.op_type} at {place(node)} computes in {dtype}; only float32 is quantized: export it so for int8"
+            )
+    return None
