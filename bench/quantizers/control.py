@@ -26,8 +26,8 @@ from edgewright.compiler.lower.onnxruntime import Arithmetic, open_session, run
 from edgewright.compiler.metrics import BUILT_IN, Comparison, Metric
 from edgewright.compiler.pipeline import optimise
 from edgewright.compiler.plans import Planner
+from edgewright.compiler.quantize.calibration.observe import collect
 from edgewright.compiler.quantize.emit import emit
-from edgewright.compiler.quantize.observe import collect
 from edgewright.compiler.quantize.plan import Plan
 from edgewright.compiler.quantize.scheme import Scheme
 from edgewright.compiler.scratch import Scratch

@@ -11,8 +11,8 @@ from edgewright.compiler.graph import to_bytes
 from edgewright.compiler.lower.onnxruntime import Arithmetic
 from edgewright.compiler.pipeline import optimise
 from edgewright.compiler.plans import Planner
+from edgewright.compiler.quantize.calibration.observe import collect
 from edgewright.compiler.quantize.emit import emit
-from edgewright.compiler.quantize.observe import collect
 from edgewright.compiler.quantize.scheme import Scheme
 from edgewright.compiler.scratch import Scratch
 

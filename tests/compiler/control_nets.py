@@ -17,12 +17,12 @@ from edgewright.compiler.lower.onnxruntime import Arithmetic, open_session, run
 from edgewright.compiler.metrics import BUILT_IN, Comparison, compare
 from edgewright.compiler.optimize import FLOAT_PASSES
 from edgewright.compiler.passes import NoOptions
+from edgewright.compiler.quantize.calibration.observe import collect
+from edgewright.compiler.quantize.calibration.statistics import Statistics
 from edgewright.compiler.quantize.emit import emit
-from edgewright.compiler.quantize.observe import collect
 from edgewright.compiler.quantize.plan import Plan
 from edgewright.compiler.quantize.propose import propose
 from edgewright.compiler.quantize.scheme import Scheme
-from edgewright.compiler.quantize.statistics import Statistics
 from edgewright.compiler.scratch import Scratch
 
 CHANNELS, PIXELS = 4, 6

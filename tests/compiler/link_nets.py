@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from edgewright.compiler.frontends.onnx import import_proto
 from edgewright.compiler.graph import Graph, to_bytes
 from edgewright.compiler.lower.onnxruntime import Arithmetic, open_session, run
-from edgewright.compiler.quantize.links import find_links
+from edgewright.compiler.quantize.corrections.links import find_links
 from edgewright.compiler.quantize.plan import Equalization
 from tests.compiler.nets import Net, optimised
 

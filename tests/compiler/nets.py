@@ -18,8 +18,8 @@ from edgewright.compiler.frontends.onnx import import_proto
 from edgewright.compiler.graph import Graph
 from edgewright.compiler.optimize import FLOAT_PASSES
 from edgewright.compiler.passes import NoOptions
-from edgewright.compiler.quantize.observe import collect
-from edgewright.compiler.quantize.statistics import Statistics
+from edgewright.compiler.quantize.calibration.observe import collect
+from edgewright.compiler.quantize.calibration.statistics import Statistics
 from edgewright.compiler.scratch import Scratch
 
 

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewright.compiler.graph import Graph, add_weight, clone
-from edgewright.compiler.quantize.bias_correction import corrected
+from edgewright.compiler.quantize.corrections.bias_correction import corrected
+from edgewright.compiler.quantize.corrections.equalize import equalized
+from edgewright.compiler.quantize.corrections.smooth import find_smoothings
 from edgewright.compiler.quantize.emit import emit
-from edgewright.compiler.quantize.equalize import equalized
 from edgewright.compiler.quantize.plan import Operator, Plan
 from edgewright.compiler.quantize.propose import propose
 from edgewright.compiler.quantize.scheme import Scheme
-from edgewright.compiler.quantize.smooth import find_smoothings
 from edgewright.compiler.quantize.weights import channel_axis, restored, rounded, symmetric_encoding, weight_array
 from tests.compiler.link_nets import Array, net_of, normal, random_graph, result
 from tests.compiler.nets import statistics_of

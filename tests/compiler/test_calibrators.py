@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from edgewright.compiler.quantize.calibrators import PERCENTILE, expected_error, value_range
+from edgewright.compiler.quantize.calibration.calibrators import PERCENTILE, expected_error, value_range
+from edgewright.compiler.quantize.calibration.statistics import TensorStatistics
 from edgewright.compiler.quantize.scheme import Calibrator
-from edgewright.compiler.quantize.statistics import TensorStatistics
 
 CALIBRATORS: tuple[Calibrator, ...] = ("min-max", "percentile", "entropy", "mse")
 Floats = NDArray[np.float32]

@@ -298,7 +298,7 @@ from pathlib import Path
 from edgewright.compiler.data import as_model_inputs, dataset, load_arrays
 from edgewright.compiler.frontends.onnx import load_onnx
 from edgewright.compiler.graph import signature
-from edgewright.compiler.quantize.observe import collect
+from edgewright.compiler.quantize.calibration.observe import collect
 from edgewright.compiler.scratch import Scratch
 
 def anonymous_bytes():

@@ -15,9 +15,9 @@ from edgewright.compiler.faults import NotQuantizable
 from edgewright.compiler.graph import Graph, graph_digest, operator_counts, signature, to_bytes, to_proto
 from edgewright.compiler.lower.emulator import Emulator
 from edgewright.compiler.lower.onnxruntime import Arithmetic
-from edgewright.compiler.quantize.dynamic import emit_dynamic, propose_dynamic
 from edgewright.compiler.quantize.plan import Operator, Plan, WeightEncoding
 from edgewright.compiler.quantize.scheme import Guard, Scheme
+from edgewright.compiler.quantize.uncalibrated.dynamic import emit_dynamic, propose_dynamic
 from edgewright.targets.accumulation import Lookup, exact, saturating
 from tests.compiler.product_nets import Net, encoder, fidelity_db, fused_operators, ids, outputs, pairs, perceptron
 

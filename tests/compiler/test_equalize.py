@@ -13,8 +13,13 @@ from numpy.typing import NDArray
 
 from edgewright.compiler.faults import ModelError
 from edgewright.compiler.graph import Graph, to_bytes
-from edgewright.compiler.quantize.equalize import LARGEST_FACTOR, SMALLEST_FACTOR, equalized, find_equalizations
-from edgewright.compiler.quantize.links import find_links
+from edgewright.compiler.quantize.corrections.equalize import (
+    LARGEST_FACTOR,
+    SMALLEST_FACTOR,
+    equalized,
+    find_equalizations,
+)
+from edgewright.compiler.quantize.corrections.links import find_links
 from edgewright.compiler.quantize.plan import Equalization
 from edgewright.compiler.quantize.weights import weight_array
 from tests.compiler.link_nets import (

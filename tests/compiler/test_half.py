@@ -15,10 +15,10 @@ from edgewright.compiler.faults import UnsupportedModel
 from edgewright.compiler.frontends.onnx import import_proto
 from edgewright.compiler.graph import Graph, from_proto, signature, to_bytes, to_proto
 from edgewright.compiler.lower.onnxruntime import Arithmetic
-from edgewright.compiler.quantize.dynamic import emit_dynamic, propose_dynamic
-from edgewright.compiler.quantize.half import Half, ToHalf
-from edgewright.compiler.quantize.methods import methods_for, products_share, stored_share
+from edgewright.compiler.quantize.half.conversion import Half, ToHalf
 from edgewright.compiler.quantize.scheme import Scheme
+from edgewright.compiler.quantize.uncalibrated.dynamic import emit_dynamic, propose_dynamic
+from edgewright.compiler.quantize.uncalibrated.methods import methods_for, products_share, stored_share
 from edgewright.targets.board import Board
 from edgewright.targets.catalog import load_board
 from tests.compiler.conftest import classifier

@@ -16,8 +16,8 @@ from edgewright.compiler.frontends.onnx import import_proto
 from edgewright.compiler.graph import Graph
 from edgewright.compiler.lint import DataWarning, lint
 from edgewright.compiler.optimize.input_normalization import FoldInputNormalization, Normalization
-from edgewright.compiler.quantize.observe import collect
-from edgewright.compiler.quantize.statistics import Statistics, TensorStatistics
+from edgewright.compiler.quantize.calibration.observe import collect
+from edgewright.compiler.quantize.calibration.statistics import Statistics, TensorStatistics
 from edgewright.compiler.scratch import Scratch
 from tests.compiler.conftest import classifier
 

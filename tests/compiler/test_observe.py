@@ -11,10 +11,10 @@ from edgewright.compiler.data import Samples
 from edgewright.compiler.faults import DataError
 from edgewright.compiler.frontends.onnx import import_proto
 from edgewright.compiler.graph import Graph
-from edgewright.compiler.quantize import observe
-from edgewright.compiler.quantize.observe import channel_axes, collect, grouped
-from edgewright.compiler.quantize.statistics import Statistics
-from edgewright.compiler.quantize.statisticsfile import encode
+from edgewright.compiler.quantize.calibration import observe
+from edgewright.compiler.quantize.calibration.observe import channel_axes, collect, grouped
+from edgewright.compiler.quantize.calibration.statistics import Statistics
+from edgewright.compiler.quantize.calibration.statistics_file import encode
 from edgewright.compiler.scratch import Scratch
 from tests.compiler.conftest import classifier
 

@@ -18,13 +18,13 @@ from edgewright.compiler.lower.onnxruntime import Arithmetic
 from edgewright.compiler.lower.workload import workload
 from edgewright.compiler.metrics import snr_db
 from edgewright.compiler.quantize.basis import Basis
-from edgewright.compiler.quantize.dynamic import propose_dynamic
+from edgewright.compiler.quantize.calibration.statistics import Statistics
 from edgewright.compiler.quantize.offer import arithmetic_of, schemes_for
 from edgewright.compiler.quantize.plan import Plan
 from edgewright.compiler.quantize.propose import propose
 from edgewright.compiler.quantize.scheme import Scheme
-from edgewright.compiler.quantize.statistics import Statistics
-from edgewright.compiler.quantize.weight_only import propose_weights
+from edgewright.compiler.quantize.uncalibrated.dynamic import propose_dynamic
+from edgewright.compiler.quantize.uncalibrated.weight_only import propose_weights
 from edgewright.compiler.scratch import Scratch
 from edgewright.compiler.variants import evaluate, float_variant, plan_variant
 from edgewright.targets.accumulation import saturating

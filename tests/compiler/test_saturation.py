@@ -14,13 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.compiler.graph import Graph, from_proto, to_bytes
 from edgewright.compiler.lower.emulator import Emulator
-from edgewright.compiler.quantize.balanced_rounding import balanced
+from edgewright.compiler.quantize.calibration.statistics import ChannelStatistics, Statistics
 from edgewright.compiler.quantize.emit import emit
-from edgewright.compiler.quantize.pair_limits import LIMIT, as_matrix, excess, within_limits
 from edgewright.compiler.quantize.plan import Encoding, Operator, Plan
-from edgewright.compiler.quantize.saturation import guarded, saturating_operators
+from edgewright.compiler.quantize.saturation.balanced_rounding import balanced
+from edgewright.compiler.quantize.saturation.guard import guarded, saturating_operators
+from edgewright.compiler.quantize.saturation.pair_limits import LIMIT, as_matrix, excess, within_limits
 from edgewright.compiler.quantize.scheme import Guard, Scheme, WeightType
-from edgewright.compiler.quantize.statistics import ChannelStatistics, Statistics
 from edgewright.compiler.quantize.weights import restored, rounded, symmetric_encoding
 from edgewright.targets.accumulation import exact, neighbours, saturating
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from edgewright.compiler.graph import Graph
 from edgewright.compiler.metrics import snr_db
+from edgewright.compiler.quantize.corrections.equalize import equalized
+from edgewright.compiler.quantize.corrections.links import find_links
+from edgewright.compiler.quantize.corrections.smooth import find_smoothings
 from edgewright.compiler.quantize.emit import emit
-from edgewright.compiler.quantize.equalize import equalized
-from edgewright.compiler.quantize.links import find_links
 from edgewright.compiler.quantize.plan import Equalization
 from edgewright.compiler.quantize.propose import propose
 from edgewright.compiler.quantize.scheme import Scheme
-from edgewright.compiler.quantize.smooth import find_smoothings
 from tests.compiler.link_nets import Array, assert_same_function, net_of, normal, random_factors, random_graph, result
 from tests.compiler.nets import statistics_of
 

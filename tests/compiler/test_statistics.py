@@ -12,10 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from edgewright.compiler.quantize.channels import ChannelCollector
-from edgewright.compiler.quantize.exact_sum import ExactSum
-from edgewright.compiler.quantize.statistics import MAX_BINS, ChannelStatistics, Histogram, Statistics, TensorStatistics
-from edgewright.compiler.quantize.statisticsfile import MAX_BYTES, decode, encode
+from edgewright.compiler.quantize.calibration.channels import ChannelCollector
+from edgewright.compiler.quantize.calibration.exact_sum import ExactSum
+from edgewright.compiler.quantize.calibration.statistics import (
+    MAX_BINS,
+    ChannelStatistics,
+    Histogram,
+    Statistics,
+    TensorStatistics,
+)
+from edgewright.compiler.quantize.calibration.statistics_file import MAX_BYTES, decode, encode
 
 Floats = NDArray[np.float32]
 

@@ -27,14 +27,14 @@ from edgewright.compiler.graph import (
     to_proto,
 )
 from edgewright.compiler.lower.onnxruntime import Arithmetic
-from edgewright.compiler.quantize.blocks import blocked_encoding, blocked_integers, blocked_weights
-from edgewright.compiler.quantize.dynamic import emit_dynamic, propose_dynamic
 from edgewright.compiler.quantize.opset import raised
 from edgewright.compiler.quantize.plan import Operator, Plan
 from edgewright.compiler.quantize.planfile import check_plan, parse_plan, write_plan
-from edgewright.compiler.quantize.rewrite import constant
 from edgewright.compiler.quantize.scheme import Scheme
-from edgewright.compiler.quantize.weight_only import emit_weights, propose_weights
+from edgewright.compiler.quantize.uncalibrated.blocks import blocked_encoding, blocked_integers, blocked_weights
+from edgewright.compiler.quantize.uncalibrated.dynamic import emit_dynamic, propose_dynamic
+from edgewright.compiler.quantize.uncalibrated.rewrite import constant
+from edgewright.compiler.quantize.uncalibrated.weight_only import emit_weights, propose_weights
 from edgewright.compiler.quantize.weights import symmetric_encoding
 from edgewright.targets.faults import UserFault
 from tests.compiler.product_nets import (

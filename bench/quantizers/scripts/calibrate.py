@@ -11,7 +11,7 @@ import numpy as np
 from edgewright.compiler.data import Samples
 from edgewright.compiler.frontends.onnx import load_onnx
 from edgewright.compiler.pipeline import optimise
-from edgewright.compiler.quantize.observe import collect
+from edgewright.compiler.quantize.calibration.observe import collect
 from edgewright.compiler.scratch import Scratch
 
 SAMPLING_S = 0.002

@@ -13,12 +13,12 @@ from .graph import OTHER_FLOATS, Graph, is_quantized, nodes, place
 from .lint import DataWarning, lint
 from .lower.onnxruntime import Arithmetic
 from .plans import Planner, Plans
-from .quantize.methods import methods_for
-from .quantize.observe import collect
+from .quantize.calibration.observe import collect
+from .quantize.calibration.statistics import Statistics
 from .quantize.offer import arithmetic_of, schemes_for
 from .quantize.planfile import check_plan, read_plan
 from .quantize.scheme import Scheme
-from .quantize.statistics import Statistics
+from .quantize.uncalibrated.methods import methods_for
 from .report.progress import Stages
 from .request import Request
 from .scratch import Scratch

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from . import mapped
 from .data import Dataset
 from .graph import Graph
+from .quantize.calibration.statistics import Statistics
 from .quantize.capability import INPUT_NORMALIZATION_PREFIX
-from .quantize.statistics import Statistics
 
 FEW_SAMPLES = 32
 UNBALANCED_FACTOR = 10

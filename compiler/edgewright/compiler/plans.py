@@ -21,12 +21,12 @@ from .lower.model_file import discard, write_model
 from .lower.onnxruntime import Arithmetic, open_session, run
 from .metrics import snr_db
 from .quantize.basis import Basis, smoothed
-from .quantize.dynamic import propose_dynamic
+from .quantize.calibration.statistics import Statistics
 from .quantize.emit import emit
 from .quantize.plan import Plan
 from .quantize.scheme import Calibrator, Scheme
-from .quantize.statistics import Statistics
-from .quantize.weight_only import propose_weights
+from .quantize.uncalibrated.dynamic import propose_dynamic
+from .quantize.uncalibrated.weight_only import propose_weights
 from .scratch import Scratch
 
 CALIBRATORS: tuple[Calibrator, ...] = ("min-max", "mse", "percentile")

@@ -35,13 +35,13 @@ from .metrics import looks_like_classes, snr_db
 from .pipeline import divide, optimise
 from .plans import Planner, uncalibrated_plan
 from .publish import take_names
-from .quantize.equalize import equalized
-from .quantize.observe import collect
+from .quantize.calibration.observe import collect
+from .quantize.calibration.statistics import Statistics
+from .quantize.corrections.equalize import equalized
 from .quantize.offer import arithmetic_of, schemes_for
 from .quantize.plan import Plan
 from .quantize.planfile import check_plan, read_plan, write_plan
 from .quantize.scheme import ActivationType, Guard, Method, Scheme
-from .quantize.statistics import Statistics
 from .report.progress import SilentStages, Stages
 from .report.quantized import Quality, QuantizeReport, Speed, WorstLayer
 from .scratch import Scratch

@@ -21,7 +21,7 @@ from .lower.emulator import Emulator
 from .lower.model_file import ModelFile, write_model
 from .lower.onnxruntime import Arithmetic, Outputs, open_session, run
 from .quantize.emission import Quantize
-from .quantize.half import Half, HalfPrecision, ToHalf
+from .quantize.half.conversion import Half, HalfPrecision, ToHalf
 from .quantize.placement import computes_in_integers, is_boundary
 from .quantize.plan import Plan
 from .quantize.scheme import Scheme

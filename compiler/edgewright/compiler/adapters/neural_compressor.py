@@ -25,9 +25,9 @@ from ..graph import Graph
 from ..optimize import FLOAT_PASSES
 from ..passes import NoOptions
 from ..quantize.plan import Operator, Plan, WeightEncoding
-from ..quantize.products import product_of
 from ..quantize.scheme import Scheme
-from ..quantize.weight_only import emit_weights, propose_weights
+from ..quantize.uncalibrated.products import product_of
+from ..quantize.uncalibrated.weight_only import emit_weights, propose_weights
 
 Algorithm = Literal["rtn", "gptq"]
 BITS = 4

@@ -10,8 +10,8 @@ from ..data import Samples
 from ..graph import Graph
 from ..lower.model_file import weight_bytes
 from ..metrics import Comparison, snr_of_powers
+from ..quantize.calibration.statistics import Statistics
 from ..quantize.plan import Plan, WeightEncoding
-from ..quantize.statistics import Statistics
 from .groups import Structure, structure_of
 from .noise import NoiseModel, Sensitivity, tensor_error, weight_error
 from .outcome import WORST, ControlReport, OperatorReport, RepairPrice, StepReport

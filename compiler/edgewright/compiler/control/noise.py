@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..quantize.calibrators import expected_error
+from ..quantize.calibration.calibrators import expected_error
+from ..quantize.calibration.statistics import TensorStatistics
 from ..quantize.encodings import to_integers
 from ..quantize.plan import Encoding, Plan, WeightEncoding
-from ..quantize.statistics import TensorStatistics
 from ..quantize.weights import restored, rounded
 from .groups import Structure, integer_operators
 

@@ -12,11 +12,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ..graph import Graph
-from ..quantize.calibrators import value_range
+from ..quantize.calibration.calibrators import value_range
+from ..quantize.calibration.statistics import Statistics
 from ..quantize.encodings import encoding_for
 from ..quantize.plan import Encoding, Operator, Plan, WeightEncoding
 from ..quantize.scheme import ActivationType, Calibrator
-from ..quantize.statistics import Statistics
 from ..quantize.weights import channel_axis, symmetric_encoding, weight_array
 from .groups import Group, Structure
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ..data import Samples
 from ..graph import Graph, clone, fixed_batch
 from ..lower.workload import Shapes, at_size, operator_costs
+from ..quantize.calibration.statistics import Statistics
 from ..quantize.plan import Encoding, Plan
-from ..quantize.statistics import Statistics
 from ..quantize.weights import restored, rounded, weight_array
 from .groups import Structure, results_of
 from .noise import Measured, Sensitivity, Source, levels_of, rounded_values, tensor_error, weight_error

@@ -11,15 +11,15 @@ from edgewright.targets.accumulation import Lookup
 from ..data import Samples
 from ..graph import Graph, graph_digest
 from ..scratch import Scratch
-from .bias_correction import corrected
-from .equalize import equalized
-from .observe import collect
+from .calibration.observe import collect
+from .calibration.statistics import Statistics
+from .corrections.bias_correction import corrected
+from .corrections.equalize import equalized
+from .corrections.smooth import find_smoothings
 from .plan import Equalization, Plan
 from .propose import propose
-from .saturation import guarded
+from .saturation.guard import guarded
 from .scheme import Calibrator, Scheme
-from .smooth import find_smoothings
-from .statistics import Statistics
 
 
 @dataclass(frozen=True)

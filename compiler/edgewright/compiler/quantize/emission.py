@@ -7,11 +7,11 @@ from edgewright.targets.board import Board
 from ..faults import NotQuantizable
 from ..graph import Graph, is_quantized, operator_counts
 from ..passes import Evidence, Pass
-from .dynamic import emit_dynamic
 from .emit import INTEGER, emit
 from .plan import Plan
 from .scheme import Scheme
-from .weight_only import emit_weights
+from .uncalibrated.dynamic import emit_dynamic
+from .uncalibrated.weight_only import emit_weights
 
 
 class Quantize(Pass[Scheme]):

@@ -22,8 +22,8 @@ from .capability import (
     activations_of,
     bounds_of,
 )
+from .corrections.equalize import equalized
 from .encodings import to_integers
-from .equalize import equalized
 from .plan import Encoding, Operator, Plan, WeightEncoding
 from .weights import WEIGHT_ZERO_POINT, rounded, weight_array
 

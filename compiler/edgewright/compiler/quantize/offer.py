@@ -8,8 +8,8 @@ from edgewright.targets.board import Board
 
 from ..graph import Graph
 from ..lower.onnxruntime import Arithmetic
-from .methods import LEAST_SHARE, methods_for, products_share
 from .scheme import Guard, Scheme
+from .uncalibrated.methods import LEAST_SHARE, methods_for, products_share
 
 LEAST_STORED_BYTES = 8 << 20
 """Smaller models gain nothing that anyone would notice from weights that are only stored as integers."""

@@ -19,7 +19,7 @@ from ..faults import PlanError
 from ..graph import Graph, graph_digest
 from .capability import PRODUCTS, has_integer_kernel
 from .plan import FORMAT_VERSION, INTEGER_RANGES, Operator, Plan
-from .tables import stored_weight
+from .uncalibrated.tables import stored_weight
 from .weights import input_channels
 
 MAX_FILE_BYTES = 64 << 20

@@ -14,7 +14,8 @@ import onnx_ir as ir
 
 from ..faults import NotQuantizable
 from ..graph import Graph, graph_digest
-from .calibrators import value_range
+from .calibration.calibrators import value_range
+from .calibration.statistics import Statistics
 from .capability import (
     MOVEMENTS,
     OPTIONAL_OUTPUT,
@@ -27,7 +28,6 @@ from .capability import (
 from .encodings import encoding_for
 from .plan import Compute, Encoding, Operator, Plan
 from .scheme import Calibrator, Scheme
-from .statistics import Statistics
 from .weights import channel_axis, symmetric_encoding, weight_array
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from .pair_limits import MATRIX_RANK, as_matrix, limited, rows_of, weight_of
 from .plan import INTEGER_RANGES, WeightEncoding
+from .saturation.pair_limits import MATRIX_RANK, as_matrix, limited, rows_of, weight_of
 from .scheme import WeightType
 
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**24

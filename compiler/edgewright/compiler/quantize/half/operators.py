@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..graph import Graph
+from ...graph import Graph
 
 _SUMS = "long sums leave half precision or lose their small terms"
 _POWERS = "powers leave half precision"

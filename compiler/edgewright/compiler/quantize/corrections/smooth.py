@@ -16,13 +16,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..graph import Graph
+from ...graph import Graph
+from ..calibration.statistics import ChannelStatistics, Statistics
+from ..plan import Equalization
+from ..weights import weight_array
 from .equalize import LARGEST_FACTOR, SMALLEST_FACTOR, equalization
 from .links import Link, find_links
-from .plan import Equalization
-from .statistics import ChannelStatistics, Statistics
 from .weight_layout import by_channel
-from .weights import weight_array
 
 ALPHAS = tuple(float(alpha) for alpha in np.linspace(0.1, 1.0, 10))
 ACTIVATION_STEPS = 255

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .scheme import Calibrator
+from ..scheme import Calibrator
 from .statistics import Histogram, TensorStatistics
 
 PERCENTILE = 99.99

@@ -13,11 +13,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..faults import NotQuantizable
-from ..graph import Graph
-from .plan import Operator, WeightEncoding
+from ...faults import NotQuantizable
+from ...graph import Graph
+from ..plan import Operator, WeightEncoding
+from ..weights import rounded, spread, symmetric_encoding, weight_array
 from .rewrite import Replacement, constant
-from .weights import rounded, spread, symmetric_encoding, weight_array
 
 TABLE_READER: Final = "Gather"
 MIN_TABLE_ELEMENTS: Final = 4096

@@ -12,11 +12,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..data import Samples
-from ..graph import Graph, clone, fixed_batch
-from ..lower.model_file import discard, write_model
-from ..lower.onnxruntime import CHUNK_SAMPLES, Arithmetic, Chunk, open_session, run_chunks
-from ..scratch import Scratch
+from ...data import Samples
+from ...graph import Graph, clone, fixed_batch
+from ...lower.model_file import discard, write_model
+from ...lower.onnxruntime import CHUNK_SAMPLES, Arithmetic, Chunk, open_session, run_chunks
+from ...scratch import Scratch
 from .channels import ChannelCollector
 from .statistics import ChannelStatistics, Statistics, TensorStatistics
 

@@ -14,9 +14,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..graph import Graph
+from ...graph import Graph
+from ..weights import channel_axis, weight_array
 from .weight_layout import input_channels
-from .weights import channel_axis, weight_array
 
 PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
 NORMALIZATIONS = frozenset({"LayerNormalization", "RMSNormalization"})

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..graph import Graph
+from ...graph import Graph
 
 
 def constant(graph: Graph, name: str, array: NDArray[Any], dtype: ir.DataType | None = None) -> ir.Value:

@@ -20,12 +20,12 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from edgewright.targets.board import Board
 
-from ..faults import UnsupportedModel
-from ..graph import OTHER_FLOATS, Graph, clone, is_quantized, nodes, place
-from ..lower.onnxruntime import NAME as ONNX_RUNTIME
-from ..passes import Evidence, Options, Pass
-from .half_operators import BOUNDED, attributes_in_half, has_subgraph, slots, why_float
-from .rewrite import constant, insert_after_maker, new_node
+from ...faults import UnsupportedModel
+from ...graph import OTHER_FLOATS, Graph, clone, is_quantized, nodes, place
+from ...lower.onnxruntime import NAME as ONNX_RUNTIME
+from ...passes import Evidence, Options, Pass
+from ..uncalibrated.rewrite import constant, insert_after_maker, new_node
+from .operators import BOUNDED, attributes_in_half, has_subgraph, slots, why_float
 
 HalfPrecision = Literal["float16", "bfloat16"]
 DTYPES: Final[dict[str, ir.DataType]] = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}

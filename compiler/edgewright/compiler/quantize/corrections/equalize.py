@@ -13,12 +13,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..faults import ModelError
-from ..graph import Graph, add_weight, clone
+from ...faults import ModelError
+from ...graph import Graph, add_weight, clone
+from ..plan import Equalization
+from ..weights import weight_array
 from .links import PRODUCTS, Link, constant, constant_operand, find_link, find_links
-from .plan import Equalization
 from .weight_layout import by_channel, divide_outputs, groups, multiply_inputs
-from .weights import weight_array
 
 SMALLEST_FACTOR = 1e-3
 LARGEST_FACTOR = 1e3

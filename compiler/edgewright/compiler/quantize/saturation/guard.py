@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from edgewright.targets.accumulation import Kernel, Lookup
 from edgewright.targets.board import OperandTypes
 
-from ..graph import Graph
-from .equalize import equalized
+from ...graph import Graph
+from ..calibration.statistics import ChannelStatistics, Statistics
+from ..corrections.equalize import equalized
+from ..plan import INTEGER_RANGES, Encoding, Operator, Plan, WeightEncoding
+from ..weights import channel_axis, input_channels, rounded, weight_array
 from .pair_limits import MATRIX_RANK, as_matrix, excess, limited, rows_of
-from .plan import INTEGER_RANGES, Encoding, Operator, Plan, WeightEncoding
-from .statistics import ChannelStatistics, Statistics
-from .weights import channel_axis, input_channels, rounded, weight_array
 
 Floats = NDArray[np.float64]
 

@@ -9,10 +9,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..faults import NotQuantizable
-from .plan import WeightEncoding
+from ...faults import NotQuantizable
+from ..plan import WeightEncoding
+from ..weights import channel_axis, weight_array
 from .rewrite import Replacement, scalar
-from .weights import channel_axis, weight_array
 
 PRODUCTS = frozenset({"MatMul", "Gemm"})
 STANDARD_DOMAINS = ("", "ai.onnx")

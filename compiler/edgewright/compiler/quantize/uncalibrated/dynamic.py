@@ -16,16 +16,16 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from ..faults import NotQuantizable
-from ..graph import Graph, clone, graph_digest
-from .opset import raised
-from .plan import Operator, Plan, WeightEncoding
+from ...faults import NotQuantizable
+from ...graph import Graph, clone, graph_digest
+from ..opset import raised
+from ..plan import Operator, Plan, WeightEncoding
+from ..scheme import Guard, Scheme
+from ..weights import LARGEST_INTEGER, restored, rounded, spread, symmetric_encoding
 from .products import PRODUCTS, Product, add_rows, check_axis, flat_bias, left_operand, product_of
 from .rewrite import Replacement, insert_after_maker, new_node
-from .scheme import Guard, Scheme
 from .tables import TABLE_READER, keep_shared_weights, propose_table
 from .weight_only import INT4_OPSET, needs_opset_21, replace_with_stored
-from .weights import LARGEST_INTEGER, restored, rounded, spread, symmetric_encoding
 
 SEVEN_BIT_LARGEST: Final = 64
 """255 * 64 + 255 * 64 = 32 640 fits 16 bits."""

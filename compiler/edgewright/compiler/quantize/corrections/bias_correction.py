@@ -12,12 +12,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..graph import Graph
+from ...graph import Graph
+from ..calibration.statistics import Statistics
+from ..plan import Operator, Plan, WeightEncoding
+from ..weights import restored, rounded, weight_array
 from .equalize import equalized
-from .plan import Operator, Plan, WeightEncoding
-from .statistics import Statistics
 from .weight_layout import by_channel
-from .weights import restored, rounded, weight_array
 
 INTEGER = frozenset({"int8", "int16"})
 

@@ -6,12 +6,12 @@ from typing import Final
 
 from edgewright.targets.board import Board
 
-from ..graph import Graph, is_quantized
-from ..lower.onnxruntime import NAME as ONNX_RUNTIME
-from ..lower.workload import workload
-from .half import HalfPrecision
+from ...graph import Graph, is_quantized
+from ...lower.onnxruntime import NAME as ONNX_RUNTIME
+from ...lower.workload import workload
+from ..half.conversion import HalfPrecision
+from ..scheme import Scheme
 from .products import product_of
-from .scheme import Scheme
 from .tables import propose_table
 
 LEAST_SHARE: Final = 0.5

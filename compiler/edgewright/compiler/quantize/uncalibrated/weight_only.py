@@ -19,16 +19,16 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edgewright.targets.faults import UserFault
 
-from ..faults import NotQuantizable
-from ..graph import Graph, clone, graph_digest
+from ...faults import NotQuantizable
+from ...graph import Graph, clone, graph_digest
+from ..opset import raised
+from ..plan import Operator, Plan, WeightEncoding
+from ..scheme import Scheme
+from ..weights import channel_axis, rounded, spread, symmetric_encoding, weight_array
 from .blocks import block_scales, blocked_encoding, blocked_integers
-from .opset import raised
-from .plan import Operator, Plan, WeightEncoding
 from .products import PRODUCTS, Product, add_rows, check_axis, flat_bias, left_operand, product_of
 from .rewrite import Replacement, constant, new_node
-from .scheme import Scheme
 from .tables import TABLE_READER, keep_shared_weights, propose_table, replace_table
-from .weights import channel_axis, rounded, spread, symmetric_encoding, weight_array
 
 INT4_OPSET: Final = 21
 """First with int4 and with `block_size`."""

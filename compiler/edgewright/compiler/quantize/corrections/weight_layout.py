@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from .weights import channel_axis
+from ..weights import channel_axis
 
 
 def groups(node: ir.Node) -> int:

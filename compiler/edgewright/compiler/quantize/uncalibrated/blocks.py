@@ -12,9 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .plan import INTEGER_RANGES, WeightEncoding
-from .scheme import WeightType
-from .weights import LARGEST_INTEGER, SMALLEST_SCALE
+from ..plan import INTEGER_RANGES, WeightEncoding
+from ..scheme import WeightType
+from ..weights import LARGEST_INTEGER, SMALLEST_SCALE
 
 SHRINK_FACTORS: Final = tuple(float(factor) for factor in np.linspace(1.0, 0.6, 17))
 """Of the scale that holds the largest weight. 0.875 = 7/8 is among them: there a negative peak becomes -8 exactly."""

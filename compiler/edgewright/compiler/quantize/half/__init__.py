@@ -1,0 +1,1 @@
+"""Half precision: float16 and bfloat16."""

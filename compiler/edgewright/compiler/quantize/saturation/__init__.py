@@ -1,0 +1,1 @@
+"""Guards against sums of products that saturate at 16 bits."""

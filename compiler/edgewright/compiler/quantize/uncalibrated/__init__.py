@@ -1,0 +1,1 @@
+"""Methods that need no data: ranges of each call, and weights that are only stored as integers."""
