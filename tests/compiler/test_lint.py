@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.compiler.data import Dataset, Samples, dataset
+from edgewright.compiler.data_warning import DataWarning
 from edgewright.compiler.frontends.onnx import import_proto
 from edgewright.compiler.graph import Graph
-from edgewright.compiler.lint import DataWarning, lint
+from edgewright.compiler.lint import lint
 from edgewright.compiler.optimize.input_normalization import FoldInputNormalization, Normalization
 from edgewright.compiler.quantize.calibration.observe import collect
 from edgewright.compiler.quantize.calibration.statistics import Statistics, TensorStatistics

@@ -33,7 +33,7 @@ def model(opset: int, node: onnx.NodeProto, weights: dict[str, np.ndarray]) -> o
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=3)
 
 
-OLD_FORMS = {
+OLD_FORMS: dict[str, tuple[int, onnx.NodeProto, dict[str, np.ndarray]]] = {
     "Upsample 7": (7, helper.make_node("Upsample", ["a"], ["b"], scales=[1.0, 1.0, 2.0, 2.0]), {}),
     "Upsample 9 linear": (9, helper.make_node("Upsample", ["a", "s"], ["b"], mode="linear"), {"s": TWICE}),
     "Resize 10 linear": (10, helper.make_node("Resize", ["a", "s"], ["b"], mode="linear"), {"s": TWICE}),

@@ -11,8 +11,8 @@ from edgewright.targets.board import Board
 
 from . import measure
 from .data import Arrays, Dataset
+from .data_warning import DataWarning
 from .graph import Graph
-from .lint import DataWarning
 from .lower.model_file import ModelFile, digest_of
 from .measure import Measurements
 from .metrics import Budget, Metric

@@ -8,9 +8,10 @@ from edgewright.targets.board import Board
 from edgewright.targets.host import detect_host
 
 from .data import Dataset
+from .data_warning import DataWarning
 from .faults import NotQuantizable, UnsupportedModel
 from .graph import OTHER_FLOATS, Graph, is_quantized, nodes, place
-from .lint import DataWarning, lint
+from .lint import lint
 from .lower.onnxruntime import Arithmetic
 from .plans import Planner, Plans
 from .quantize.calibration.observe import collect

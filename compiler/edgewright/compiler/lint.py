@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from . import mapped
 from .data import Dataset
+from .data_warning import DataWarning
 from .graph import Graph
 from .quantize.calibration.statistics import Statistics
 from .quantize.capability import INPUT_NORMALIZATION_PREFIX
@@ -35,14 +35,6 @@ PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
 BYTE_PEAK = 255.0
 """A first product that gives more than this got inputs far larger than those it was trained on: outputs of about 10 are
 usual (MLPerf Tiny's nets give 10 to 30), and 1 000 and more where bytes go into a net that was trained on x / 255."""
-
-
-class DataWarning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One finding; `code` is stable, the words are for people."""
-
-    code: str
-    text: str
-    fix: str
 
 
 @dataclass(frozen=True)

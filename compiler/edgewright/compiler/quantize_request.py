@@ -23,11 +23,12 @@ from .candidates import int8_obstacle
 from .compare.run import compare_models
 from .compare.source import Side
 from .data import Dataset, Samples, load_arrays
+from .data_warning import DataWarning
 from .faults import DataError, NotQuantizable
 from .frontends.onnx import load_onnx
 from .frontends.source import SourceModel
 from .graph import Graph, clone, digest, fixed_batch
-from .lint import DataWarning, lint
+from .lint import lint
 from .lower.golden import golden_samples
 from .lower.model_file import ALIGNMENT_BYTES, SMALLEST_EXTERNAL_BYTES, LargeModel, size_bytes
 from .lower.onnxruntime import Arithmetic, preflight

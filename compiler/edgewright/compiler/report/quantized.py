@@ -6,7 +6,7 @@ import msgspec
 
 from edgewright.bundle.manifest import Interval
 
-from ..lint import DataWarning
+from ..data_warning import DataWarning
 
 FORMAT_VERSION = 1
 

@@ -9,8 +9,8 @@ import msgspec
 from edgewright.bundle.manifest import Accuracy, Interval, Latency, PassRecord
 
 from ..control.outcome import ControlReport
+from ..data_warning import DataWarning
 from ..faults import EXIT_BUDGET_MISSED, EXIT_SHIPPED
-from ..lint import DataWarning
 
 FORMAT_VERSION = 1
 

@@ -1,0 +1,13 @@
+"""What `lint.py` has to say about the data. It stands alone, so that reports can be read without the compiler."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class DataWarning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One finding; `code` is stable, the words are for people."""
+
+    code: str
+    text: str
+    fix: str
