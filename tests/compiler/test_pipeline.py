@@ -82,6 +82,66 @@ def test_int8_ships_where_it_is_estimated_faster(make_request: MakeRequest, tmp_
     assert report.targets[0].candidates[0].name == "float32"
 
 
+@pytest.fixture
+def half_board(tmp_path: Path) -> str:
+    """A board file whose ONNX Runtime computes float16, by far faster than the rest."""
+    path = tmp_path / "half-board.toml"
+    path.write_text(
+        """
+inherits = "raspberry-pi-5"
+name = "half-board"
+vendor = "Test"
+description = "Where float16 pays even for tiny nets"
+
+[[engines]]
+name = "onnxruntime"
+precisions = ["float32", "float16", "int8"]
+version = ">=1.31,<2"
+"""
+        + "".join(
+            f"""
+[[latency]]
+precision = "{precision}"
+processor = "cpu"
+macs_per_cycle = {{ conv = 1, depthwise = 1, matmul = 1 }}
+activation_bytes_per_s = 10_000_000_000
+weight_bytes_per_s = 10_000_000_000
+operator_overhead_us = {overhead_us}
+low_factor = 2.0
+high_factor = 2.0
+source = "made up"
+"""
+            for precision, overhead_us in (("float32", 500), ("float16", 1), ("int8", 500))
+        )
+    )
+    return str(path)
+
+
+def test_half_precision_ships_where_the_engine_has_it_and_is_faster(
+    make_request: MakeRequest, tmp_path: Path, half_board: str
+) -> None:
+    report = compile_model(make_request(targets=(half_board, "raspberry-pi-5")))
+    manifest, folder = unpacked(make_request().out, "half-board", tmp_path)
+    assert (report.targets[0].chosen, manifest.precision) == ("float16", "float16")
+    assert manifest.inputs[0].datatype == "FP32"
+    golden = read_golden(folder / "golden.safetensors")
+    session = open_session((folder / "model" / "model.onnx").read_bytes(), Arithmetic.ENGINE)
+    assert compare(golden, run(session, golden.inputs)).passed
+    assert [row.name for row in report.targets[1].candidates if row.precision == "float16"] == []
+
+
+def test_all_bundles_of_a_release_have_one_signature(
+    make_request: MakeRequest, tmp_path: Path, int8_board: str, half_board: str
+) -> None:
+    compile_model(make_request(targets=(int8_board, half_board, "raspberry-pi-5")))
+    manifests = [
+        unpacked(make_request().out, name, tmp_path)[0] for name in ("int8-board", "half-board", "raspberry-pi-5")
+    ]
+    assert len({manifest.precision for manifest in manifests}) == 3
+    assert all(manifest.inputs == manifests[0].inputs for manifest in manifests)
+    assert all(manifest.outputs == manifests[0].outputs for manifest in manifests)
+
+
 def test_int8_stays_behind_where_its_advantage_is_within_the_error_of_the_estimate(make_request: MakeRequest) -> None:
     target = compile_model(make_request()).targets[0]
     assert (target.chosen, target.outcome) == ("float32", "shipped")
