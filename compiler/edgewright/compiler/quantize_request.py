@@ -38,7 +38,6 @@ from .plans import Planner, uncalibrated_plan
 from .publish import take_names
 from .quantize.calibration.observe import collect
 from .quantize.calibration.statistics import Statistics
-from .quantize.corrections.equalize import equalized
 from .quantize.offer import arithmetic_of, schemes_for
 from .quantize.plan import Plan
 from .quantize.planfile import check_plan, read_plan, write_plan
@@ -192,7 +191,7 @@ def _report(
         },
         quality=None if data is None else _quality(pair, board, data, stages),
         speed=None if data is None else _speed(pair, data, stages),
-        worst=() if data is None else _worst(pair, plan, data.tune, stages, scratch),
+        worst=() if data is None else _worst(pair, data.tune, stages, scratch),
         warnings=warnings,
     )
 
@@ -232,12 +231,9 @@ def _speed(pair: tuple[Variant, Variant], data: Dataset, stages: Stages) -> Spee
     )
 
 
-def _worst(
-    pair: tuple[Variant, Variant], plan: Plan, samples: Samples, stages: Stages, scratch: Scratch
-) -> tuple[WorstLayer, ...]:
+def _worst(pair: tuple[Variant, Variant], samples: Samples, stages: Stages, scratch: Scratch) -> tuple[WorstLayer, ...]:
     floating, quantized = pair
-    moved = equalized(floating.graph, plan.equalizations)  # factors between layers are no error
-    left, right = Side(FLOAT, moved, ""), Side(quantized.name, quantized.graph, "")
+    left, right = Side(FLOAT, floating.graph, ""), Side(quantized.name, quantized.graph, "")
     inputs = {name: array[:COMPARED_SAMPLES] for name, array in samples.inputs.items()}
     layers = compare_models(left, right, inputs, stages, scratch).layers
     own = [(layer.local_snr_db, layer) for layer in layers if layer.local_snr_db is not None]

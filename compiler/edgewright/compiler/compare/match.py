@@ -83,14 +83,19 @@ class _Search:
 
 def layers(graph: Graph) -> list[Layer]:
     """The float tensors of the main graph in its order; dequantized forms belong to the tensor that they stand for."""
-    rounded = {source.name: result.name for source, result in _rounded(graph)}
+    rounded = rounded_forms(graph)
     forms = set(rounded.values())
     return [
-        Layer(value.name or "", node.op_type, _shape(value), rounded.get(value.name))
+        Layer(value.name or "", node.op_type, _shape(value), rounded.get(value.name or ""))
         for node in graph.graph
         for value in node.outputs
         if value.name not in forms and _is_activation(node, value)
     ]
+
+
+def rounded_forms(graph: Graph) -> dict[str, str]:
+    """The tensor behind DequantizeLinear, by the name of the one before QuantizeLinear."""
+    return {source.name or "": result.name or "" for source, result in _rounded(graph)}
 
 
 def _rounded(graph: Graph) -> Iterator[tuple[ir.Value, ir.Value]]:

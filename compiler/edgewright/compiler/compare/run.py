@@ -21,9 +21,10 @@ from ..graph import Graph, clone, fixed_batch
 from ..lower.model_file import write_model
 from ..lower.onnxruntime import Arithmetic, open_session, run
 from ..metrics import snr_db
+from ..quantize.corrections.record import Factors, moved_factors
 from ..report.progress import Advance, Stages
 from ..scratch import Scratch
-from .match import Matching, Pair, match
+from .match import Matching, Pair, match, rounded_forms
 from .report import Comparison, LayerDifference, OutputDifference
 from .source import Side
 from .sums import Sums
@@ -87,12 +88,13 @@ def compare_models(
 def _layers(
     left: Side, right: Side, inputs: Arrays, matching: Matching, advance: Advance, scratch: Scratch, memory_bytes: int
 ) -> tuple[tuple[LayerDifference, ...], tuple[Pair, ...]]:
-    one = _Session(_showing(left.graph, [pair.left for pair in matching.pairs]), scratch)
-    other = _Session(_showing(right.graph, [pair.right for pair in matching.pairs]), scratch)
+    factors = _factors(right.graph)
+    one = _Session(_showing(left.graph, [pair.left for pair in matching.pairs]), scratch, _factors(left.graph))
+    other = _Session(_showing(right.graph, [pair.right for pair in matching.pairs]), scratch, factors)
     batch = _batch(left.graph, right.graph)
     pairs, not_alike, sizes = _measured(one, other, matching.pairs, _slice(inputs, 0, batch or 1, batch))
     plan = _divide(pairs, sizes, batch, memory_bytes)
-    local = _Session(_cut(right.graph, pairs), scratch) if len(plan.groups) == 1 else None
+    local = _Session(_cut(right.graph, pairs), scratch, factors) if len(plan.groups) == 1 else None
     sums = {pair.name: Sums() for pair in pairs}
     local_sums = {pair.name: Sums() for pair in pairs}
     for chunk, kept in _chunks(inputs, plan.samples, batch):
@@ -102,7 +104,12 @@ def _layers(
             for pair in group:
                 sums[pair.name].add(signal[pair.left][:kept], found[pair.right][:kept])
             if local is not None:
-                given = {GIVEN.format(index): signal[pair.left] for index, pair in enumerate(pairs)}
+                given = {
+                    GIVEN.format(index): factors[pair.right].moved(signal[pair.left])
+                    if pair.right in factors
+                    else signal[pair.left]
+                    for index, pair in enumerate(pairs)
+                }
                 alone = local.fetch([pair.right for pair in pairs], {**chunk, **given})
                 for pair in pairs:
                     local_sums[pair.name].add(signal[pair.left][:kept], alone[pair.right][:kept])
@@ -126,9 +133,10 @@ def _difference(pair: Pair, sums: Sums, local: Sums) -> LayerDifference:
 
 
 class _Session:
-    """A graph, computed exactly as written."""
+    """A graph, computed exactly as written; what its plan divided on the way is multiplied back in what it gives."""
 
-    def __init__(self, graph: Graph, scratch: Scratch) -> None:
+    def __init__(self, graph: Graph, scratch: Scratch, factors: Mapping[str, Factors]) -> None:
+        self._factors = factors
         self._session: onnxruntime.InferenceSession = open_session(write_model(graph, scratch), Arithmetic.EXACT)
         self._inputs = {value.name for value in self._session.get_inputs()}
 
@@ -140,7 +148,18 @@ class _Session:
             values = self._session.run(wanted, feeds)
         except Exception as error:  # the binding raises a dozen classes without a common base but Exception
             raise DataError(f"the model cannot run on this data: {first_line(error)}") from error
-        return {name: np.asarray(value) for name, value in zip(wanted, values, strict=True)}
+        return {name: self._restored(name, np.asarray(value)) for name, value in zip(wanted, values, strict=True)}
+
+    def _restored(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        factors = self._factors.get(name)
+        return array if factors is None else factors.restored(array)
+
+
+def _factors(graph: Graph) -> dict[str, Factors]:
+    """By what a plan divided each tensor of a model, its rounded form included."""
+    found = moved_factors(graph)
+    forms = {form: found[name] for name, form in rounded_forms(graph).items() if name in found}
+    return {**found, **forms}
 
 
 def _showing(graph: Graph, names: Sequence[str]) -> Graph:

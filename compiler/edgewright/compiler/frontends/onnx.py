@@ -18,6 +18,7 @@ from edgewright.targets.faults import Fault
 
 from ..faults import ModelError, UnsupportedModel, first_line
 from ..graph import IR_VERSION, Graph, from_proto, nodes, place, signature
+from ..quantize.corrections.record import KEY
 from ..shapes import infer_shapes
 from . import protos
 from .external_data import ExternalTensor, find_external, put_back, read_small, take_out
@@ -79,7 +80,10 @@ def _normalised(proto: onnx.ModelProto) -> Graph:
     common.InlinePass()(graph)
     common.ClearMetadataAndDocStringPass()(graph)
     infer_shapes(graph)
+    factors = graph.metadata_props.get(KEY)
     graph.metadata_props.clear()
+    if factors is not None:
+        graph.metadata_props[KEY] = factors  # not prose: it says how to read the tensors of a model of ours
     graph.doc_string = graph.graph.doc_string = None
     graph.producer_name = "edgewright"
     graph.producer_version = None

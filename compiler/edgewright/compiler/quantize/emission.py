@@ -7,6 +7,7 @@ from edgewright.targets.board import Board
 from ..faults import NotQuantizable
 from ..graph import Graph, is_quantized, operator_counts
 from ..passes import Evidence, Pass
+from .corrections.record import KEY, recorded
 from .emit import INTEGER, emit
 from .plan import Plan
 from .scheme import Scheme
@@ -47,6 +48,8 @@ def emit_plan(graph: Graph, plan: Plan) -> Graph:
     """Static operators first, because they alone depend on each other; the given graph stays as it is."""
     computes = {operator.compute for operator in plan.operators.values()}
     result = emit(graph, plan)
+    if plan.equalizations:
+        result.metadata_props[KEY] = recorded(graph, plan.equalizations)
     if "dynamic" in computes:
         result = emit_dynamic(result, plan)
     return emit_weights(result, plan) if "weights" in computes else result

@@ -8,6 +8,7 @@ nothing else may see the tensor: no other operator, no subgraph, no output of th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,13 +51,30 @@ def find_link(producer: ir.Node) -> Link | None:
     channels = _output_channels(producer)
     if channels is None:
         return None
-    axis = SPATIAL_AXIS if producer.op_type == "Conv" else LAST_AXIS
-    ends = _follow(producer.outputs[0], axis, channels, producer)
+    ends = _follow(producer.outputs[0], _axis_of_outputs(producer), channels, producer)
     if not ends:
         return None
     offsets = tuple(node for node in ends if node.op_type == "Add")
     consumers = tuple(node for node in ends if node.op_type != "Add")
     return Link(producer, offsets, consumers, channels) if consumers else None
+
+
+def tensors_between(link: Link) -> Iterator[tuple[ir.Value, int]]:
+    """Every tensor that carries the link's factors, and the axis of its channels: 1 or -1."""
+    waiting = [(link.producer.outputs[0], _axis_of_outputs(link.producer))]
+    while waiting:
+        value, axis = waiting.pop()
+        yield value, axis
+        for node, index in value.uses():
+            if node in link.consumers:
+                continue
+            behind = axis if node in link.offsets else _axis_after(node, index, axis, link.channels)
+            if behind is not None:
+                waiting.append((node.outputs[0], behind))
+
+
+def _axis_of_outputs(producer: ir.Node) -> int:
+    return SPATIAL_AXIS if producer.op_type == "Conv" else LAST_AXIS
 
 
 def constant(value: ir.Value | None) -> NDArray[np.float32] | None:
