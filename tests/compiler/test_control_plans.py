@@ -51,6 +51,17 @@ def test_the_price_of_a_plan_is_that_of_the_emitted_graph(tmp_path: Path, layers
     assert prices.float_ms() == pytest.approx(estimate_call(BOARD, workload(net.graph, SHAPES)).p50_ms)
 
 
+@FEW
+@given(NETS, st.sets(st.integers(0, 5)))
+def test_the_price_of_16_bits_is_that_of_the_emitted_graph(tmp_path: Path, layers: list[str], wide: set[int]) -> None:
+    """Below opset 21, where such quantizers belong to a domain whose shapes nobody infers."""
+    net = make_net(layers, tmp_path)
+    changes = tuple(lines["int16"] for index, lines in enumerate(menus(net)) if index in wide and "int16" in lines)
+    plan = repaired(net.plan, changes)
+    prices = PriceList(net.graph, BOARD, SHAPES, threads=1)
+    assert prices.of(plan) == pytest.approx(estimate_call(BOARD, workload(emit(net.graph, plan), SHAPES)).p50_ms)
+
+
 def test_a_pool_is_switched_with_the_operator_before_it_and_shares_its_rounding(tmp_path: Path) -> None:
     net = make_net(["conv-relu", "pool", "conv"], tmp_path)
     first, last = structure_of(net.graph, net.plan).groups

@@ -21,6 +21,7 @@ FUSED = frozenset({"Relu", "Clip", "LeakyRelu"})
 """Activations that run inside the operator before them."""
 LOOKUPS = frozenset({"Gather", "GatherElements", "GatherND"})
 """They read the rows that are asked for, not the whole table."""
+QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 BYTES: dict[Precision, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
@@ -37,7 +38,10 @@ class Memory:
 
 
 def at_size(graph: Graph, shapes: Shapes | None = None) -> Graph:
-    """A copy with every free dimension set to that of the call, or to one, and all shapes inferred."""
+    """A copy with every free dimension set to that of the call, or to one, and all shapes inferred.
+
+    It is to be counted, not run: quantizers of 16 bits lose the domain that they have below opset 21.
+    """
     fixed = clone(graph)
     for value in fixed.graph.inputs:
         if value.shape is not None:
@@ -48,6 +52,9 @@ def at_size(graph: Graph, shapes: Shapes | None = None) -> Graph:
     del proto.graph.value_info[:]
     for output in proto.graph.output:
         output.type.tensor_type.ClearField("shape")
+    for node in proto.graph.node:
+        if node.op_type in QUANTIZERS:
+            node.domain = ""  # inference knows no other one, and shapes behind it would be lost
     return from_proto(onnx.shape_inference.infer_shapes(proto, data_prop=True))
 
 

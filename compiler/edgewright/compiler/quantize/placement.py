@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-_INTEGER_ENDS = frozenset({"Conv", "Gemm", "MatMul", "Relu", "Clip"})
+_ACTIVATIONS = frozenset({"Relu", "Clip"})
+_INTEGER_ENDS = frozenset({"Conv", "Gemm", "MatMul"}) | _ACTIVATIONS
 """Operators that stay integer although what follows them is not quantized at once."""
 RESTORED_WEIGHTS = frozenset({"Conv", "Gemm", "MatMul"})
 """Operators whose weight must be integers too: with a float one they compute in float whatever is around them."""
@@ -21,6 +22,8 @@ def computes_in_integers(node: ir.Node) -> bool:
         return False
     computed = [value for value in node.inputs if value is not None and value.const_value is None]
     readers = [use.node for value in node.outputs for use in value.uses()]
+    if any(map(_is_widened, readers)):
+        return False
     requantized = bool(readers) and all(reader.op_type == "QuantizeLinear" for reader in readers)
     dequantized = bool(computed) and all(map(_is_restored, computed))
     return dequantized and (requantized or node.op_type in _INTEGER_ENDS)
@@ -31,5 +34,16 @@ def _is_restored(value: ir.Value | None) -> bool:
     maker = None if value is None else value.producer()
     if maker is None or maker.op_type != "DequantizeLinear":
         return False
-    integers = {each.dtype for each in (maker.inputs[0], *maker.inputs[2:3]) if each is not None}
-    return integers.isdisjoint({ir.DataType.INT16, ir.DataType.UINT16})
+    return not _is_wide(maker)
+
+
+def _is_widened(reader: ir.Node) -> bool:
+    """Whether a reader rounds to 16 bits, behind its activation or at once: no kernel here gives so many."""
+    if reader.op_type in _ACTIVATIONS:
+        return any(_is_widened(use.node) for use in reader.outputs[0].uses())
+    return reader.op_type == "QuantizeLinear" and _is_wide(reader)
+
+
+def _is_wide(boundary: ir.Node) -> bool:
+    integers = {each.dtype for each in (boundary.inputs[0], *boundary.inputs[2:3]) if each is not None}
+    return not integers.isdisjoint({ir.DataType.INT16, ir.DataType.UINT16})
