@@ -340,15 +340,27 @@ def test_the_command(quantized: Path, data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
-    [("model", "b.onnx"), ("data", "d.npz"), ("array", "no array"), ("shape", "expected samples of shape")],
+    [
+        ("model", "b.onnx"),
+        ("folder", "b.onnx: a folder that is no unpacked bundle"),
+        ("data", "d.npz"),
+        ("array", "no array"),
+        ("shape", "expected samples of shape"),
+        ("nothing", "no samples"),
+    ],
 )
 def test_wrong_inputs_are_told_in_one_line(data: Path, tmp_path: Path, spoil: str, words: str) -> None:
     left, right = saved(tmp_path, "a.onnx", net()), saved(tmp_path, "b.onnx", net())
     match spoil:
         case "model":
             right.write_bytes(b"nothing")
+        case "folder":
+            right.unlink()
+            right.mkdir()
         case "data":
             data.write_bytes(b"nothing")
+        case "nothing":
+            np.savez(data, x=np.zeros((0, 1, 8, 8), np.float32))
         case "array":
             np.savez(data, other=np.zeros((3, 1, 8, 8), np.float32))
         case _:

@@ -102,3 +102,17 @@ def test_scratch_that_cannot_be_made_is_the_environments_fault(tmp_path: Path) -
     (tmp_path / "file").write_bytes(b"")
     with Scratch(tmp_path / "file" / "out") as scratch, pytest.raises(EnvironmentFault, match="Choose another folder"):
         scratch.folder()
+
+
+def test_scratch_takes_the_folders_that_it_made_with_it_unless_results_lie_there(tmp_path: Path) -> None:
+    with Scratch(tmp_path / "refused" / "out") as scratch:
+        scratch.folder()
+    assert not list(tmp_path.iterdir())
+    with Scratch(tmp_path / "kept" / "out") as scratch:
+        scratch.folder()
+        (tmp_path / "kept" / "out" / "result").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["kept", "out", "result"]
+    (tmp_path / "mine").mkdir()
+    with Scratch(tmp_path / "mine") as scratch:
+        scratch.folder()
+    assert (tmp_path / "mine").is_dir(), "it was there before"

@@ -144,7 +144,8 @@ def undivided(path: Path, arrays: Mapping[str, NDArray[Any]], input_names: tuple
     """Every sample of a data file, matched with the model's inputs and checked.
 
     Raises:
-        DataError: an input has no array, or an array is not one number per element and one row per sample.
+        DataError: an input has no array, an array is not one number per element and one row per sample, or there are
+            no samples.
     """
     inputs = _inputs(path, arrays, input_names)
     first = next(iter(inputs.values()))
@@ -158,6 +159,8 @@ def undivided(path: Path, arrays: Mapping[str, NDArray[Any]], input_names: tuple
             raise DataError(f"{path}: array {name!r} has type {array.dtype}, expected numbers")
         if array.dtype.kind == "f" and not all(np.isfinite(array[part]).all() for part in mapped.chunks(array)):
             raise DataError(f"{path}: array {name!r} holds NaN or infinity; leave such samples out")
+    if count == 0:
+        raise DataError(f"{path}: the arrays hold no samples; their first axis counts them")
     return Samples(inputs, labels)
 
 

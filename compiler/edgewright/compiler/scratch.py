@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,12 +17,14 @@ PREFIX = ".edgewright-compile-"
 class Scratch:
     """A hidden folder inside `parent`, so on the same disk as the results; used as a context manager.
 
-    A build that is refused before it needs the folder makes none, nor `parent`.
+    Folders above it that it had to make, and that nothing was put into, go with it: a build that is refused leaves
+    nothing.
     """
 
     def __init__(self, parent: Path) -> None:
         self._parent = parent
         self._folder: Path | None = None
+        self._made: list[Path] = []
 
     def folder(self) -> Path:
         """The folder, made now if this is the first call.
@@ -31,6 +34,7 @@ class Scratch:
         """
         if self._folder is None:
             try:
+                self._made = [path for path in (self._parent, *self._parent.parents) if not path.exists()]
                 self._parent.mkdir(parents=True, exist_ok=True)
                 self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._parent))
             except OSError as error:
@@ -48,3 +52,6 @@ class Scratch:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+        with suppress(OSError):  # results lie there, or it was never made
+            for path in self._made:
+                path.rmdir()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edgewright.bundle.archive import unpack, verify
 from edgewright.bundle.manifest import Manifest
+from edgewright.bundle.paths import MANIFEST
 
 from ..faults import DataError, ModelError
 from ..frontends.onnx import load_onnx
@@ -41,6 +42,8 @@ def opened(path: Path) -> Iterator[Side]:
         UnsupportedModel: an operator that does not run here.
     """
     if path.is_dir():
+        if not (path / MANIFEST).is_file():
+            raise ModelError(f"{path}: a folder that is no unpacked bundle. Give an .onnx file or a .bundle")
         yield _of_bundle(path, path, verify(path))
     elif _is_archive(path):
         with tempfile.TemporaryDirectory(prefix="edgewright-diff-") as folder:
