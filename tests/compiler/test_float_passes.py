@@ -376,3 +376,34 @@ def test_a_picture_net_as_tensorflow_exports_it_loses_all_that_moves_and_scales(
     }
     assert [str(dim) for dim in graph.graph.inputs[0].shape or ()] == ["batch", "8", "8", "3"]
     check_same(before, graph, normal(random, 2, 8, 8, 3))
+
+
+@pytest.mark.parametrize(
+    "copy",
+    ["z = Identity(y)", "z = Dropout(y)", "c = Constant<value_float = 0.0>() z = Add(y, c)", "z = Cast<to = 1>(y)"],
+)
+def test_an_output_that_copies_another_keeps_its_name(copy: str) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[2, 3] x) => (float[2, 3] y, float[2, 3] z) '
+        f"{{ y = Relu(x) {copy} }}"
+    )
+    graph = import_proto(model, "test")
+    for float_pass in FLOAT_PASSES:
+        graph = float_pass(graph, NoOptions()).graph
+    x = normal(np.random.default_rng(0), 2, 3)
+    for found in open_session(to_bytes(graph), Arithmetic.EXACT).run(["y", "z"], {"x": x}):
+        np.testing.assert_array_equal(found, np.maximum(x, 0))
+
+
+def test_a_body_of_scan_that_gives_its_state_twice_stays_whole() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[2] start, float[3, 2] x) => (float[2] y, float[3, 2] z) {
+            y, z = Scan<num_scan_inputs = 1, body = step (float[2] state, float[2] next)
+                => (float[2] after, float[2] copy) { after = Add(state, next) copy = Identity(after) }>(start, x)
+        }"""
+    )
+    graph = RemoveNoOps()(import_proto(model, "test"), NoOptions()).graph
+    x = normal(np.random.default_rng(0), 3, 2)
+    feeds = {"start": np.zeros(2, np.float32), "x": x}
+    _, sums = open_session(to_bytes(graph), Arithmetic.EXACT).run(["y", "z"], feeds)
+    np.testing.assert_allclose(sums, np.cumsum(x, axis=0), rtol=1e-5)

@@ -7,6 +7,7 @@ Where that converter is known to be wrong, this file puts it right or refuses:
   centre; the converter does not say so.
 - Hardmax before opset 13 treats all axes from `axis` on as one; the converter leaves the node as it is.
 - BatchNormalization with `spatial = 0` (before opset 9) has no successor.
+- Scan of opset 8 has a batch axis, newer Scan has none; the converter leaves the node as it is.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ NEWEST_OPSET = 23
 _RESIZE_FROM_CENTRE_OPSET = 11
 _AXIS_ALONE_OPSET = 13
 _ALWAYS_SPATIAL_OPSET = 9
+_SCAN_WITHOUT_BATCH_OPSET = 9
 
 
 def default_opset(proto: onnx.ModelProto) -> int:
@@ -67,7 +69,7 @@ def converted(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
     except (RuntimeError, onnx.version_converter.ConvertError) as error:
         # The converter has no adapter for some operator.
         raise UnsupportedModel(
-            f"{where}: opset {version} cannot be brought to {target}: {first_line(error)}. "
+            f"{where}: opset {version} cannot be brought to {target}: {_plain(error)}. "
             f"Export the model again with opset_version={target}"
         ) from error
     if version < _RESIZE_FROM_CENTRE_OPSET:
@@ -75,11 +77,18 @@ def converted(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
     return result
 
 
+def _plain(error: Exception) -> str:
+    """The converter's reason without the place in its own source that it starts with."""
+    return first_line(error).rpartition("Assertion `false` failed: ")[2]
+
+
 def _check_convertible(proto: onnx.ModelProto, version: int, where: str) -> None:
     for node in nodes(proto):
         attributes = {attribute.name: attribute for attribute in node.attribute}
         if node.op_type == "Hardmax" and version < _AXIS_ALONE_OPSET:
             raise _refused(where, node, version, "it works on several axes at once there")
+        if node.op_type == "Scan" and version < _SCAN_WITHOUT_BATCH_OPSET:
+            raise _refused(where, node, version, "it works on batches there")
         if node.op_type == "BatchNormalization" and version < _ALWAYS_SPATIAL_OPSET:
             spatial = attributes.get("spatial")
             if spatial is not None and spatial.i == 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_ir.passes.common import IdentityEliminationPass
 from onnxscript.rewriter import rewrite
 from onnxscript.rewriter.rules.common import (
     add_0_rule,
@@ -16,6 +15,7 @@ from edgewright.targets.board import Board
 
 from ..graph import Graph
 from ..passes import Evidence, NoOptions, Pass, count_nodes
+from .identity_removal import remove_identities
 
 RULES = [
     *mul_by_1_rule.commute(),
@@ -37,7 +37,7 @@ class RemoveNoOps(Pass[NoOptions]):
             if _is_idle_dropout(node):
                 _pass_through(graph, node)
         cleaned = rewrite(graph, pattern_rewrite_rules=RULES)
-        IdentityEliminationPass()(cleaned)
+        remove_identities(cleaned)
         return cleaned, {"nodes_removed": before - count_nodes(cleaned)}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from onnx_ir.passes.common import IdentityEliminationPass
 from onnxscript.rewriter import rewrite
 from onnxscript.rewriter.rules.common import (
     no_op_cast_rule,
@@ -16,6 +15,7 @@ from edgewright.targets.board import Board
 
 from ..graph import Graph
 from ..passes import Evidence, NoOptions, Pass, count_nodes
+from .identity_removal import remove_identities
 
 
 class CleanTransposes(Pass[NoOptions]):
@@ -26,7 +26,7 @@ class CleanTransposes(Pass[NoOptions]):
     def apply(self, graph: Graph, options: NoOptions, target: Board | None) -> tuple[Graph, Evidence]:
         del options, target
         before = count_nodes(graph)
-        IdentityEliminationPass()(graph)  # so that pairs around them meet
+        remove_identities(graph)  # so that pairs around them meet
         rules = [
             no_op_transpose_rule,
             transpose_transpose_rule,
@@ -35,5 +35,5 @@ class CleanTransposes(Pass[NoOptions]):
             no_op_expand_rule,
         ]
         cleaned = rewrite(graph, pattern_rewrite_rules=rules)
-        IdentityEliminationPass()(cleaned)  # cancelled pairs leave identities behind
+        remove_identities(cleaned)  # cancelled pairs leave identities behind
         return cleaned, {"nodes_removed": before - count_nodes(cleaned)}
