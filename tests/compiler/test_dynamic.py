@@ -22,8 +22,12 @@ from edgewright.targets.accumulation import Lookup, exact, saturating
 from tests.compiler.product_nets import Net, encoder, fidelity_db, fused_operators, ids, outputs, pairs, perceptron
 
 DYNAMIC = Scheme(method="dynamic")
+GUARDED = Scheme(method="dynamic", guard="pairs")
+"""Comes out the same from the engine of every machine that runs these tests."""
 ENCODER_FLOOR_DB = 36.0
 """Measured 39.3; int8 of the input alone costs that much."""
+GUARDED_FLOOR_DB = 32.0
+"""Measured 35."""
 
 
 def dynamic(graph: Graph, scheme: Scheme = DYNAMIC) -> Graph:
@@ -34,8 +38,9 @@ def test_an_encoder_of_free_batch_and_length_is_fused_and_close() -> None:
     graph = encoder()
     result = dynamic(graph)
     assert signature(result) == signature(graph)
-    assert fidelity_db(result, graph, ids()) > ENCODER_FLOOR_DB
+    assert fidelity_db(result, graph, ids(), Arithmetic.EXACT) > ENCODER_FLOOR_DB
     assert fidelity_db(result, graph, ids(1, 5), Arithmetic.EXACT) > ENCODER_FLOOR_DB
+    assert fidelity_db(dynamic(graph, GUARDED), graph, ids()) > GUARDED_FLOOR_DB
     onnx.checker.check_model(to_proto(result), full_check=True)
 
 
@@ -59,9 +64,9 @@ def test_the_file_shrinks_by_what_the_weights_were() -> None:
 
 def test_two_inputs_and_a_transposed_weight() -> None:
     graph = perceptron()
-    result = dynamic(graph)
+    result = dynamic(graph, GUARDED)
     assert operator_counts(result)["MatMulInteger"] == 3
-    assert fidelity_db(result, graph, pairs()) > 35
+    assert fidelity_db(result, graph, pairs()) > GUARDED_FLOOR_DB
 
 
 def test_the_graph_that_was_given_stays() -> None:
@@ -152,6 +157,9 @@ BIASES: dict[str, tuple[int, ...] | None] = {
 }
 
 
+GUARDED_ATOL = 0.12
+
+
 def gemm(attributes: dict[str, Any], bias: tuple[int, ...] | None, *, computed: bool = False) -> Graph:
     net = Net(5)
     rows = [40, 6] if attributes.get("transA") else [6, 40]
@@ -179,20 +187,21 @@ def test_gemm_in_all_its_forms(attributes: dict[str, Any], bias: tuple[int, ...]
     result = dynamic(graph)
     assert operator_counts(result)["MatMulInteger"] == 1
     wanted = outputs(graph, gemm_data(graph))
-    found = outputs(result, gemm_data(graph))
-    np.testing.assert_allclose(found, wanted, atol=0.06)
+    np.testing.assert_allclose(outputs(result, gemm_data(graph), Arithmetic.EXACT), wanted, atol=0.06)
+    np.testing.assert_allclose(outputs(dynamic(graph, GUARDED), gemm_data(graph)), wanted, atol=GUARDED_ATOL)
 
 
 def test_a_column_as_long_as_a_row_is_no_flat_bias() -> None:
     net = Net(14)
     net.call("Gemm", ["x", net.weight("w", 40, 6), net.weight("b", 6, 1)], "y")
     graph = net.graph({"x": (TensorProto.FLOAT, [6, 40])}, {"y": [6, 6]})
-    np.testing.assert_allclose(outputs(dynamic(graph), gemm_data(graph)), outputs(graph, gemm_data(graph)), atol=0.06)
+    found = outputs(dynamic(graph, GUARDED), gemm_data(graph))
+    np.testing.assert_allclose(found, outputs(graph, gemm_data(graph)), atol=GUARDED_ATOL)
 
 
 def test_a_computed_addend_of_a_gemm_is_added_times_beta() -> None:
     graph = gemm({"beta": 3.0}, (6, 24), computed=True)
-    assert fidelity_db(dynamic(graph), graph, gemm_data(graph)) > 35
+    assert fidelity_db(dynamic(graph, GUARDED), graph, gemm_data(graph)) > GUARDED_FLOOR_DB
 
 
 def matmul(left: list[Any], weight: tuple[int, ...], result: list[Any]) -> Graph:
@@ -208,7 +217,7 @@ def matmul(left: list[Any], weight: tuple[int, ...], result: list[Any]) -> Graph
 def test_matmul_of_any_rank(free: list[Any], shape: tuple[int, ...]) -> None:
     graph = matmul(free, (32, 20), [*free[:-1], 20])
     x = np.random.default_rng(8).normal(size=shape).astype(np.float32)
-    assert fidelity_db(dynamic(graph), graph, {"x": x}) > 35
+    assert fidelity_db(dynamic(graph, GUARDED), graph, {"x": x}) > GUARDED_FLOOR_DB
 
 
 @pytest.mark.parametrize(("weight", "reason"), [((32,), "rank 1"), ((2, 32, 20), "rank 3")])

@@ -1,7 +1,8 @@
 """ONNX Runtime: what it needs of a model, and the two ways in which the compiler runs it.
 
 `ENGINE` is the engine as a device sets it up. `EXACT` switches graph optimisation off: every QDQ pair is then computed
-as written, in float, with exact sums: the reference for boards that are not here.
+as written, in float, with exact sums: the reference for boards that are not here. MatMulInteger of dynamic models is
+rewritten for that.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from ..faults import DataError, ModelError, UnsupportedModel, first_line
 from ..graph import Graph, nodes, place
 from ..scratch import Scratch
+from .integer_products import OPERATOR, in_floats
 from .model_file import ModelFile, discard, write_model
 
 NAME = "onnxruntime"
@@ -54,8 +57,23 @@ def open_session(model: ModelFile, arithmetic: Arithmetic, threads: int = 1) -> 
     options.log_severity_level = SEVERITY_FATAL  # failures come as exceptions, which we word ourselves
     if arithmetic is Arithmetic.EXACT:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        model = _exact(model, options)
     source = model if isinstance(model, bytes) else model.path
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def _exact(model: ModelFile, options: onnxruntime.SessionOptions) -> ModelFile:
+    """The model without kernels that may saturate; weights that lie beside it stay there."""
+    content = model if isinstance(model, bytes) else model.path.read_bytes()
+    if OPERATOR.encode() not in content:
+        return model
+    proto = onnx.load_model_from_string(content)
+    if not in_floats(proto):
+        return model
+    if not isinstance(model, bytes):
+        folder = str(model.path.parent)
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    return bytes(proto.SerializeToString())
 
 
 def preflight(graph: Graph, where: str, scratch: Scratch) -> None:
