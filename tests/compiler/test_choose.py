@@ -28,14 +28,14 @@ def scored(drop: float, high: float | None = None, snr_db: float = 40.0) -> Comp
 
 
 def candidate(
-    name: str = "int8", ratio: float = 0.5, tune: float = 0.0, test: float = 0.0, **changes: object
+    name: str = "int8", ratio: float = 0.5, tune: float | Comparison = 0.0, test: float = 0.0, **changes: object
 ) -> Candidate:
     made = Candidate(
         name=name,
         latency_ms=ratio,
         time_ratio=Estimate(ratio, ratio - 0.02, ratio + 0.02),
         measured=True,
-        tune=scored(tune),
+        tune=tune if isinstance(tune, Comparison) else scored(tune),
         test=scored(test),
         faithful=True,
     )
@@ -90,6 +90,17 @@ def test_among_equally_fast_ones_the_faithful_one_ships() -> None:
     close = candidate("close", ratio=0.51, tune=0.0)
     better = replace(close, name="better", latency_ms=0.515, tune=scored(0.0, snr_db=45.0))
     assert choose("float32", [close, better], BUDGET, float_can_run=True).chosen == "better"
+
+
+def test_after_one_that_test_does_not_confirm_only_a_quieter_one_is_looked_at() -> None:
+    first = candidate("first", ratio=0.4, test=0.02)
+    louder = candidate("louder", ratio=0.5, tune=scored(0.0, snr_db=30.0))
+    quieter = candidate("quieter", ratio=0.6, tune=scored(0.0, snr_db=50.0))
+    assert choose("float32", [first, louder, quieter], BUDGET, float_can_run=True).chosen == "quieter"
+    decision = choose("float32", [first, louder], BUDGET, float_can_run=True)
+    assert (decision.chosen, decision.outcome) == ("float32", "budget-missed")
+    assert "first loses 2.00 % on the test samples" in decision.reason
+    assert choose("float32", [first, quieter], BUDGET, float_can_run=False).outcome == "shipped"
 
 
 def test_without_float_the_best_int8_ships_flagged() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.compiler.control.search import MAX_EVALUATIONS, Proposal, search
+from edgewright.compiler.control.search import MAX_EVALUATIONS, Goal, Proposal, search
 from edgewright.compiler.metrics import Comparison, Estimate
 from edgewright.compiler.quantize.plan import Operator, Plan
 from edgewright.compiler.quantize.scheme import Scheme
@@ -21,6 +22,7 @@ class AdditiveNet:
 
     def __init__(self, noises: list[float], costs: list[float], drop_of: Callable[[float], float]) -> None:
         self.noises, self.costs, self.drop_of = noises, costs, drop_of
+        self.width = 0.0
         self.asked: list[float] = []
         self.evaluated = 0
 
@@ -47,7 +49,16 @@ class AdditiveNet:
         self.evaluated += 1
         noise = sum(noise for index, noise in enumerate(self.noises) if str(index) not in plan.operators)
         drop = self.drop_of(noise)
-        return Comparison("agreement", "points", Estimate(1 - drop, 0, 1), 1.0, Estimate(drop, 0, 1), 100, 0.0, None)
+        return Comparison(
+            "agreement",
+            "points",
+            Estimate(1 - drop, 0, 1),
+            1.0,
+            Estimate(drop, drop - self.width, drop + self.width),
+            100,
+            0.0,
+            None,
+        )
 
 
 NETS = st.builds(
@@ -58,16 +69,20 @@ NETS = st.builds(
 )
 
 
+def goal(limit: float, worth_ms: float, aim: float | None = None) -> Goal:
+    return Goal(limit=limit, worth_ms=worth_ms, aim=limit if aim is None else aim)
+
+
 def test_a_plan_that_keeps_the_budget_takes_one_evaluation() -> None:
     net = AdditiveNet([1.0, 1.0], [0.5, 0.5], lambda _: 0.01)
-    found = search(net.proposal(0), net.solve, net.score, 0.02, worth_ms=3.0)
+    found = search(net.proposal(0), net.solve, net.score, goal(0.02, 3.0))
     assert found.best is not None
     assert (found.best.proposal.repairs, net.evaluated, net.asked) == ({}, 1, [])
 
 
 def test_one_bad_operator_is_found_in_two_evaluations() -> None:
     net = AdditiveNet([0.01, 50.0, 0.02, 0.01], [0.5, 0.1, 0.5, 0.5], lambda noise: 0.01 * math.sqrt(noise))
-    found = search(net.proposal(0), net.solve, net.score, 0.01, worth_ms=3.0)
+    found = search(net.proposal(0), net.solve, net.score, goal(0.01, 3.0))
     assert found.best is not None
     assert found.best.proposal.repairs == {"1": "float"}
     assert net.evaluated == 2
@@ -77,7 +92,7 @@ def test_one_bad_operator_is_found_in_two_evaluations() -> None:
 def test_what_is_called_the_best_keeps_the_budget_and_beats_float(
     net: AdditiveNet, limit: float, worth_ms: float
 ) -> None:
-    found = search(net.proposal(0), net.solve, net.score, limit, worth_ms)
+    found = search(net.proposal(0), net.solve, net.score, goal(limit, worth_ms))
     assert net.evaluated == len(found.steps) <= MAX_EVALUATIONS
     if found.best is not None:
         assert net.score(found.best.proposal.plan).drop.value <= limit
@@ -90,20 +105,20 @@ def test_what_is_called_the_best_keeps_the_budget_and_beats_float(
 def test_where_float_cannot_run_a_plan_within_the_budget_is_found_if_the_quietest_is_one(
     net: AdditiveNet, limit: float
 ) -> None:
-    found = search(net.proposal(0), net.solve, net.score, limit, math.inf, max_evaluations=40)
+    found = search(net.proposal(0), net.solve, net.score, goal(limit, math.inf), max_evaluations=40)
     assert found.best is not None  # the last proposal adds no noise at all
 
 
 @given(NETS, st.floats(0.001, 0.5))
 def test_no_plan_is_evaluated_twice(net: AdditiveNet, limit: float) -> None:
-    found = search(net.proposal(0), net.solve, net.score, limit, math.inf, max_evaluations=40)
+    found = search(net.proposal(0), net.solve, net.score, goal(limit, math.inf), max_evaluations=40)
     plans = [tuple(sorted(step.proposal.repairs)) for step in found.steps]
     assert len(set(plans)) == len(plans)
 
 
 def test_repairs_that_are_no_faster_than_float_are_not_evaluated() -> None:
     net = AdditiveNet([5.0, 5.0], [10.0, 10.0], lambda noise: noise)
-    found = search(net.proposal(0), net.solve, net.score, 1.0, worth_ms=4.0)
+    found = search(net.proposal(0), net.solve, net.score, goal(1.0, 4.0))
     assert found.best is None
     assert found.too_slow is not None
     assert net.evaluated == 1
@@ -111,6 +126,38 @@ def test_repairs_that_are_no_faster_than_float_are_not_evaluated() -> None:
 
 def test_a_good_plan_that_is_slower_than_float_is_tried_with_less_in_integers() -> None:
     net = AdditiveNet([1.0, 0.5], [-0.5, 0.2], lambda _: 0.0)
-    found = search(net.proposal(0), lambda _: net.proposal(1), net.score, 0.01, worth_ms=0.8)
+    found = search(net.proposal(0), lambda _: net.proposal(1), net.score, goal(0.01, 0.8))
     assert found.best is not None
     assert found.best.proposal.repairs == {"0": "float"}
+
+
+def lucky(noise: float) -> float:
+    """Too much above 1, but for what lies around 5."""
+    return 0.0 if noise <= 1 or 4.5 < noise < 5.5 else 0.03
+
+
+@pytest.mark.parametrize(("width", "floats"), [(0.1, 1), (0.01, 3)])
+def test_louder_plans_are_tried_where_a_miss_may_have_been_chance(width: float, floats: int) -> None:
+    net = AdditiveNet([4.0, 3.0, 1.0, 0.9], [0.2] * 4, lucky)
+    net.width = width
+    found = search(net.proposal(0), net.solve, net.score, goal(0.02, 3.0))
+    assert found.best is not None
+    assert len(found.best.proposal.repairs) == floats
+    assert net.evaluated <= 5
+
+
+def test_nothing_is_evaluated_that_could_save_no_time_worth_speaking_of() -> None:
+    costly = AdditiveNet([1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [0.1] * 6, lambda noise: 0.011 * noise)
+    cheap = AdditiveNet(costly.noises, [0.001] * 6, costly.drop_of)
+    for net in (costly, cheap):
+        found = search(net.proposal(0), net.solve, net.score, goal(0.04, 3.0))
+        assert found.best is not None
+    assert (cheap.evaluated, costly.evaluated) == (2, 4)
+
+
+def test_a_plan_as_good_as_aimed_for_comes_first_and_one_within_the_budget_where_there_is_none() -> None:
+    net = AdditiveNet([4.0, 2.0, 1.0], [0.5, 0.5, 0.5], lambda noise: 0.01 * noise)
+    found = search(net.proposal(0), net.solve, net.score, goal(0.04, 9.0, aim=0.015))
+    assert [(len(step.proposal.repairs), step.safe) for step in found.good] == [(2, True), (3, True), (1, False)]
+    found = search(net.proposal(0), net.solve, net.score, goal(0.04, 2.0, aim=0.015))
+    assert [(len(step.proposal.repairs), step.safe) for step in found.good] == [(1, False)]

@@ -1,7 +1,8 @@
 """What ships. Pure: candidates with their figures in, a decision with its reason out.
 
 Never worse: an int8 candidate ships only if it is faster than the float model and loses no more than the budget. It is
-picked on the *tune* samples and confirmed on the *test* samples, which nothing else has looked at.
+picked on the *tune* samples and confirmed on the *test* samples, which nothing else has looked at. Where those do not
+confirm it, the best of those with less noise is next: what is picked is never picked for its figures on *test*.
 
 Faster means that the whole interval of the ratio lies below one. For a measured ratio that interval is statistical; for
 an estimated one it is the error of estimated ratios (`edgewright.targets.cost.RATIO_FACTOR`).
@@ -72,9 +73,10 @@ def choose(
             f"every faster int8 candidate loses more than {budget} on the tune samples ({_loss(least.tune)} at best)"
         )
         return Decision(float_name, BUDGET_MISSED, f"{reason}; float ships", (), verdicts)
-    best = _best(affordable)
-    if best.test.drop.value > budget.limit:
-        reason = f"{best.name} loses {_loss(best.test)} on the test samples, the budget is {budget}; float ships"
+    best = _confirmed(affordable, budget)
+    if best is None:
+        first = _best(affordable)
+        reason = f"{first.name} loses {_loss(first.test)} on the test samples, the budget is {budget}; float ships"
         return Decision(float_name, BUDGET_MISSED, reason, (), verdicts)
     return Decision(best.name, "shipped", _praise(best, budget), _flags(best, budget), verdicts)
 
@@ -90,7 +92,7 @@ def _without_float(candidates: Sequence[Candidate], budget: Budget, verdicts: di
     if not candidates:
         raise ValueError("a target without float needs at least one int8 candidate")
     affordable = [candidate for candidate in candidates if candidate.tune.drop.value <= budget.limit]
-    best = _best(affordable) if affordable else min(candidates, key=lambda candidate: candidate.tune.drop.value)
+    best = _confirmed(affordable, budget) or min(candidates, key=_damage)
     flags = (FLOAT_CANNOT_RUN, *_flags(best, budget))
     if best.test.drop.value <= budget.limit:
         return Decision(best.name, "shipped", f"{_praise(best, budget)}; float cannot run here", flags, verdicts)
@@ -100,11 +102,26 @@ def _without_float(candidates: Sequence[Candidate], budget: Budget, verdicts: di
     return Decision(best.name, BUDGET_MISSED, reason, (BUDGET_MISSED, *flags), verdicts)
 
 
+def _confirmed(affordable: Sequence[Candidate], budget: Budget) -> Candidate | None:
+    """The best that *test* confirms. After one that it does not, only less noise gives a reason to look again."""
+    left = list(affordable)
+    while left:
+        best = _best(left)
+        if best.test.drop.value <= budget.limit:
+            return best
+        left = [candidate for candidate in left if candidate.tune.snr_db > best.tune.snr_db]
+    return None
+
+
 def _best(candidates: Sequence[Candidate]) -> Candidate:
     fastest = min(candidate.latency_ms for candidate in candidates)
     close = [candidate for candidate in candidates if candidate.latency_ms <= fastest * SIMILAR_LATENCY]
     # The name decides between equals, so that the order of the list does not.
     return min(close, key=lambda candidate: (-candidate.tune.snr_db, candidate.name))
+
+
+def _damage(candidate: Candidate) -> tuple[float, float, str]:
+    return candidate.tune.drop.value, -candidate.tune.snr_db, candidate.name
 
 
 def _flags(candidate: Candidate, budget: Budget) -> tuple[str, ...]:

@@ -55,6 +55,11 @@ class Comparison:
     snr_db: float
     argmax_agreement: float | None
 
+    @property
+    def standard_error(self) -> float:
+        """Of the drop, as its interval has it."""
+        return (self.drop.high - self.drop.low) / 2 / Z_95
+
 
 @dataclass(frozen=True)
 class Budget:

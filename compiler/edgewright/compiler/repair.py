@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import msgspec
@@ -16,7 +15,7 @@ from .control.price import PriceList
 from .graph import digest
 from .lower import onnxruntime as engine
 from .lower.onnxruntime import Arithmetic
-from .metrics import Z_95, Comparison
+from .metrics import Comparison
 from .quantize.basis import Basis
 from .quantize.offer import arithmetic_of
 from .quantize.plan import Plan
@@ -24,14 +23,16 @@ from .trial import Trial, call_shapes, is_here, score, try_beside_float
 from .variants import FLOAT, plan_variant
 
 REPAIRED = "-repaired"
+MAX_MEASURED = 3
+"""Repaired plans that are timed on this machine: estimates that lie close together are often in a wrong order."""
 
 
 @dataclass(frozen=True)
 class Repair:
     """What accuracy control found."""
 
-    trial: Trial | None
-    """Of the repaired plan; None where float is the better choice, or the plan is the plain one."""
+    trials: tuple[Trial, ...]
+    """Of repaired plans; none where float is the better choice, or the plan is the plain one."""
     report: ControlReport
 
 
@@ -45,12 +46,16 @@ def repair(board: Board, build: Build, trials: list[Trial]) -> Repair | None:
         result = _control(board, build, trials, plain)
     if result is None:
         return None
-    if result.plan is None or result.report.outcome == "as planned":
-        return Repair(None, result.report)
-    name = plain.variant.name
-    plan = _finished(result.plan, build.plans.bases[name])
-    variant = plan_variant(build.graph, plan, build.scratch, f"{name}{REPAIRED}")
-    return Repair(try_beside_float(variant, board, build), result.report)
+    basis, name = build.plans.bases[plain.variant.name], plain.variant.name
+    known = basis.without_moves(build.plans.by_name[name])
+    plans = [plan for plan in (result.plan, *result.runners_up) if plan is not None and plan != known]
+    count = MAX_MEASURED if is_here(board, build.host) else 1
+    trials = []
+    for number, plan in enumerate(plans[:count], start=1):
+        label = f"{name}{REPAIRED}" if number == 1 else f"{name}{REPAIRED}-{number}"
+        variant = plan_variant(build.graph, _finished(plan, basis), build.scratch, label)
+        trials.append(try_beside_float(variant, board, build))
+    return Repair(tuple(trials), result.report)
 
 
 def _control(board: Board, build: Build, trials: list[Trial], plain: Trial) -> ControlResult | None:
@@ -59,30 +64,25 @@ def _control(board: Board, build: Build, trials: list[Trial], plain: Trial) -> C
     if sensitivity is None:
         return None
     plan = basis.without_moves(plans.by_name[name])
-    control = functools.partial(
-        control_accuracy,
+    return control_accuracy(
         basis.graph,
         plan,
         basis.statistics,
         sensitivity,
         _prices(board, build, plain, trials),
         lambda other: plain.tune if other == plan else _score(_finished(other, basis), name, board, build),
+        limit=build.budget.limit,
+        # One standard error inside the budget on *tune* makes it likely that *test* keeps it too.
+        aim=max(0.0, build.budget.limit - plain.tune.standard_error),
         tune_samples=len(build.data.tune),
         float_can_run=board.supports(engine.NAME, "float32"),
         saturating=arithmetic_of(board, plain.variant.scheme) is Arithmetic.SATURATING,
     )
-    result = control(limit=max(0.0, build.budget.limit - _standard_error(plain.tune)))
-    return control(limit=build.budget.limit) if result.report.outcome == "missed" else result
 
 
 def _finished(plan: Plan, basis: Basis) -> Plan:
     """A repaired plan as one of the original graph: repairs drop bias corrections that no longer fit."""
     return basis.corrected(basis.with_moves(plan))
-
-
-def _standard_error(comparison: Comparison) -> float:
-    """Of the drop. Aiming so far inside the budget on *tune* makes it likely that *test* keeps it too."""
-    return (comparison.drop.high - comparison.drop.low) / 2 / Z_95
 
 
 def _prices(board: Board, build: Build, plain: Trial, trials: list[Trial]) -> PriceList:

@@ -43,8 +43,8 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
     with build.stages.stage(f"{board.name}: scoring {len(variants)} candidates"):
         trials = [try_variant(variant, variants, board, build) for variant in variants]
     decision, control = decide(trials, board, build), None
-    if decision.outcome == BUDGET_MISSED and (control := repair(board, build, trials)) is not None and control.trial:
-        trials = [*trials, control.trial]
+    if decision.outcome == BUDGET_MISSED and (control := repair(board, build, trials)) is not None and control.trials:
+        trials = [*trials, *control.trials]
         decision = decide(trials, board, build)
     chosen = next(trial for trial in trials if trial.variant.name == decision.chosen)
     packaging = build.stages.stage(f"{board.name}: packaging {decision.chosen}")

@@ -18,7 +18,7 @@ from .outcome import WORST, ControlReport, OperatorReport, RepairPrice, StepRepo
 from .planner import Planner
 from .price import PriceList
 from .repairs import CALIBRATORS, FLOAT_REPAIR, Workbench, differs, menu
-from .search import Found, Step, search
+from .search import Found, Goal, Step, search
 from .sensitivity import measure_sensitivity
 
 
@@ -31,6 +31,8 @@ class ControlResult:
     float is the better choice."""
     comparison: Comparison | None
     """Of that plan, on *tune*."""
+    runners_up: tuple[Plan, ...]
+    """Further plans of which the same holds, the next best first; estimated latencies may be in a wrong order."""
     report: ControlReport
 
 
@@ -65,6 +67,7 @@ def control_accuracy(
     limit: float,
     tune_samples: int,
     *,
+    aim: float | None = None,
     float_can_run: bool = True,
     saturating: bool = False,
 ) -> ControlResult:
@@ -79,6 +82,7 @@ def control_accuracy(
         score: emits a plan and compares it with the float model on *tune*, by the target's arithmetic.
         limit: of the drop, in the metric's unit.
         tune_samples: how many *tune* has.
+        aim: the drop to aim for on *tune*, below the limit; the limit itself where it is None.
         float_can_run: whether float can ship, and single operators can be float.
         saturating: whether the target sums pairs of products in 16 bits.
     """
@@ -94,19 +98,24 @@ def control_accuracy(
     noise = _noise_model(structure, sensitivity, bench, statistics)
     planner = Planner(plan, structure, menus, noise, prices)
     worth_ms = prices.float_ms() if float_can_run else math.inf
-    found = search(planner.proposal(planner.plain), planner.solve, score, limit, worth_ms)
+    goal = Goal(limit=limit, worth_ms=worth_ms, aim=limit if aim is None else aim)
+    found = search(planner.proposal(planner.plain), planner.solve, score, goal)
     step = found.best or (None if float_can_run else min(found.steps, key=lambda step: step.comparison.drop.value))
     report = ControlReport(
         outcome="missed" if found.best is None else "repaired" if found.best.proposal.repairs else "as planned",
         reason=_reason(found, worth_ms),
         float_latency_ms=prices.float_ms() if float_can_run else None,
+        aim=round(goal.aim, 6),
         evaluations=len(found.steps),
         ranking_runs=round(sensitivity.sample_runs / tune_samples, 4),
         steps=tuple(_step(each) for each in found.steps),
         worst=_worst(graph, plan, structure, planner, noise),
     )
     return ControlResult(
-        None if step is None else step.proposal.plan, None if step is None else step.comparison, report
+        plan=None if step is None else step.proposal.plan,
+        comparison=None if step is None else step.comparison,
+        runners_up=tuple(each.proposal.plan for each in found.good[1:]),
+        report=report,
     )
 
 
@@ -130,7 +139,8 @@ def _reason(found: Found, worth_ms: float) -> str:
     if found.best is not None:
         count = len(found.best.proposal.repairs)
         how = f"{count} repaired operator{'s' if count > 1 else ''}" if count else "the plan as it is"
-        return f"within the budget with {how}: estimated {found.best.proposal.latency_ms:.4g} ms, {tried}"
+        how += "" if found.best.safe else ", by less than one standard error"
+        return f"within the budget on tune with {how}: estimated {found.best.proposal.latency_ms:.4g} ms, {tried}"
     if found.too_slow is not None:
         return (
             f"no plan keeps the budget and is faster than float: the fastest that might takes "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..metrics import Comparison
 from ..quantize.plan import Plan
@@ -17,6 +17,12 @@ from ..quantize.plan import Plan
 MAX_EVALUATIONS = 8
 ENOUGH = 1.3
 """Ratio of noise between what was too much and what was not, from which closing in pays no more (about 1.1 dB)."""
+GAIN = 0.02
+"""Share of the latency that another evaluation must be able to save."""
+SPARE_EVALUATIONS = 2
+SPARE_SOLVES = 4
+SPARE_STEP = 1.5
+"""Of the bound, from one plan that is tried on the chance to the next."""
 LARGEST_STEP, SMALLEST_STEP = 0.9, 0.01
 """Of the bound, from one miss to the next."""
 
@@ -39,115 +45,162 @@ class Step:
     proposal: Proposal
     comparison: Comparison
     within: bool
+    """Of the budget."""
+    safe: bool
+    """As far within as was aimed for."""
 
 
 @dataclass(frozen=True)
 class Found:
     """What the search came to."""
 
-    best: Step | None
-    """The fastest plan that keeps the budget and is worth it; None where there is none."""
+    good: tuple[Step, ...]
+    """Plans that keep the budget and are worth it, the best first: the fastest of the safe ones."""
     steps: tuple[Step, ...]
     """In order; the first is the plain plan."""
     too_slow: Proposal | None
     """A plan that was not evaluated because float is as fast."""
+
+    @property
+    def best(self) -> Step | None:
+        """None where no plan keeps the budget and is worth it."""
+        return self.good[0] if self.good else None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a plan is to reach."""
+
+    limit: float
+    """Of the drop: the budget, in the metric's unit."""
+    worth_ms: float
+    """Only plans faster than this are worth it: the float model's latency, infinite where float cannot run."""
+    aim: float
+    """Of the drop on *tune*: below the limit by as much as makes it likely that other samples keep it too."""
 
 
 Solve = Callable[[float], Proposal | None]
 Score = Callable[[Plan], Comparison]
 
 
-@dataclass
-class _Bracket:
-    """Between the largest noise that was good enough and the smallest that was too much."""
-
-    good: float = 0.0
-    bad: float = math.inf
-    steps: list[Step] = field(default_factory=list)
-
-    def best(self, worth_ms: float) -> Step | None:
-        within = [step for step in self.steps if step.within and step.proposal.latency_ms < worth_ms]
-        return min(within, key=lambda step: (step.proposal.latency_ms, step.proposal.noise), default=None)
-
-
-def search(
-    plain: Proposal, solve: Solve, score: Score, limit: float, worth_ms: float, max_evaluations: int = MAX_EVALUATIONS
-) -> Found:
+def search(plain: Proposal, solve: Solve, score: Score, goal: Goal, max_evaluations: int = MAX_EVALUATIONS) -> Found:
     """Evaluates the plain plan, and where that misses the budget, repaired ones.
 
     Args:
         plain: the plan without repairs.
         solve: the fastest plan whose predicted noise is within a bound, or None.
         score: compares a plan with the float model on *tune*; each call is one evaluation.
-        limit: of the drop, in the metric's unit.
-        worth_ms: only plans faster than this are worth it: the float model's latency, infinite where float cannot run.
+        goal: what a plan is to reach.
         max_evaluations: of `score`.
     """
-    bracket = _Bracket(bad=plain.noise)
-    _evaluate(plain, score, limit, bracket)
-    too_slow: Proposal | None = None
-    if bracket.steps[0].within:
-        if plain.latency_ms >= worth_ms:
-            too_slow = _try_faster(plain, solve, score, limit, worth_ms, bracket)
-        return Found(bracket.best(worth_ms), tuple(bracket.steps), too_slow)
-    bound = _first_bound(bracket.steps[0], limit)
-    while len(bracket.steps) < max_evaluations and bracket.bad > bracket.good * ENOUGH:
-        proposal = solve(bound)
-        if proposal is None or proposal.latency_ms >= worth_ms:
-            # Less noise only costs more: what is left to find is above this bound.
-            too_slow = proposal or too_slow
-            bracket.good = bound
-        elif (known := _known(proposal, bracket)) is not None:
-            _narrow(known, bound, bracket)
-        else:
-            _narrow(_evaluate(proposal, score, limit, bracket), bound, bracket)
-        bound = _next_bound(bound, bracket, limit)
-        if bound < plain.noise * 1e-6:
-            break
-    return Found(bracket.best(worth_ms), tuple(bracket.steps), too_slow)
-
-
-def _try_faster(
-    plain: Proposal, solve: Solve, score: Score, limit: float, worth_ms: float, bracket: _Bracket
-) -> Proposal | None:
-    """Where the plain plan is good but slower than float, operators that are better off in float may be why."""
-    proposal = solve(plain.noise)
-    if proposal is None or proposal.latency_ms >= worth_ms:
-        return proposal or plain
-    _evaluate(proposal, score, limit, bracket)
-    return None
-
-
-def _evaluate(proposal: Proposal, score: Score, limit: float, bracket: _Bracket) -> Step:
-    comparison = score(proposal.plan)
-    step = Step(proposal, comparison, comparison.drop.value <= limit)
-    bracket.steps.append(step)
-    return step
-
-
-def _known(proposal: Proposal, bracket: _Bracket) -> Step | None:
-    return next((step for step in bracket.steps if step.proposal.repairs == proposal.repairs), None)
-
-
-def _narrow(step: Step, bound: float, bracket: _Bracket) -> None:
-    """The same plan answers for every bound between its own noise and the one that it was asked for."""
-    if step.within:
-        bracket.good = max(bracket.good, bound)
+    run = _Search(plain, solve, score, goal, max_evaluations)
+    if run.evaluate(plain).safe:
+        run.try_in_float()
     else:
-        bracket.bad = min(bracket.bad, step.proposal.noise, bound)
+        run.close_in()
+        run.try_on_the_chance()
+    return Found(run.good(), tuple(run.steps), run.too_slow)
 
 
-def _first_bound(plain: Step, limit: float) -> float:
-    """A drop that grows with the amplitude of the noise asks for noise in the square of the ratio."""
-    return plain.proposal.noise * _step_down(plain, limit)
+class _Search:
+    """Closes in between the largest noise that was good enough and the smallest that was too much."""
 
+    def __init__(self, plain: Proposal, solve: Solve, score: Score, goal: Goal, max_evaluations: int) -> None:
+        self._plain = plain
+        self._solve = solve
+        self._score = score
+        self._goal = goal
+        self._max_evaluations = max_evaluations
+        self._most_good = 0.0
+        self._least_bad = plain
+        self._bad = plain.noise
+        self.steps: list[Step] = []
+        self.too_slow: Proposal | None = None
 
-def _step_down(step: Step, limit: float) -> float:
-    ratio = max(limit, 0.0) / step.comparison.drop.value if step.comparison.drop.value > 0 else 0.0
-    return min(LARGEST_STEP, max(SMALLEST_STEP, ratio**2))
+    def evaluate(self, proposal: Proposal) -> Step:
+        """One run over *tune*."""
+        comparison = self._score(proposal.plan)
+        drop = comparison.drop.value
+        step = Step(proposal, comparison, drop <= self._goal.limit, drop <= self._goal.aim)
+        self.steps.append(step)
+        return step
 
+    def good(self) -> tuple[Step, ...]:
+        """The fastest of the safe ones first, then what may keep the budget with luck, the likeliest first."""
+        worth = [step for step in self.steps if step.within and step.proposal.latency_ms < self._goal.worth_ms]
+        safe = [step for step in worth if step.safe]
+        safe.sort(key=lambda step: (step.proposal.latency_ms, step.proposal.noise))
+        rest = [step for step in worth if not step.safe]
+        rest.sort(key=lambda step: (step.comparison.drop.value, step.proposal.latency_ms))
+        return (*safe, *rest)
 
-def _next_bound(bound: float, bracket: _Bracket, limit: float) -> float:
-    if bracket.good > 0:
-        return math.sqrt(bracket.good * bracket.bad)
-    return min(bound, bracket.bad) * _step_down(bracket.steps[-1], limit)
+    def try_in_float(self) -> None:
+        """Where the plain plan is good but slower than float, operators that are better off in float may be why."""
+        if self._plain.latency_ms < self._goal.worth_ms:
+            return
+        proposal = self._solve(self._plain.noise)
+        if proposal is None or proposal.latency_ms >= self._goal.worth_ms:
+            self.too_slow = proposal or self._plain
+        else:
+            self.evaluate(proposal)
+
+    def close_in(self) -> None:
+        """From the plain plan down to a plan that is good enough, then up to the fastest such one."""
+        bound = self._plain.noise * self._step_down()
+        while self._has_evaluations and self._bad > self._most_good * ENOUGH and self._could_gain(self._least_bad):
+            proposal = self._solve(bound)
+            if proposal is None or proposal.latency_ms >= self._goal.worth_ms:
+                # Less noise only costs more: what is left to find is above this bound.
+                self.too_slow = proposal or self.too_slow
+                self._most_good = bound
+            else:
+                self._narrow(self._known(proposal) or self.evaluate(proposal), bound)
+            bound = self._next_bound(bound)
+            if bound < self._plain.noise * 1e-6:
+                break
+
+    def try_on_the_chance(self) -> None:
+        """Louder plans, where one missed by no more than its standard error: others with as much noise may not."""
+        spare, bound = SPARE_EVALUATIONS, self._bad
+        if not any(step.safe for step in self.steps) or not any(map(self._missed_by_chance, self.steps)):
+            return
+        for _ in range(SPARE_SOLVES):
+            bound *= SPARE_STEP
+            if not spare or not self._has_evaluations or bound >= self._plain.noise:
+                return
+            proposal = self._solve(bound)
+            if proposal is not None and self._known(proposal) is None and self._could_gain(proposal):
+                self.evaluate(proposal)
+                spare -= 1
+
+    @property
+    def _has_evaluations(self) -> bool:
+        return len(self.steps) < self._max_evaluations
+
+    def _could_gain(self, proposal: Proposal) -> bool:
+        safe = [step.proposal.latency_ms for step in self.steps if step.safe]
+        return not safe or proposal.latency_ms < min(safe) * (1 - GAIN)
+
+    def _missed_by_chance(self, step: Step) -> bool:
+        return not step.safe and step.comparison.drop.value - self._goal.aim <= step.comparison.standard_error
+
+    def _known(self, proposal: Proposal) -> Step | None:
+        return next((step for step in self.steps if step.proposal.repairs == proposal.repairs), None)
+
+    def _narrow(self, step: Step, bound: float) -> None:
+        """The same plan answers for every bound between its own noise and the one that it was asked for."""
+        if step.safe:
+            self._most_good = max(self._most_good, bound)
+        elif min(step.proposal.noise, bound) < self._bad:
+            self._bad, self._least_bad = min(step.proposal.noise, bound), step.proposal
+
+    def _step_down(self) -> float:
+        """A drop that grows with the amplitude of the noise asks for noise in the square of the ratio."""
+        drop = self.steps[-1].comparison.drop.value
+        ratio = max(self._goal.aim, 0.0) / drop if drop > 0 else 0.0
+        return min(LARGEST_STEP, max(SMALLEST_STEP, ratio**2))
+
+    def _next_bound(self, bound: float) -> float:
+        if self._most_good > 0:
+            return math.sqrt(self._most_good * self._bad)
+        return min(bound, self._bad) * self._step_down()
