@@ -8,6 +8,8 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, settings
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for tests that import ONNX Runtime before anything of ours
+
 # A loaded machine is slow now and then; that is no property of the code. CI looks at the same examples every time, so
 # that a red run can be run again; people's machines look at new ones.
 settings.register_profile(

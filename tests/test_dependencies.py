@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
+from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -70,3 +75,12 @@ def test_everything_installed_is_pinned() -> None:
     assert isinstance(base, list)
     wanted = closure([*base, *extras["compiler"], *extras["fleet"], *extras["dev"]])
     assert wanted - pinned == set()
+
+
+@pytest.mark.parametrize("module", ["edgewright.runtime.engines.onnxruntime", "edgewright.compiler.lower.onnxruntime"])
+def test_the_engine_does_not_call_home(module: str, tmp_path: Path) -> None:
+    """ONNX Runtime's usage reports begin with a device id and a queue on disk, as soon as it is imported."""
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path / "home")}
+    subprocess.run([sys.executable, "-c", f"import {module}"], env=environment, check=True, timeout=60)
+    assert list(tmp_path.iterdir()) == []

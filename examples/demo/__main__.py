@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -28,6 +29,7 @@ def main() -> int:
     console = Console(highlight=False, soft_wrap=True)
     signal.signal(signal.SIGTERM, _interrupt)
     folder = Path(tempfile.mkdtemp(prefix="edgewright-demo-"))
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "torch")  # PyTorch would leave a folder in the temporary one
     told = False
     try:
         with Stage(folder) as stage:
