@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import mmap
+import os
 import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgewright.compiler import mapped
 from edgewright.compiler.data import (
     MAX_CALIBRATION_SAMPLES,
+    MAX_SAMPLES,
     Samples,
     as_model_inputs,
     dataset,
@@ -75,6 +78,7 @@ def test_given_split_is_obeyed(tmp_path: Path) -> None:
         ({"x": np.array([["a"]] * 9)}, "numbers"),
         ({"x": np.zeros((9, 1)), "split": np.array(["train"] * 9)}, "'train'"),
         ({"x": np.zeros((9, 1)), "split": np.zeros(9)}, "words"),
+        ({"x": np.zeros((9, 1)), "split": np.array([b"\xff"] * 9)}, "bytes that are no words"),
         ({"x": np.zeros((1, 1))}, "no sample for the part"),
         ({"x": np.float32(1)}, r"'in' has shape \(\), expected samples in front"),
         ({"x": np.zeros((3, 1)), "split": np.array(["tune"] * 3)}, "no sample for the part"),
@@ -222,7 +226,9 @@ def member(header: bytes, data: bytes, version: bytes = b"\x01\x00") -> bytes:
     ("content", "message"),
     [
         (member(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000,)}\n", bytes(8)), "header speaks of"),
-        (member(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -2)}\n", bytes(8)), "header speaks of"),
+        (member(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -2)}\n", bytes(8)), "impossible shape"),
+        (member(b"{'descr': '<f4', 'fortran_order': False, 'shape': (True,)}\n", bytes(4)), "impossible shape"),
+        (member(b"(" * 5000 + b"\n", bytes(8)), "no dictionary"),
         (member(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n", bytes(8)), "not an array of numbers"),
         (member(b"{'descr': '<f4'}\n", bytes(8)), "not a readable"),
         (member(b"{}\n", b"", b"\x09\x00"), "version"),
@@ -235,6 +241,68 @@ def test_a_member_that_lies_is_refused(tmp_path: Path, content: bytes, message: 
         archive.writestr("x.npy", content)
     with pytest.raises(DataError, match=message):
         load_arrays(tmp_path / "d.npz")
+
+
+def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
+    content = member(b"{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}\n", bytes(8))
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x.npy", content)
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("x.npy", content)
+    with pytest.raises(DataError, match="there twice"):
+        load_arrays(tmp_path / "d.npz")
+
+
+def test_what_is_said_about_damage_is_short(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x.npy", member(b"[" * 1000 + b"]" * 1000 + b"\n", b""))
+    with pytest.raises(DataError) as refusal:
+        load_arrays(tmp_path / "d.npz")
+    assert len(str(refusal.value)) < 500
+
+
+CUT_SHORT = """
+import os, sys
+from pathlib import Path
+from edgewright.compiler.data import load_arrays
+path = Path(sys.argv[1])
+arrays, _ = load_arrays(path)
+os.truncate(path, 0)
+print(int(arrays["x"].sum()), len(arrays["x"]))
+"""
+
+
+def test_a_file_that_is_cut_short_later_does_no_harm(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.ones(1_000_000, np.float32))
+    command = [sys.executable, "-c", CUT_SHORT, str(tmp_path / "d.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stdout) == (0, "1000000 1000000\n"), done.stderr
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    path, read = tmp_path / "d.npz", threading.Event()
+    np.savez(path, x=np.ones(4_000_000, np.float32))
+
+    def touch() -> None:
+        turn = 0
+        while not read.is_set():
+            turn += 1
+            os.utime(path, ns=(turn, turn))
+
+    writer = threading.Thread(target=touch)
+    writer.start()
+    try:
+        with pytest.raises(DataError, match="changed while it was read"):
+            load_arrays(path)
+    finally:
+        read.set()
+        writer.join()
+
+
+def test_more_samples_than_anyone_has_are_refused() -> None:
+    x = np.broadcast_to(np.float32(1), (MAX_SAMPLES + 1, 1))
+    with pytest.raises(DataError, match="10000001 samples; at most"):
+        dataset(Path("d"), {"x": x}, "d", ("in",))
 
 
 def test_unusual_packing_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The data file: an `.npz` with one array per model input (or `x`), optionally `y` and `split`.
 
-Reading is strict and bounded (no pickle), and large arrays stay on disk (`npz.py`, `mapped.py`). Where no `split` is
+Reading is strict and bounded (no pickle), and large arrays lie on disk (`npz.py`, `mapped.py`). Where no `split` is
 given, a fixed hash of each sample's own bytes divides them, so that equal samples never stand on both sides and the
 order of the file does not matter. Calibration samples are those of the smallest hashes, in the order of their hashes.
 """
@@ -8,6 +8,7 @@ order of the file does not matter. Calibration samples are those of the smallest
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,10 @@ Arrays = dict[str, NDArray[Any]]
 
 MAX_DATA_BYTES = 8 * 1024**3
 MAX_ARRAYS = 64
+MAX_SAMPLES = 10_000_000
+"""Each costs memory whatever its size, and a small compressed file can claim billions."""
+MAX_REASON_CHARACTERS = 200
+"""Of what libraries say about a damaged file: some repeat all of it."""
 LABELS = "y"
 SPLIT = "split"
 ONLY_INPUT = "x"
@@ -82,27 +87,38 @@ class Dataset:
 
 
 def load_arrays(path: Path) -> tuple[Arrays, str]:
-    """All arrays of an `.npz` within bounds, and the file's digest. Arrays may be read-only views of the file.
+    """All arrays of an `.npz` within bounds, and the file's digest. The file is not needed any more afterwards.
 
     Raises:
-        DataError: missing, too large, damaged, or not plain arrays.
-        EnvironmentFault: no room to unpack compressed arrays.
+        DataError: missing, too large, damaged, not plain arrays, or changed while it was read.
+        EnvironmentFault: no room for large arrays.
     """
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: not a file")
     try:
-        with zipfile.ZipFile(path) as archive:
-            _check_members(path, archive)
-            arrays = dict(read_members(path, archive))
         with path.open("rb") as file:
+            before = _version(file)
+            with zipfile.ZipFile(file) as archive:
+                _check_members(path, archive)
+                arrays = dict(read_members(archive))
+            file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if _version(file) != before:
+                raise DataError(f"{path}: it was changed while it was read; run again when nothing writes to it")
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError, MemoryError) as error:
         raise DataError(
-            f"{path}: not a readable .npz of plain arrays ({error}). Write it with numpy.savez(path, x=..., y=...)"
+            f"{path}: not a readable .npz of plain arrays ({str(error)[:MAX_REASON_CHARACTERS]}). "
+            "Write it with numpy.savez(path, x=..., y=...)"
         ) from error
     return arrays, f"sha256:{digest}"
+
+
+def _version(file: BinaryIO) -> tuple[int, int]:
+    """What changes when somebody writes to an open file."""
+    facts = os.fstat(file.fileno())
+    return facts.st_size, facts.st_mtime_ns
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
@@ -145,11 +161,13 @@ def undivided(path: Path, arrays: Mapping[str, NDArray[Any]], input_names: tuple
 
     Raises:
         DataError: an input has no array, an array is not one number per element and one row per sample, or there are
-            no samples.
+            no samples, or too many.
     """
     inputs = _inputs(path, arrays, input_names)
     first = next(iter(inputs.values()))
     count = len(first) if first.ndim else 0
+    if count > MAX_SAMPLES:
+        raise DataError(f"{path}: {count} samples; at most {MAX_SAMPLES} are read")
     labels = arrays.get(LABELS)
     for name, array in (*inputs.items(), *(() if labels is None else ((LABELS, labels),))):
         if array.ndim == 0 or len(array) != count:
@@ -209,7 +227,10 @@ def _parts_of(hashes: NDArray[np.uint64]) -> NDArray[np.str_]:
 def _given_split(path: Path, split: NDArray[Any], count: int) -> NDArray[np.str_]:
     if split.shape != (count,) or split.dtype.kind not in "US":
         raise DataError(f"{path}: array 'split' must hold {count} words, got shape {split.shape}, type {split.dtype}")
-    words = split.astype("<U16")
+    try:
+        words = split.astype("<U16")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: array 'split' holds bytes that are no words: {error}") from error
     unknown = sorted(set(words.tolist()) - set(get_args(Part)))
     if unknown:
         raise DataError(f"{path}: array 'split' has {unknown[0]!r}; expected {', '.join(get_args(Part))}")

@@ -1,17 +1,16 @@
-"""Reads an `.npz` without holding it in memory: stored members are mapped where they lie, others unpacked once.
+"""Reads an `.npz` without holding it in memory: each member once, into a file without a name where it is large.
 
-Format: NEP 1 for members (versions 1 and 2), APPNOTE.TXT 6.3.10 sections 4.3.7 and 4.4 for the archive.
+It is copied rather than mapped where it lies: a file that another program cuts short would end a process that has it
+mapped by a signal. Format: NEP 1 for members (versions 1 and 2), APPNOTE.TXT 6.3.10 section 4.4 for the archive.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
-import struct
+import tokenize
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -21,8 +20,6 @@ from . import mapped
 
 READ_BYTES = 1 << 20
 MAX_HEADER_CHARACTERS = 10_000
-LOCAL_HEADER = struct.Struct("<4s22xHH")
-LOCAL_SIGNATURE = b"PK\x03\x04"
 ENCRYPTED = 1
 SUFFIX = ".npy"
 
@@ -32,28 +29,23 @@ class _Header:
     shape: tuple[int, ...]
     fortran_order: bool
     dtype: np.dtype[Any]
-    size_bytes: int
-    """Of itself."""
 
 
-def read_members(path: Path, archive: zipfile.ZipFile) -> Mapping[str, NDArray[Any]]:
-    """All arrays; those that are mapped are read-only, may be unaligned, and need the file to stay as it is.
+def read_members(archive: zipfile.ZipFile) -> Mapping[str, NDArray[Any]]:
+    """All arrays.
 
     Raises:
-        ValueError: a member is not an array of plain values, or not as long as it says.
+        ValueError: a member is not an array of plain values, not as long as it says, or there twice.
         zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError: the archive is damaged.
-        EnvironmentFault: no room to unpack.
+        EnvironmentFault: no room for large arrays.
     """
-    with path.open("rb") as file:
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    for member in archive.infolist():
+    members = archive.infolist()
+    names = [member.filename for member in members]
+    for member in members:
         _check_readable(member)
-    return {
-        member.filename.removesuffix(SUFFIX): _stored(content, archive, member)
-        if member.compress_type == zipfile.ZIP_STORED
-        else _unpacked(archive, member)
-        for member in archive.infolist()
-    }
+        if names.count(member.filename) > 1:
+            raise ValueError(f"member {member.filename!r} is there twice")
+    return {member.filename.removesuffix(SUFFIX): _read(archive, member) for member in members}
 
 
 def _check_readable(member: zipfile.ZipInfo) -> None:
@@ -63,27 +55,14 @@ def _check_readable(member: zipfile.ZipInfo) -> None:
         raise ValueError(f"member {member.filename!r} is packed by method {member.compress_type}, expected 0 or 8")
 
 
-def _stored(content: mmap.mmap, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
-    with archive.open(member) as stream:
-        header = _header(stream, member)
-        while stream.read(READ_BYTES):  # to the end, where the checksum is compared
-            pass
-    signature, name_bytes, extra_bytes = LOCAL_HEADER.unpack_from(content, member.header_offset)
-    start = member.header_offset + LOCAL_HEADER.size + name_bytes + extra_bytes
-    if signature != LOCAL_SIGNATURE or start + member.file_size > len(content):
-        raise ValueError(f"member {member.filename!r} lies outside of the file")
-    place = start + header.size_bytes
-    return np.ndarray(header.shape, header.dtype, content, place, order="F" if header.fortran_order else "C")
-
-
-def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
     with archive.open(member) as stream:
         header = _header(stream, member)
         shape = header.shape[::-1] if header.fortran_order else header.shape
         array = mapped.empty(shape, header.dtype)
         target = array.reshape(-1).view(np.uint8)
         filled = 0
-        while block := stream.read(READ_BYTES):
+        while block := stream.read(READ_BYTES):  # to the end, where the checksum is compared
             target[filled : filled + len(block)] = np.frombuffer(block, np.uint8)
             filled += len(block)
     if filled != len(target):
@@ -93,16 +72,20 @@ def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]
 
 def _header(stream: IO[bytes], member: zipfile.ZipInfo) -> _Header:
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream, MAX_HEADER_CHARACTERS)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream, MAX_HEADER_CHARACTERS)
-    else:
-        raise ValueError(f"member {member.filename!r} has format version {version}, expected 1.0 or 2.0")
+    try:
+        if version == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream, MAX_HEADER_CHARACTERS)
+        elif version == (2, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream, MAX_HEADER_CHARACTERS)
+        else:
+            raise ValueError(f"member {member.filename!r} has format version {version}, expected 1.0 or 2.0")
+    except (tokenize.TokenError, SyntaxError, TypeError, RecursionError) as error:
+        raise ValueError(f"member {member.filename!r} has a header that is no dictionary") from error
     if dtype.hasobject or dtype.itemsize == 0:
         raise ValueError(f"member {member.filename!r} holds {dtype}, which is not an array of numbers or words")
-    found = _Header(shape, fortran, dtype, stream.tell())
-    expected = found.size_bytes + math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or expected != member.file_size:
+    if any(type(size) is not int or size < 0 for size in shape):  # True is an int, but no size
+        raise ValueError(f"member {member.filename!r} has the impossible shape {shape}")
+    expected = stream.tell() + math.prod(shape) * dtype.itemsize
+    if expected != member.file_size:
         raise ValueError(f"member {member.filename!r} has {member.file_size} bytes, its header speaks of {expected}")
-    return found
+    return _Header(shape, fortran, dtype)
