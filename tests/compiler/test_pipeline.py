@@ -258,7 +258,7 @@ def test_bad_requests_are_refused_and_leave_nothing(
     request = make_request(**changes)
     with pytest.raises(fault, match=message):
         compile_model(request)
-    assert not request.out.exists() or not list(request.out.iterdir())
+    assert not request.out.exists()
 
 
 @pytest.mark.parametrize("stray", [-1, 4])

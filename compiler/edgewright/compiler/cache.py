@@ -105,6 +105,14 @@ class Cache:
 
         self._write(key, (described,), write)
 
+    def has(self, key: str) -> bool:
+        """Whether there is an entry; it may still prove to be damaged."""
+        try:
+            return self._usable and self._path(key).is_file()
+        except OSError as error:
+            self._give_up(error)
+            return False
+
     def get_files(self, key: str, folder: Path) -> tuple[str, ...] | None:
         """Writes the files of an entry into a folder and names them; None, and no file, where there is no such entry.
 

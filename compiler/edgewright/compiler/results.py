@@ -95,6 +95,8 @@ class Results:
         Raises:
             EnvironmentFault: `out` cannot be written.
         """
+        if not self.cache.has(key):
+            return None
         with Scratch(out) as scratch:
             stage = scratch.folder()
             try:

@@ -10,10 +10,11 @@ from rich.text import Text
 
 from edgewright.bundle.manifest import Accuracy, Latency
 
-from ..control.outcome import words
+from .control_terminal import worst_operators
 from .schema import Report, TargetReport
 
 PARTS = ("calibrate", "tune", "test")
+BUDGET_MISSED = "budget-missed"
 FLOAT = "float32"
 """Name of the candidate that all others are held against."""
 ERROR_METRICS = frozenset({"mse", "distortion"})
@@ -29,13 +30,24 @@ def print_report(report: Report, console: Console) -> None:
     if report.source.ignored_arrays:
         console.print(f"arrays of the data file that were not used: {', '.join(report.source.ignored_arrays)}")
     for target in report.targets:
+        console.print()
         if target.candidates:
             console.print(_table(report, target))
         console.print(_summary(target))
+        if target.control is not None and target.outcome == BUDGET_MISSED and target.control.worst:
+            console.print()
+            console.print(worst_operators(target.control))
 
 
 def _table(report: Report, target: TargetReport) -> Table:
-    table = Table(title=target.target, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=target.target,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+    )
     table.add_column("candidate", overflow="fold")  # on a narrow terminal figures break, they do not vanish
     for heading in ("KiB", "latency", report.metric, "lost", "SNR dB"):
         table.add_column(heading, justify="right", overflow="fold")
@@ -55,23 +67,23 @@ def _table(report: Report, target: TargetReport) -> Table:
 
 def _latency(latency: Latency) -> str:
     sign = "" if latency.kind == "measured" else "~"
-    return f"{sign}{latency.p50_ms:.3g} ms\n{latency.interval.low:.3g} to {latency.interval.high:.3g}"
+    return f"{sign}{latency.p50_ms:.3g} ms\n{latency.interval.low:.3g}..{latency.interval.high:.3g}"
 
 
 def _value(accuracy: Accuracy) -> str:
     low, high = accuracy.interval.low, accuracy.interval.high
     if accuracy.metric in ERROR_METRICS:
-        return f"{accuracy.value:.3g}\n{low:.3g} to {high:.3g}"
+        return f"{accuracy.value:.3g}\n{low:.3g}..{high:.3g}"
     if accuracy.metric == "snr":
-        return f"{accuracy.value:.1f} dB\n{low:.1f} to {high:.1f}"
-    return f"{accuracy.value * 100:.2f} %\n{low * 100:.1f} to {high * 100:.1f}"
+        return f"{accuracy.value:.1f} dB\n{low:.1f}..{high:.1f}"
+    return f"{accuracy.value * 100:.2f} %\n{low * 100:.1f}..{high * 100:.1f}"
 
 
 def _drop(accuracy: Accuracy) -> str:
     low, high = accuracy.drop_interval.low, accuracy.drop_interval.high
     if accuracy.metric == "snr":
-        return f"{accuracy.drop:.2f} dB\n{low:.2f} to {high:.2f}"
-    return f"{accuracy.drop * 100:.2f} %\n{low * 100:.2f} to {high * 100:.2f}"
+        return f"{accuracy.drop:.2f} dB\n{low:.2f}..{high:.2f}"
+    return f"{accuracy.drop * 100:.2f} %\n{low * 100:.2f}..{high * 100:.2f}"
 
 
 def _summary(target: TargetReport) -> Text:
@@ -84,8 +96,8 @@ def _summary(target: TargetReport) -> Text:
     for row in target.candidates:
         if row.name not in {FLOAT, target.chosen}:
             text.append(f"\n  {row.name}: {row.verdict}")
-    if target.control is not None and target.outcome == "budget-missed":
-        text.append("".join(f"\n  {line}" for line in words(target.control)))
+    if target.control is not None:
+        text.append(f"\n  accuracy control: {target.control.reason}")
     if target.flags:
         text.append(f"\n  flags: {', '.join(target.flags)}")
     chosen = next((row for row in target.candidates if row.name == target.chosen), None)
