@@ -57,17 +57,17 @@ def promises(net: str, found: dict[str, Any]) -> list[Promise]:
 
 def control_promises(net: str, found: dict[str, Any]) -> list[Promise]:
     """What was promised of accuracy control, beside each of NNCF's."""
-    rows = found["models"]
-    peers = [name for name in rows if name != OURS and "failed" not in rows[name]]
-    if not peers:
-        return []
-    mine = rows[OURS]
-    judged = [Promise(net, "accuracy control: drop on tune", mine["drop"], "<=", found["max_drop"])]
-    for name in peers:
-        figure = f"accuracy control: evaluations beside {name!r}"
-        judged.append(Promise(net, figure, mine["evaluations"], "<=", rows[name]["evaluations"] - 1))
-        figure = f"accuracy control: time over {name!r}, upper 95 % bound"
-        judged.append(Promise(net, figure, rows[name]["our_time_ratio"]["high"], "<=", 1.0))
+    judged = []
+    for backend, row in found["backends"].items():
+        if "failed" in row:
+            continue
+        what, mine, theirs = f"accuracy control, budget of nncf {backend}", row["ours"], row["nncf"]
+        judged += [
+            Promise(net, f"{what}: drop on tune", mine["drop"], "<=", row["max_drop"]),
+            Promise(net, f"{what}: drop on test", mine["test_drop"], "<=", row["max_drop"]),
+            Promise(net, f"{what}: evaluations", mine["evaluations"], "<=", theirs["evaluations"] - 1),
+            Promise(net, f"{what}: time over theirs, upper 95 % bound", row["time_ratio"]["high"], "<=", 1.0),
+        ]
     return judged
 
 
