@@ -123,6 +123,10 @@ def test_a_plan_of_another_model_says_so(graph: Graph) -> None:
     [
         ("= 3", "not a TOML file"),
         ('model_digest = "a"\n[scheme]\nkolour = 1', "kolour"),
+        ('model_digest = "a"\n[scheme]\n[operators.c1]\ncompute = "int9"', "operators.'c1': Invalid enum value 'int9'"),
+        ('model_digest = "a"\n[scheme]\n[operators.c1]\ncompute = "int9"', "expected one of int8, int16, dynamic"),
+        ('model_digest = "a"\n[scheme]\n[operators.c1]\ncompute = "float"\nbias_corection = [1]', "operators.'c1': "),
+        ('model_digest = "a"\n[scheme]\n[tensors.x]\nscale = 1.0\nzero_point = 0', "tensors.'x': "),
         ('model_digest = "a"\n[scheme]\n[tensors.x]\ntype = "uint8"\nscale = -1.0\nzero_point = 0', "> 0"),
         ('model_digest = "a"\n[scheme]\n[tensors.x]\ntype = "uint8"\nscale = 1e300\nzero_point = 0', "1e+30"),
         ('model_digest = "a"\n[scheme]\n[tensors.x]\ntype = "uint8"\nscale = 1.0\nzero_point = 256', "0 to 255"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -18,7 +18,7 @@ import onnx_ir as ir
 from ..faults import PlanError
 from ..graph import Graph, graph_digest
 from .capability import PRODUCTS, has_integer_kernel
-from .plan import FORMAT_VERSION, INTEGER_RANGES, Operator, Plan
+from .plan import FORMAT_VERSION, INTEGER_RANGES, Compute, Encoding, Operator, Plan
 from .uncalibrated.tables import stored_weight
 from .weights import input_channels
 
@@ -108,11 +108,12 @@ def parse_plan(content: bytes, where: str) -> Plan:
     """The plan in some text; `where` stands before every complaint."""
     try:
         fields = tomllib.loads(content.decode("utf-8"))
-        plan = msgspec.convert(_single_precision(fields), Plan, strict=False)
+        fields = _single_precision(fields)
+        plan = msgspec.convert(fields, Plan, strict=False)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise PlanError(f"{where}: not a TOML file: {error}") from error
     except msgspec.ValidationError as error:
-        raise PlanError(f"{where}: {error}") from error
+        raise PlanError(f"{where}: {_named(fields, error)}") from error
     if plan.format_version != FORMAT_VERSION:
         raise PlanError(f"{where}: format version {plan.format_version}, expected {FORMAT_VERSION}")
     for name, encoding in plan.tensors.items():
@@ -123,6 +124,22 @@ def parse_plan(content: bytes, where: str) -> Plan:
                 f"({least} to {greatest})"
             )
     return plan
+
+
+def _named(fields: dict[str, Any], error: msgspec.ValidationError) -> str:
+    """The complaint, with the entry that it is about: the library tells its place as `$.operators[...]`."""
+    for section, kind in (("operators", Operator), ("tensors", Encoding)):
+        entries = fields.get(section)
+        for name, entry in entries.items() if isinstance(entries, dict) else ():
+            try:
+                msgspec.convert(entry, kind, strict=False)
+            except msgspec.ValidationError as own:
+                return f"{section}.{name!r}: {own}{_choices(own)}"
+    return str(error)
+
+
+def _choices(error: msgspec.ValidationError) -> str:
+    return f"; expected one of {', '.join(get_args(Compute))}" if "`$.compute`" in str(error) else ""
 
 
 def _single_precision(fields: Any) -> Any:
