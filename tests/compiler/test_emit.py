@@ -22,7 +22,7 @@ from edgewright.compiler.quantize.emission import Quantize
 from edgewright.compiler.quantize.emit import emit
 from edgewright.compiler.quantize.plan import Encoding, Operator, Plan
 from edgewright.compiler.quantize.propose import propose
-from edgewright.compiler.quantize.scheme import Scheme
+from edgewright.compiler.quantize.scheme import ActivationType, Scheme
 from tests.compiler.nets import Net, convolutional, optimised, statistics_of
 
 
@@ -205,3 +205,56 @@ def test_any_net_stays_near_its_float_model(net: Net, scheme: Scheme) -> None:
     result = Quantize(plan)(graph, scheme).graph
     assert closeness_db(result, graph, x) > 22
     open_session(to_bytes(result), Arithmetic.ENGINE)
+
+
+def squeeze_and_excite() -> Net:
+    """As in MobileNetV3: HardSwish, and channels scaled by a HardSigmoid of their means."""
+    net = Net((3, 12, 12), np.random.default_rng(3))
+    net.conv(8, stride=2)
+    features = net.node("HardSwish", net.here)
+    shape = net.shape
+    net.shape = (8, 1, 1)
+    net.node("GlobalAveragePool", net.here)
+    net.conv(8, kernel=1)
+    gate = net.node("HardSigmoid", net.here, alpha=1 / 6)
+    net.shape = shape
+    net.node("Mul", features, gate)
+    net.conv(4)
+    return net
+
+
+@pytest.mark.parametrize("activations", ["uint8", "int8"])
+def test_hard_swish_and_hard_sigmoid_are_integer_additions(activations: ActivationType) -> None:
+    net = squeeze_and_excite()
+    graph, x = optimised(net.model()), inputs(net)
+    plan = planned(graph, x, Scheme(activations=activations))
+    result = emit(graph, plan)
+    assert closeness_db(result, graph, x) > 30
+    assert snr_db(outputs(result, x, Arithmetic.ENGINE)[0], outputs(result, x)[0]) > 45
+    if activations == "uint8":
+        kinds = {"QLinearConv", "QLinearAdd", "QLinearMul", "QLinearGlobalAveragePool"}
+        assert fused_operators(result) == kinds | {"QuantizeLinear", "DequantizeLinear"}
+
+
+@pytest.mark.parametrize("attributes", [{"alpha": -0.2}, {"beta": 0.0}])
+def test_a_hard_sigmoid_that_scales_cannot_hold_stays_float(attributes: dict[str, float]) -> None:
+    net = Net((3, 8, 8), np.random.default_rng(3))
+    net.conv(4)
+    net.node("HardSigmoid", net.here, **attributes)
+    net.conv(4)
+    graph, x = optimised(net.model()), inputs(net)
+    result = emit(graph, planned(graph, x))
+    assert operator_counts(result)["HardSigmoid"] == 1
+    assert closeness_db(result, graph, x) > 30
+
+
+def test_a_hard_sigmoid_whose_encoding_is_wider_than_its_result_keeps_clipping() -> None:
+    net = squeeze_and_excite()
+    graph, x = optimised(net.model()), inputs(net)
+    plan = planned(graph, x)
+    gates = [node.outputs[0].name or "" for node in graph.graph if node.op_type == "HardSigmoid"]
+    wide = Encoding(type="uint8", scale=4 / 255, zero_point=100, calibrator="given")
+    widened = msgspec.structs.replace(plan, tensors=plan.tensors | dict.fromkeys(gates, wide))
+    result = emit(graph, widened)
+    assert operator_counts(result)["HardSigmoid"] == len(gates) == 2
+    assert closeness_db(result, graph, x) > 20

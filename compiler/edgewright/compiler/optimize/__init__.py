@@ -8,6 +8,7 @@ from .bias_folding import FoldBias
 from .clip_fusion import FuseClips
 from .constant_folding import FoldConstants
 from .dead_code import RemoveDeadCode
+from .hard_swish_expansion import ExpandHardSwish
 from .mean_pooling import PoolMeans
 from .no_op_removal import RemoveNoOps
 from .pad_folding import FoldPad
@@ -28,6 +29,7 @@ FLOAT_PASSES: tuple[Pass[NoOptions], ...] = (
     FoldScale(),
     FoldBias(),
     FuseClips(),
+    ExpandHardSwish(),
     RemoveDeadCode(),
 )
 """Folding first: it turns shape arithmetic and scaled weights into constants that later passes can match. Data movement

@@ -7,13 +7,14 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
+from .hard_sigmoid import is_addition
 from .weights import weight_array
 
 PRODUCTS: Final = frozenset({"Conv", "Gemm", "MatMul"})
 """Sums of products: where int8 saves time."""
 OPTIONAL_OUTPUT: Final = frozenset({"Gemm", "MatMul"})
 """Products whose kernels can give float results at no cost; the others must round theirs."""
-POINTWISE: Final = frozenset({"Add", "Mul", "LeakyRelu", "Sigmoid", "Concat"})
+POINTWISE: Final = frozenset({"Add", "Mul", "LeakyRelu", "Sigmoid", "HardSigmoid", "Concat"})
 POOLS: Final = frozenset({"AveragePool", "GlobalAveragePool"})
 """Worth keeping as the last integer operator of a chain: they make the tensor small."""
 MOVEMENTS: Final = frozenset(
@@ -44,6 +45,8 @@ def has_integer_kernel(node: ir.Node) -> bool:
         return _plain_matmul(node)
     if node.op_type == "MaxPool":
         return len(node.outputs) == 1 and node.attributes.get_int("storage_order", 0) == 0
+    if node.op_type == "HardSigmoid":
+        return is_addition(node)
     return node.op_type in POINTWISE | POOLS | MOVEMENTS
 
 

@@ -24,6 +24,7 @@ from .capability import (
 )
 from .corrections.equalize import equalized
 from .encodings import to_integers
+from .hard_sigmoid import is_clipped_by, offset_of, slope_of
 from .plan import Encoding, Operator, Plan, WeightEncoding
 from .weights import WEIGHT_ZERO_POINT, rounded, weight_array
 
@@ -44,6 +45,7 @@ def emit(graph: Graph, plan: Plan) -> Graph:
         if operator is not None and operator.compute in INTEGER:
             emitter.make_integer(node, operator)
     emitter.connect()
+    emitter.add_gates()
     RemoveUnusedNodesPass()(result)
     RemoveUnusedOpsetsPass()(result)
     TopologicalSortPass()(result)
@@ -62,6 +64,8 @@ class _Emitter:
         self._made: dict[str, ir.Value] = {}
         """Encoded tensors that an integer operator makes: everyone sees them rounded."""
         self._values: dict[str, ir.Value] = {}
+        self._gates: dict[ir.Node, str] = {}
+        """HardSigmoid nodes that become additions, and the names of what they read."""
 
     def make_integer(self, node: ir.Node, operator: Operator) -> None:
         """Notes what the node reads and gives, and rounds its weight and bias."""
@@ -70,6 +74,8 @@ class _Emitter:
         if activation is not None and self._replaces(activation):
             self._skip(activation, node.outputs[0])
             result = node.outputs[0]
+        if operator.compute == "int8" and node.op_type == "HardSigmoid" and self._clips(node):
+            self._gates[node] = activations_of(node)[0].name or ""
         for index, value in enumerate(node.inputs):
             if value is not None and value.name in self._plan.tensors and index < len(activations_of(node)):
                 self._values[value.name] = value
@@ -90,6 +96,11 @@ class _Emitter:
         tolerance = MAX_ABSORBED_SHARE_OF_STEP * encoding.scale
         return encoding.low >= bounds[0] - tolerance and encoding.high <= bounds[1] + tolerance
 
+    def _clips(self, node: ir.Node) -> bool:
+        """Whether the encoding of a HardSigmoid's result ends where the operator does."""
+        encoding = self._plan.tensors.get(node.outputs[0].name or "")
+        return encoding is not None and is_clipped_by(encoding, MAX_ABSORBED_SHARE_OF_STEP)
+
     def _skip(self, activation: ir.Node, before: ir.Value) -> None:
         """Takes the activation out; its result's name moves to the value before it."""
         after = activation.outputs[0]
@@ -109,6 +120,32 @@ class _Emitter:
             else:
                 for node, index in self._readers.get(name, []):
                     node.replace_input_with(index, restored)
+
+    def add_gates(self) -> None:
+        """Integer HardSigmoid nodes become additions; after `connect`, because they read what that has put in."""
+        for node in self._gates:
+            self._replace_by_addition(node)
+
+    def _replace_by_addition(self, node: ir.Node) -> None:
+        """The quantizer behind it clips to 0 and 1 (`hard_sigmoid.py`)."""
+        source, result = node.inputs[0], node.outputs[0]
+        reader = None if source is None else source.producer()
+        if source is None or reader is None or reader.inputs[0] is None:
+            raise NotQuantizable(f"operator {node.name!r} is integer in the plan, but the tensor that it reads is not")
+        encoding = self._plan.tensors[self._gates[node]]
+        kind = np.dtype(encoding.type).type
+        scale = self._parameter(f"{node.name}_slope", np.float32(encoding.scale * slope_of(node)))
+        scaled = self._dequantize(reader.inputs[0], scale, reader.inputs[2], f"{node.name}_scaled", source)
+        one, zero = self._parameter(f"{node.name}_one", kind(1)), self._parameter(f"{node.name}_zero", kind(0))
+        step = self._parameter(f"{node.name}_offset", np.float32(offset_of(node)))
+        offset = self._dequantize(one, step, zero, f"{node.name}_offset_dequantized", one)
+        name, kind_of_result, shape = result.name, result.type, result.shape
+        addition = ir.node("Add", [scaled, offset], name=node.name)
+        self._graph.graph.insert_before(node, addition)
+        ir.convenience.replace_all_uses_with(result, addition.outputs[0], replace_graph_outputs=True)
+        self._graph.graph.remove(node, safe=True)
+        made = addition.outputs[0]
+        made.name, made.type, made.shape = name, kind_of_result, shape
 
     def _pair(self, value: ir.Value, encoding: Encoding) -> ir.Value:
         domain = self._wide_domain if encoding.type in WIDE_TYPES else ""
