@@ -15,7 +15,7 @@ from edgewright.compiler.faults import PlanError
 from edgewright.compiler.frontends.onnx import import_proto
 from edgewright.compiler.graph import Graph, graph_digest
 from edgewright.compiler.quantize.plan import Encoding, Equalization, Operator, Plan, WeightEncoding
-from edgewright.compiler.quantize.planfile import check_plan, parse_plan, read_plan, write_plan
+from edgewright.compiler.quantize.planfile import check_plan, parse_plan, plan_warnings, read_plan, write_plan
 from edgewright.compiler.quantize.scheme import Scheme
 from tests.compiler.conftest import classifier
 
@@ -116,6 +116,12 @@ def test_a_plan_of_another_model_says_so(graph: Graph) -> None:
     plan = plan_for(graph, model_digest="sha256:other", operators={"other": Operator(compute="float")})
     with pytest.raises(PlanError, match="made for another model"):
         check_plan(plan, graph, "plan.toml")
+
+
+def test_a_plan_whose_names_fit_another_model_by_chance_is_a_warning(graph: Graph) -> None:
+    assert plan_warnings(plan_for(graph), graph, "plan.toml") == ()
+    (warning,) = plan_warnings(plan_for(graph, model_digest="sha256:other"), graph, "plan.toml")
+    assert "plan.toml: the plan was made for another model" in warning.text
 
 
 @pytest.mark.parametrize(

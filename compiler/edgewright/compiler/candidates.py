@@ -17,7 +17,7 @@ from .plans import Planner, Plans
 from .quantize.calibration.observe import collect
 from .quantize.calibration.statistics import Statistics
 from .quantize.offer import arithmetic_of, schemes_for
-from .quantize.planfile import check_plan, read_plan
+from .quantize.planfile import check_plan, plan_warnings, read_plan
 from .quantize.scheme import Scheme
 from .quantize.uncalibrated.methods import methods_for
 from .report.progress import Stages
@@ -66,6 +66,8 @@ def make_candidates(
     halves, too_wide = _halves(graph, statistics, boards, scratch)
     offers = {name: (*offered, *halves) for name, offered in offers.items()}
     found = lint(divided, graph, statistics)
+    if GIVEN in plans.by_name:
+        found = (*plan_warnings(plans.by_name[GIVEN], graph, f"--plan {request.plan}"), *found)
     return Candidates(variants | halves, offers, plans, tuple(sorted(reasons | too_wide)), found)
 
 

@@ -1,4 +1,5 @@
-"""What `lint.py` has to say about the data. It stands alone, so that reports can be read without the compiler."""
+"""What is suspicious about the data, or about a plan that was given. It stands alone, so that reports can be read
+without the compiler."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from .price import PriceList
 from .repairs import CALIBRATORS, FLOAT_REPAIR, Workbench, differs, menu
 from .search import Found, Goal, Step, search
 from .sensitivity import measure_sensitivity
+from .wording import repairs_in_words
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,7 @@ def _noise_model(
 def _reason(found: Found, worth_ms: float) -> str:
     tried = f"{len(found.steps)} evaluation{'s' if len(found.steps) > 1 else ''} on tune"
     if found.best is not None:
-        count = len(found.best.proposal.repairs)
-        how = f"{count} repaired operator{'s' if count > 1 else ''}" if count else "the plan as it is"
+        how = repairs_in_words(found.best.proposal.repairs)
         how += "" if found.best.safe else ", by less than one standard error"
         return f"within the budget on tune with {how}: estimated {found.best.proposal.latency_ms:.4g} ms, {tried}"
     if found.too_slow is not None:

@@ -1,4 +1,4 @@
-"""What accuracy control has to say: for report.json, and in words for the terminal."""
+"""What accuracy control has to say, for report.json. It imports nothing of the compiler, like the report itself."""
 
 from __future__ import annotations
 
@@ -60,15 +60,3 @@ class ControlReport(_Part, frozen=True, kw_only=True):
     """What the ranking took, in runs over all of *tune*; shared by all targets."""
     steps: tuple[StepReport, ...]
     worst: tuple[OperatorReport, ...]
-
-
-def words(report: ControlReport) -> tuple[str, ...]:
-    """Lines for a person: what came out, and what each repair of the worst operators would cost."""
-    lines = [report.reason]
-    for operator in report.worst:
-        lines.append(f"{operator.operator} {operator.name}: {operator.noise_share * 100:.0f} % of the rounding noise")
-        lines.extend(
-            f"  {repair.name}: {repair.snr_gain_db:+.1f} dB for {repair.latency_change_ms * 1e3:+.1f} us"
-            for repair in operator.repairs
-        )
-    return tuple(lines)

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import onnx_ir as ir
 
+from ..data_warning import DataWarning
 from ..faults import PlanError
 from ..graph import Graph, graph_digest
 from .capability import PRODUCTS, has_integer_kernel
@@ -167,6 +168,15 @@ def check_plan(plan: Plan, graph: Graph, where: str) -> None:
         for name in (equalization.producer, *equalization.consumers):
             if name not in nodes:
                 raise PlanError(f"{where}: equalization of {name!r}, which is not in the model; {_origin(plan, graph)}")
+
+
+def plan_warnings(plan: Plan, graph: Graph, where: str) -> tuple[DataWarning, ...]:
+    """What is allowed, but seldom meant: names that fit by chance, or ranges of an earlier training."""
+    if plan.model_digest == graph_digest(graph):
+        return ()
+    text = f"{where}: the plan was made for another model, or for other weights of this one; all its names fit"
+    fix = "make a new one without --plan, unless its ranges are what you want here"
+    return (DataWarning(code="plan-of-another-model", text=text, fix=fix),)
 
 
 def _check_operator(name: str, operator: Operator, node: ir.Node, plan: Plan, where: str) -> None:
