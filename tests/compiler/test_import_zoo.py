@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from edgewright.bundle.archive import unpack
 from edgewright.compiler.frontends.onnx import load_onnx
 from edgewright.compiler.graph import signature
-from edgewright.compiler.lower.model_file import DATA, MODEL, LargeModel, write_model
+from edgewright.compiler.lower.model_file import LargeModel, size_bytes, write_model
 from edgewright.compiler.lower.onnxruntime import Arithmetic, open_session, preflight, run
 from edgewright.compiler.optimize import FLOAT_PASSES
 from edgewright.compiler.passes import NoOptions
@@ -266,8 +266,7 @@ def test_weights_above_what_protobuf_holds(tmp_path: Path) -> None:
         assert signature(graph).inputs[0].shape == (-1,)
         model = write_model(graph, scratch)
         assert isinstance(model, LargeModel)
-        assert model.size_bytes > 1 << 31
-        assert sorted(file.name for file in model.path.parent.iterdir()) == [MODEL, DATA]
+        assert size_bytes(model) > 1 << 31
         found = run(open_session(model, Arithmetic.ENGINE), {"x": np.array([0, ROWS - 1])})["y"]
         np.testing.assert_array_equal(found, [[0] * 4, [COLUMNS] * 4])
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()

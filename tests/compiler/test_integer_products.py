@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from edgewright.compiler.graph import from_proto
 from edgewright.compiler.lower.integer_products import in_floats
-from edgewright.compiler.lower.model_file import DATA, MODEL, on_disk
+from edgewright.compiler.lower.model_file import DATA, MODEL, LargeModel
 from edgewright.compiler.lower.onnxruntime import Arithmetic, open_session
 
 
@@ -88,5 +89,5 @@ def test_weights_beside_the_model_stay_there(tmp_path: Path, value: int) -> None
     path = tmp_path / MODEL
     onnx.save(product(left, right), path, save_as_external_data=True, location=DATA, size_threshold=16)
     assert (tmp_path / DATA).stat().st_size >= right.nbytes
-    found = open_session(on_disk(path), Arithmetic.EXACT).run(None, {"a": left})[0]
+    found = open_session(LargeModel(path, from_proto(onnx.load(path))), Arithmetic.EXACT).run(None, {"a": left})[0]
     assert (found == 64 * value * 127).all()

@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from edgewright.compiler.frontends.onnx import import_proto
-from edgewright.compiler.graph import Graph, to_bytes
+from edgewright.compiler.graph import Graph, add_weight, clone, to_bytes
 from edgewright.compiler.lower.model_file import (
     DATA,
     LARGEST_IN_MEMORY_BYTES,
@@ -20,7 +20,7 @@ from edgewright.compiler.lower.model_file import (
     copy_to,
     digest_of,
     discard,
-    on_disk,
+    settled,
     size_bytes,
     write_model,
 )
@@ -64,26 +64,75 @@ def test_a_large_model_runs_from_its_files_wherever_they_lie(large: Graph, scrat
     assert isinstance(model, LargeModel)
     assert size_bytes(model) > LARGEST_IN_MEMORY_BYTES
     assert model.path.stat().st_size < 4096, "the weights lie beside the model"
-    rows = len(large.graph.initializers["table"].const_value.numpy())  # type: ignore[union-attr]
     moved = tmp_path / "bundle"
     moved.mkdir()
-    copy_to(model, moved)
+    assert copy_to(model, moved) == (MODEL, DATA)
+    assert copy_to(model, moved, "other.onnx") == ("other.onnx", "other.onnx.data")
     discard(model)
-    assert sorted(path.name for path in moved.iterdir()) == [MODEL, DATA]
-    session = open_session(LargeModel(moved / MODEL, "", 0), Arithmetic.ENGINE)
-    found = run(session, {"x": np.array([0, rows - 1], dtype=np.int64)})["y"]
-    np.testing.assert_array_equal(found, [[0, 0], [2 * COLUMNS, 3 * COLUMNS]])
+    assert not list(scratch.folder().iterdir())
+    (moved / DATA).rename(moved / "gone")
+    assert looked_up(moved / "other.onnx", large) == [[0, 0], [2 * COLUMNS, 3 * COLUMNS]]
+    (moved / "gone").rename(moved / DATA)
+    assert looked_up(moved / MODEL, large) == [[0, 0], [2 * COLUMNS, 3 * COLUMNS]]
 
 
-def test_the_same_graph_gives_the_same_files(large: Graph, scratch: Scratch) -> None:
-    first, second = write_model(large, scratch), write_model(large, scratch)
-    assert digest_of(first) == digest_of(second)
+def looked_up(path: Path, graph: Graph) -> list[list[float]]:
+    """The first and the last row."""
+    rows = graph.graph.initializers["table"].shape[0]  # type: ignore[index]
+    session = open_session(LargeModel(path, graph), Arithmetic.ENGINE)
+    found: list[list[float]] = run(session, {"x": np.array([0, rows - 1], dtype=np.int64)})["y"].tolist()
+    return found
+
+
+def test_the_same_graph_gives_the_same_model(large: Graph, scratch: Scratch) -> None:
+    first, second = write_model(large, scratch), write_model(settled(large, scratch), scratch)
     assert isinstance(first, LargeModel)
     assert isinstance(second, LargeModel)
     assert first.path != second.path
-    with first.path.with_name(DATA).open("r+b") as file:
-        file.write(b"\x01")
-    assert on_disk(first.path).digest != digest_of(second), "weights are part of the digest"
+    assert digest_of(first) == digest_of(second)
+    assert size_bytes(first) == size_bytes(second)
+
+
+def changed(graph: Graph, row: int) -> Graph:
+    """The graph with another small weight."""
+    result = clone(graph)
+    small = result.graph.initializers["small"]
+    array = np.array(small.const_value.numpy())  # type: ignore[union-attr]
+    array[row] += 1
+    other = add_weight(result, "other", array)
+    for use in list(small.uses()):
+        use.node.replace_input_with(use.idx, other)
+    result.graph.initializers.pop("small")
+    return result
+
+
+def test_every_weight_counts_in_the_digest(large: Graph, scratch: Scratch) -> None:
+    found = {digest_of(write_model(graph, scratch)) for graph in (large, changed(large, 0), changed(large, 7))}
+    assert len(found) == 3
+
+
+def test_settled_weights_are_written_once(large: Graph, scratch: Scratch) -> None:
+    graph = settled(large, scratch)
+    assert settled(graph, scratch) is graph, "nothing is left to be written"
+    (shared,) = scratch.folder().iterdir()
+    models = [write_model(graph, scratch), write_model(changed(graph, 0), scratch)]
+    sizes = sorted(file.stat().st_size for file in scratch.folder().iterdir())
+    assert sizes[-1] > LARGEST_IN_MEMORY_BYTES
+    assert sum(sizes[:-1]) < 32 << 10, "two small files, and the small weight that was changed"
+    for model, row in zip(models, (2 * COLUMNS, 2 * COLUMNS + 1), strict=True):
+        assert isinstance(model, LargeModel)
+        assert looked_up(model.path, large)[1][0] == row
+        discard(model)
+    assert list(scratch.folder().iterdir()) == [shared], "what others use stays"
+
+
+def test_a_weight_that_two_names_share_is_written_once(large: Graph, scratch: Scratch) -> None:
+    graph = clone(large)
+    table = graph.graph.initializers["table"]
+    twin = add_weight(graph, "twin", np.zeros((1, 1), np.float32))
+    twin.const_value = table.const_value
+    model = write_model(graph, scratch)
+    assert size_bytes(model) < 2 * LARGEST_IN_MEMORY_BYTES
 
 
 def test_scratch_vanishes_whatever_happens(large: Graph, tmp_path: Path) -> None:

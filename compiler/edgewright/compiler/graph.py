@@ -23,6 +23,9 @@ Graph = ir.Model
 IR_VERSION = 10
 """Written into every shipped model: every engine in the supported range reads it, opset 23 included."""
 
+DIGEST = "edgewright.digest"
+"""Where a tensor keeps its digest, in memory only."""
+
 V2_DATATYPES: dict[ir.DataType, Datatype] = {
     ir.DataType.BOOL: "BOOL",
     ir.DataType.UINT8: "UINT8",
@@ -125,9 +128,28 @@ def graph_digest(graph: Graph) -> str:
                 hashed.update(ir.serde.serialize_attribute(attribute).SerializeToString(deterministic=True))
     for name, value in sorted(graph.graph.initializers.items()):
         if value.const_value is not None:
-            hashed.update(f"{name}:{value.const_value.dtype}:{value.const_value.shape}\n".encode())
-            hashed.update(value.const_value.tobytes())
+            hashed.update(f"{name}:{tensor_digest(value.const_value)}\n".encode())
     return f"sha256:{hashed.hexdigest()}"
+
+
+def tensor_digest(tensor: ir.TensorProtocol) -> str:
+    """SHA-256 of a weight's type, shape and values, as hexadecimal digits.
+
+    Nothing alters a weight in place, and copies of a graph share theirs: so it is computed once and kept beside it.
+    """
+    known: str | None = tensor.meta.get(DIGEST)
+    if known is None:
+        hashed = hashlib.sha256(f"{tensor.dtype}:{tensor.shape}\n".encode())
+        hashed.update(content_of(tensor))
+        tensor.meta[DIGEST] = known = hashed.hexdigest()
+    return known
+
+
+def content_of(tensor: ir.TensorProtocol) -> memoryview | bytes:
+    """A weight's bytes in a file; copied only where numpy holds them otherwise: 4-bit integers lie two in a byte."""
+    if tensor.dtype == ir.DataType.STRING or tensor.dtype.bitwidth % 8:
+        return tensor.tobytes()
+    return np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data
 
 
 def add_weight(graph: Graph, name: str, array: NDArray[np.float32]) -> ir.Value:

@@ -25,6 +25,7 @@ from .data import Arrays, Dataset, as_model_inputs, dataset, load_arrays
 from .faults import DataError
 from .frontends.source import SourceModel
 from .graph import Graph, signature
+from .lower.model_file import settled
 from .lower.onnxruntime import Arithmetic, preflight
 from .measure import Measurements
 from .optimize import FLOAT_PASSES
@@ -63,7 +64,8 @@ def prepare(request: Request, boards: tuple[Board, ...], stages: Stages, scratch
     name = model_name(request.name, source.name)
     with stages.stage("optimising"):
         preflight(source.graph, request.model, scratch)
-        graph, records = optimise(source.graph, typed_normalization(request.normalization, arrays))
+        optimised, records = optimise(source.graph, typed_normalization(request.normalization, arrays))
+        graph = settled(optimised, scratch)
     divided = divide(request.data, arrays, data_digest, graph)
     candidates = make_candidates(request, graph, divided, boards, stages, scratch)
     variants = candidates.variants

@@ -127,7 +127,7 @@ class Planner:
         """
         if per_channel not in self._recipes:
             few = self._few()
-            truth = self._logits(self._plain.original, few, Arithmetic.ENGINE)
+            truth = self._logits(self._plain.original, few, Arithmetic.EXACT)
             best_db = -np.inf
             for recipe in self._candidates(per_channel=per_channel):
                 plan = recipe.basis.plan(Scheme(per_channel=per_channel), recipe.calibrator, saturating)

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import onnx_ir as ir
-
 from edgewright.bundle.files import storage_faults
 from edgewright.bundle.manifest import Interval
 from edgewright.targets.board import Board
@@ -27,10 +25,10 @@ from .data_warning import DataWarning
 from .faults import DataError, NotQuantizable
 from .frontends.onnx import load_onnx
 from .frontends.source import SourceModel
-from .graph import Graph, clone, digest, fixed_batch
+from .graph import Graph, digest, fixed_batch
 from .lint import lint
 from .lower.golden import golden_samples
-from .lower.model_file import ALIGNMENT_BYTES, SMALLEST_EXTERNAL_BYTES, LargeModel, size_bytes
+from .lower.model_file import copy_to, settled, size_bytes
 from .lower.onnxruntime import Arithmetic, preflight
 from .metrics import looks_like_classes, snr_db
 from .pipeline import divide, optimise
@@ -40,7 +38,7 @@ from .quantize.calibration.observe import collect
 from .quantize.calibration.statistics import Statistics
 from .quantize.offer import arithmetic_of, schemes_for
 from .quantize.plan import Plan
-from .quantize.planfile import check_plan, read_plan, write_plan
+from .quantize.planfile import check_plan, plan_warnings, read_plan, write_plan
 from .quantize.scheme import ActivationType, Guard, Method, Scheme
 from .report.progress import SilentStages, Stages
 from .report.quantized import Quality, QuantizeReport, Speed, WorstLayer
@@ -95,7 +93,7 @@ def quantize_model(request: QuantizeRequest, stages: Stages | None = None) -> Qu
         with stages.stage("importing the model"):
             source = load_onnx(request.model)
             preflight(source.graph, str(request.model), scratch)
-            graph, _ = optimise(source.graph, None)
+            graph = settled(optimise(source.graph, None)[0], scratch)
         obstacle = int8_obstacle(graph)
         if obstacle is not None:
             raise NotQuantizable(f"{request.model}: {obstacle}")
@@ -104,6 +102,8 @@ def quantize_model(request: QuantizeRequest, stages: Stages | None = None) -> Qu
         floating = float_variant(graph, scratch)
         quantized = plan_variant(graph, plan, scratch)
         warnings = (WITHOUT_DATA,) if data is None else lint(data, graph, statistics)
+        if request.plan is not None:
+            warnings = (*plan_warnings(plan, graph, f"--plan {request.plan}"), *warnings)
         report = _report(request, source, board, plan, (floating, quantized), data, warnings, stages, scratch)
         _write(request, quantized, plan, scratch)
     return report
@@ -246,19 +246,8 @@ def _worst(pair: tuple[Variant, Variant], samples: Samples, stages: Stages, scra
 
 def _write(request: QuantizeRequest, quantized: Variant, plan: Plan, scratch: Scratch) -> None:
     """Both files whole, or none of them; the model comes last."""
-    stage, name = scratch.folder(), request.out.name
-    names = [request.plan_out.name, name]
+    stage = scratch.folder()
     with storage_faults(f"writing {request.out}"):
         (stage / request.plan_out.name).write_text(write_plan(plan), encoding="utf-8")
-        if isinstance(quantized.model, LargeModel):
-            names.insert(0, f"{name}.data")
-            ir.save(
-                clone(quantized.graph),
-                stage / name,
-                external_data=names[0],
-                size_threshold_bytes=SMALLEST_EXTERNAL_BYTES,
-                alignment=ALIGNMENT_BYTES,
-            )
-        else:
-            (stage / name).write_bytes(quantized.model)
-        take_names(stage, request.out.parent, names)
+        name, *data = copy_to(quantized.model, stage, request.out.name)
+        take_names(stage, request.out.parent, [*data, request.plan_out.name, name])

@@ -25,6 +25,7 @@ class Scratch:
         self._parent = parent
         self._folder: Path | None = None
         self._made: list[Path] = []
+        self._files = 0
 
     def folder(self) -> Path:
         """The folder, made now if this is the first call.
@@ -42,6 +43,15 @@ class Scratch:
                     f"--out {self._parent}: cannot be written: {error.strerror}. Choose another folder"
                 ) from error
         return self._folder
+
+    def new_file(self, suffix: str) -> Path:
+        """A name in the folder that was not given out before; the file itself is not made.
+
+        Raises:
+            EnvironmentFault: the folder cannot be made.
+        """
+        self._files += 1
+        return self.folder() / f".{self._files:06}{suffix}"
 
     def __enter__(self) -> Self:
         return self

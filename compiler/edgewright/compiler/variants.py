@@ -18,8 +18,8 @@ from .faults import ModelError, NotQuantizable, first_line
 from .graph import Graph
 from .logits import with_logits
 from .lower.emulator import Emulator
-from .lower.model_file import ModelFile, write_model
-from .lower.onnxruntime import Arithmetic, Outputs, open_session, run
+from .lower.model_file import ModelFile, settled, write_model
+from .lower.onnxruntime import Arithmetic, Outputs, check_loads, open_session, run
 from .quantize.emission import Quantize
 from .quantize.half.conversion import Half, HalfPrecision, ToHalf
 from .quantize.placement import computes_in_integers, is_boundary
@@ -67,7 +67,7 @@ def plan_variant(graph: Graph, plan: Plan, scratch: Scratch, name: str | None = 
     precision: Precision = "float32" if plan.scheme.method == "weights" else "int8"
     variant = _variant(name or plan.scheme.name, precision, result.graph, scratch, plan, (result.record,))
     try:
-        open_session(variant.model, Arithmetic.ENGINE)
+        check_loads(variant.model)
     except Exception as error:  # the binding raises a dozen classes without a common base but Exception
         raise NotQuantizable(f"the quantized model does not load in ONNX Runtime: {first_line(error)}") from error
     return variant
@@ -93,15 +93,15 @@ def _variant(
     plan: Plan | None = None,
     records: tuple[PassRecord, ...] = (),
 ) -> Variant:
+    graph = settled(graph, scratch)
     model = write_model(graph, scratch)
     probed, logits = with_logits(graph)
-    in_memory = isinstance(model, bytes)  # a model on disk is not written twice for a figure
     return Variant(
         name=name,
         precision=precision,
         model=model,
-        probe=write_model(probed, scratch) if in_memory and logits is not None else model,
-        logits=logits if in_memory else None,
+        probe=model if logits is None else write_model(probed, scratch),
+        logits=logits,
         plan=plan,
         records=records,
         graph=graph,

@@ -7,7 +7,7 @@ graph, cut at every pair, gives each layer of the second model the first one's v
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..data import Arrays
 from ..faults import DataError, first_line
 from ..graph import Graph, clone, fixed_batch
-from ..lower.model_file import write_model
+from ..lower.model_file import settled, write_model
 from ..lower.onnxruntime import Arithmetic, open_session, run
 from ..metrics import snr_db
 from ..quantize.corrections.record import Factors, moved_factors
@@ -60,6 +60,7 @@ def compare_models(
     Raises:
         DataError: nothing corresponds, or the models cannot run on the data.
     """
+    left, right = (replace(side, graph=settled(side.graph, scratch)) for side in (left, right))
     matching = match(left.graph, right.graph)
     if not matching.pairs:
         raise DataError(

@@ -31,6 +31,8 @@ VERSION_RANGE = ">=1.31,<2"
 Outputs = dict[str, NDArray[Any]]
 
 SEVERITY_FATAL = 4
+WITHOUT_COPIES = ("session.disable_prepacking", "1")
+"""Weights stay where they are mapped. Packed ones make products faster, but to pack them takes seconds per GB."""
 CHUNK_SAMPLES = 64
 
 
@@ -57,7 +59,20 @@ def open_session(model: ModelFile, arithmetic: Arithmetic, threads: int = 1) -> 
     options.log_severity_level = SEVERITY_FATAL  # failures come as exceptions, which we word ourselves
     if arithmetic is Arithmetic.EXACT:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry(*WITHOUT_COPIES)
         model = _exact(model, options)
+    return _session(model, options)
+
+
+def check_loads(model: ModelFile) -> None:
+    """Raises what the engine raises where it cannot load a model, in the time and memory that the graph alone takes."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = SEVERITY_FATAL
+    options.add_session_config_entry(*WITHOUT_COPIES)
+    _session(model, options)
+
+
+def _session(model: ModelFile, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     source = model if isinstance(model, bytes) else model.path
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
@@ -84,7 +99,7 @@ def preflight(graph: Graph, where: str, scratch: Scratch) -> None:
     """
     model = write_model(graph, scratch)
     try:
-        open_session(model, Arithmetic.ENGINE)
+        check_loads(model)
     except Exception as error:  # the binding raises a dozen classes without a common base but Exception
         raise UnsupportedModel(_explain(graph, where, error)) from error
     finally:

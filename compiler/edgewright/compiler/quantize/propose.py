@@ -28,7 +28,7 @@ from .capability import (
 from .encodings import encoding_for
 from .plan import Compute, Encoding, Operator, Plan
 from .scheme import Calibrator, Scheme
-from .weights import channel_axis, symmetric_encoding, weight_array
+from .weights import channel_axis, is_finite, symmetric_encoding, weight_array
 
 
 def propose(
@@ -102,7 +102,7 @@ class _Region:
 
     def has_range(self, value: ir.Value) -> bool:
         if value.const_value is not None:
-            return value.dtype == ir.DataType.FLOAT and bool(np.isfinite(value.const_value.numpy()).all())
+            return value.dtype == ir.DataType.FLOAT and is_finite(value.const_value.numpy())
         known = self.statistics.tensors.get(value.name or "")
         return known is not None and known.not_finite == 0 and bool(np.isfinite([known.low, known.high]).all())
 

@@ -16,6 +16,8 @@ SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**24
 """Of a channel of zeros; small enough to mean nothing, large enough for a bias to be divided by it and the input's."""
 
 WEIGHT_ZERO_POINT: dict[str, int] = {"int8": 0, "uint8": 128, "int4": 0}
+CHUNK_ELEMENTS = 1 << 18
+"""Rounded at a time: what is made on the way then stays in the processor's caches."""
 LARGEST_INTEGER: dict[str, int] = {"int8": 127, "uint8": 127, "int4": 7}
 """Away from the zero point; symmetric, so that -128 is not used."""
 
@@ -48,12 +50,15 @@ def weight_array(node: ir.Node) -> NDArray[np.float32] | None:
     return value.const_value.numpy()
 
 
+def is_finite(array: NDArray[Any]) -> bool:
+    """Whether it holds neither NaN nor infinity; takes no memory, however large the array is."""
+    return bool(np.isfinite([array.min(initial=0), array.max(initial=0)]).all())
+
+
 def symmetric_encoding(weight: NDArray[Any], kind: WeightType, axis: int | None) -> WeightEncoding:
     """Full range: the largest weight of each channel becomes the largest integer."""
-    if axis is None:
-        peaks = np.abs(weight).max(keepdims=True).reshape(1)
-    else:
-        peaks = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    peaks = np.maximum(weight.max(axis=others, initial=0), -weight.min(axis=others, initial=0)).reshape(-1)
     scales = np.maximum(peaks.astype(np.float64) / LARGEST_INTEGER[kind], SMALLEST_SCALE).astype(np.float32)
     return WeightEncoding(type=kind, axis=axis, scale=tuple(float(scale) for scale in scales))
 
@@ -64,13 +69,17 @@ def rounded(weight: NDArray[Any], encoding: WeightEncoding) -> NDArray[Any]:
     With `pair_peaks`, errors are balanced in convolutions, and weights whose pairs could overflow 16 bits move towards
     zero until they cannot.
     """
-    steps = weight / spread(encoding, weight.ndim).astype(np.float32)
+    scales = spread(encoding, weight.ndim).astype(np.float32)
     if encoding.axis is not None and encoding.pair_peaks:
-        return _within_pair_limits(steps, encoding.axis, encoding.pair_peaks)
+        return _within_pair_limits(weight / scales, encoding.axis, encoding.pair_peaks)
     low, high = INTEGER_RANGES[encoding.type]
     zero_point = WEIGHT_ZERO_POINT[encoding.type]
-    dtype = np.uint8 if encoding.type == "uint8" else np.int8
-    integers: NDArray[Any] = np.clip(np.rint(steps) + zero_point, low, high).astype(dtype)
+    integers = np.empty(weight.shape, np.uint8 if encoding.type == "uint8" else np.int8)
+    rows = max(1, CHUNK_ELEMENTS * len(weight) // max(1, weight.size))
+    for start in range(0, len(weight), rows):
+        part = slice(start, start + rows)
+        steps = weight[part] / (scales[part] if encoding.axis == 0 else scales)
+        integers[part] = np.clip(np.rint(steps) + zero_point, low, high)
     return integers
 
 

@@ -7,6 +7,7 @@ scale of each block is searched for the least squared error, which clips a lone 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..plan import INTEGER_RANGES, WeightEncoding
 from ..scheme import WeightType
-from ..weights import LARGEST_INTEGER, SMALLEST_SCALE
+from ..weights import CHUNK_ELEMENTS, LARGEST_INTEGER, SMALLEST_SCALE
 
 SHRINK_FACTORS: Final = tuple(float(factor) for factor in np.linspace(1.0, 0.6, 17))
 """Of the scale that holds the largest weight. 0.875 = 7/8 is among them: there a negative peak becomes -8 exactly."""
@@ -29,7 +30,15 @@ def blocked_encoding(weight: NDArray[np.float32], kind: WeightType, axis: int, b
         axis: of its output channels; blocks lie along the other one.
         block_size: weights in a block, at least 1.
     """
-    blocks = as_blocks(_reduced_first(weight, axis), block_size)
+    found = [
+        _best_scales(as_blocks(part, block_size), kind) for part in _parts(_reduced_first(weight, axis), block_size)
+    ]
+    by_channel = np.concatenate(found).T.reshape(-1)
+    return WeightEncoding(type=kind, axis=axis, scale=tuple(by_channel.tolist()), block_size=block_size)
+
+
+def _best_scales(blocks: NDArray[np.float32], kind: WeightType) -> NDArray[np.float32]:
+    """[blocks, N] of [blocks, block_size, N]."""
     peaks = np.abs(blocks).max(axis=1)
     widest = np.maximum(peaks / LARGEST_INTEGER[kind], SMALLEST_SCALE).astype(np.float32)
     best, least = widest, np.full(widest.shape, np.inf)
@@ -39,18 +48,21 @@ def blocked_encoding(weight: NDArray[np.float32], kind: WeightType, axis: int, b
         errors = np.square(steps * scales[:, None] - blocks).sum(axis=1, dtype=np.float64)
         better = errors < least
         best, least = np.where(better, scales, best), np.where(better, errors, least)
-    by_channel = best.T.reshape(-1)
-    return WeightEncoding(
-        type=kind, axis=axis, scale=tuple(float(scale) for scale in by_channel), block_size=block_size
-    )
+    return best
 
 
 def blocked_integers(weight: NDArray[np.float32], encoding: WeightEncoding) -> NDArray[np.int8]:
     """The integers of a matrix as [K, N], whichever way round it is."""
     axis, block_size = _layout(encoding)
     ordered = _reduced_first(weight, axis)
-    steps = _round(as_blocks(ordered, block_size), block_scales(encoding, ordered.shape[1]), encoding.type)
-    integers: NDArray[np.int8] = steps.reshape(-1, ordered.shape[1])[: len(ordered)].astype(np.int8)
+    scales, done = block_scales(encoding, ordered.shape[1]), 0
+    integers = np.empty(ordered.shape, np.int8)
+    for part in _parts(ordered, block_size):
+        blocks = as_blocks(part, block_size)
+        first = done // block_size
+        steps = _round(blocks, scales[first : first + len(blocks)], encoding.type)
+        integers[done : done + len(part)] = steps.reshape(-1, ordered.shape[1])[: len(part)]
+        done += len(part)
     return integers
 
 
@@ -80,7 +92,14 @@ def _round(blocks: NDArray[np.float32], scales: NDArray[np.float32], kind: Weigh
 
 
 def _reduced_first(weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    return weight if axis == 1 else np.ascontiguousarray(weight.T)
+    return weight if axis == 1 else weight.T
+
+
+def _parts(ordered: NDArray[np.float32], block_size: int) -> Iterator[NDArray[np.float32]]:
+    """Whole blocks of [K, N], so few that what is made of them stays in the processor's caches."""
+    rows = block_size * max(1, CHUNK_ELEMENTS // (block_size * max(1, ordered.shape[1])))
+    for start in range(0, len(ordered), rows):
+        yield np.ascontiguousarray(ordered[start : start + rows])
 
 
 def _layout(encoding: WeightEncoding) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from ...lower.workload import workload
 from ..half.conversion import HalfPrecision
 from ..scheme import Scheme
 from .products import product_of
-from .tables import propose_table
+from .tables import is_stored_table
 
 LEAST_SHARE: Final = 0.5
 """Of the work (for dynamic) or of the weights (for weight-only) that has to be in products and tables."""
@@ -63,7 +63,7 @@ def stored_share(graph: Graph) -> float:
     for node in graph.graph:
         if not isinstance(product_of(node), str):
             stored.add(node.inputs[1].name if node.inputs[1] is not None else None)
-        elif node.op_type == "Gather" and (table := propose_table(node)) is not None and table.compute == "weights":
+        elif is_stored_table(node):
             stored.add(node.inputs[0].name if node.inputs[0] is not None else None)
     total = sum(sizes.values())
     return sum(size for name, size in sizes.items() if name in stored) / total if total else 0.0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...faults import NotQuantizable
 from ..plan import WeightEncoding
-from ..weights import channel_axis, weight_array
+from ..weights import channel_axis, is_finite, weight_array
 from .rewrite import Replacement, scalar
 
 PRODUCTS = frozenset({"MatMul", "Gemm"})
@@ -58,7 +58,7 @@ def product_of(node: ir.Node) -> Product | str:
         return f"its weight has rank {array.ndim}; only matrices are multiplied in integers"
     if array.size == 0:
         return "its weight is empty"
-    if not np.isfinite(array).all():
+    if not is_finite(array):
         return "its weight is not finite everywhere"
     attributes = node.attributes
     gemm = node.op_type == "Gemm"

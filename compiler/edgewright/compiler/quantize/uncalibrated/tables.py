@@ -16,12 +16,18 @@ from numpy.typing import NDArray
 from ...faults import NotQuantizable
 from ...graph import Graph
 from ..plan import Operator, WeightEncoding
-from ..weights import rounded, spread, symmetric_encoding, weight_array
+from ..weights import is_finite, rounded, spread, symmetric_encoding, weight_array
 from .rewrite import Replacement, constant
 
 TABLE_READER: Final = "Gather"
 MIN_TABLE_ELEMENTS: Final = 4096
 """Below, three more operators cost more than the bytes are worth."""
+
+
+def is_stored_table(node: ir.Node) -> bool:
+    """Whether weight-only plans store the table that this node gathers from."""
+    table = _table(node) if node.op_type == TABLE_READER else None
+    return table is not None and table.size >= MIN_TABLE_ELEMENTS
 
 
 def propose_table(node: ir.Node) -> Operator | None:
@@ -81,7 +87,7 @@ def _table(node: ir.Node) -> NDArray[np.float32] | None:
         return None
     array: NDArray[np.float32] = value.const_value.numpy()
     rows = array.ndim == 2 and node.attributes.get_int("axis", 0) in (0, -2)
-    return array if rows and np.isfinite(array).all() else None
+    return array if rows and is_finite(array) else None
 
 
 def _table_name(node: ir.Node) -> str:
