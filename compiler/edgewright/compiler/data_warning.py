@@ -1,5 +1,4 @@
-"""What is suspicious about the data, or about a plan that was given. It stands alone, so that reports can be read
-without the compiler."""
+"""What is suspicious about the data, or about a plan that was given: read in reports, without the compiler."""
 
 from __future__ import annotations
 
