@@ -26,6 +26,39 @@ def commands(page: Path) -> list[str]:
     return [re.sub(r"\s+# .*$", "", line) for line in lines]
 
 
+GUIDES = [ROOT / "docs/guides/quantization.md", ROOT / "docs/formats/plan.md"]
+"""Pages whose commands need nothing but the model and the data that the README makes."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("page", GUIDES, ids=[page.name for page in GUIDES])
+def test_every_command_of_a_guide_runs(page: Path, tmp_path: Path) -> None:
+    wanted = commands(page)
+    assert len(wanted) >= 2
+    run = shell(["set -eu", "python -m examples.first_model", *wanted], tmp_path, {"XDG_CACHE_HOME": str(tmp_path)})
+    assert run.returncode == 0, run.stdout + run.stderr
+    for written in re.findall(r"(?<=[=\s])[\w.]+\.(?:onnx|toml|svg)", " ".join(wanted)):
+        assert (tmp_path / written).stat().st_size > 0, written
+
+
+def shell(lines: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Runs lines as a person would who has activated the environment and stands in `folder`."""
+    return subprocess.run(
+        ["bash", "-c", "\n".join(lines)],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_readme_command_runs(tmp_path: Path) -> None:
@@ -39,21 +72,12 @@ def test_every_readme_command_runs(tmp_path: Path) -> None:
         if command.endswith("&"):
             lines.append("sleep 5")
     assert len(lines) > 15
-    run = subprocess.run(
-        ["bash", "-c", "\n".join(lines)],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "EDGEWRIGHT_DEVICE_RUN_LISTEN": f"127.0.0.1:{device}",
-            "EDGEWRIGHT_FLEET_SERVE_LISTEN": f"127.0.0.1:{fleet}",
-            "EDGEWRIGHT_FLEET_SERVE_MQTT": f"127.0.0.1:{free_port()}",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {
+        "EDGEWRIGHT_DEVICE_RUN_LISTEN": f"127.0.0.1:{device}",
+        "EDGEWRIGHT_FLEET_SERVE_LISTEN": f"127.0.0.1:{fleet}",
+        "EDGEWRIGHT_FLEET_SERVE_MQTT": f"127.0.0.1:{free_port()}",
+    }
+    run = shell(lines, tmp_path, environment)
     assert run.returncode == 0, run.stdout + run.stderr
     assert '"versions":["1"]' in run.stdout
 
