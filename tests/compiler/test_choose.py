@@ -114,6 +114,12 @@ def test_without_float_the_best_int8_ships_flagged() -> None:
     assert {"budget-missed", "float-cannot-run"} <= set(decision.flags)
 
 
+def test_without_float_luck_on_test_is_no_reason_to_call_the_budget_kept() -> None:
+    decision = choose("float32", [candidate(tune=0.05)], BUDGET, float_can_run=False)
+    assert (decision.chosen, decision.outcome) == ("int8", "budget-missed")
+    assert "loses 5.00 % on the tune samples" in decision.reason
+
+
 @given(
     st.lists(st.tuples(st.floats(0.1, 2), st.floats(-0.05, 0.05), st.floats(-0.05, 0.05), st.booleans()), max_size=5)
 )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.compiler.control.search import MAX_EVALUATIONS, Goal, Proposal, search
-from edgewright.compiler.metrics import Comparison, Estimate
+from edgewright.compiler.metrics import Z_95, Comparison, Estimate
 from edgewright.compiler.quantize.plan import Operator, Plan
 from edgewright.compiler.quantize.scheme import Scheme
 
@@ -69,8 +70,8 @@ NETS = st.builds(
 )
 
 
-def goal(limit: float, worth_ms: float, aim: float | None = None) -> Goal:
-    return Goal(limit=limit, worth_ms=worth_ms, aim=limit if aim is None else aim)
+def goal(limit: float, worth_ms: float, margin: float = 0.0) -> Goal:
+    return Goal(limit=limit, worth_ms=worth_ms, margin=margin)
 
 
 def test_a_plan_that_keeps_the_budget_takes_one_evaluation() -> None:
@@ -155,9 +156,23 @@ def test_nothing_is_evaluated_that_could_save_no_time_worth_speaking_of() -> Non
     assert (cheap.evaluated, costly.evaluated) == (2, 4)
 
 
-def test_a_plan_as_good_as_aimed_for_comes_first_and_one_within_the_budget_where_there_is_none() -> None:
+def test_a_safe_plan_comes_first_and_one_within_the_budget_where_there_is_none() -> None:
     net = AdditiveNet([4.0, 2.0, 1.0], [0.5, 0.5, 0.5], lambda noise: 0.01 * noise)
-    found = search(net.proposal(0), net.solve, net.score, goal(0.04, 9.0, aim=0.015))
-    assert [(len(step.proposal.repairs), step.safe) for step in found.good] == [(2, True), (3, True), (1, False)]
-    found = search(net.proposal(0), net.solve, net.score, goal(0.04, 2.0, aim=0.015))
+    net.width = 0.025 * Z_95
+    found = search(net.proposal(0), net.solve, net.score, goal(0.04, 9.0, margin=1.0))
+    assert [(len(step.proposal.repairs), step.safe) for step in found.good] == [(2, True), (1, False)]
+    found = search(net.proposal(0), net.solve, net.score, goal(0.04, 2.0, margin=1.0))
     assert [(len(step.proposal.repairs), step.safe) for step in found.good] == [(1, False)]
+
+
+def test_the_margin_is_that_of_the_plan_itself() -> None:
+    """The plain plan's drop is large and unsure; that of a repaired one is neither."""
+    net = AdditiveNet([90.0, 1.0], [0.5, 0.5], lambda noise: 0.01 * noise)
+
+    def score(plan: Plan) -> Comparison:
+        found = net.score(plan)
+        return replace(found, drop=Estimate(found.drop.value, 0.0, 2 * found.drop.value))
+
+    found = search(net.proposal(0), net.solve, score, goal(0.05, 9.0, margin=1.0))
+    assert found.best is not None
+    assert (len(found.best.proposal.repairs), found.best.safe) == (1, True)

@@ -92,12 +92,15 @@ def _without_float(candidates: Sequence[Candidate], budget: Budget, verdicts: di
     if not candidates:
         raise ValueError("a target without float needs at least one int8 candidate")
     affordable = [candidate for candidate in candidates if candidate.tune.drop.value <= budget.limit]
-    best = _confirmed(affordable, budget) or min(candidates, key=_damage)
+    confirmed = _confirmed(affordable, budget)
+    best = confirmed or min(candidates, key=_damage)
     flags = (FLOAT_CANNOT_RUN, *_flags(best, budget))
-    if best.test.drop.value <= budget.limit:
+    if confirmed is not None:
         return Decision(best.name, "shipped", f"{_praise(best, budget)}; float cannot run here", flags, verdicts)
+    part, worse = ("test", best.test) if best.test.drop.value > budget.limit else ("tune", best.tune)
     reason = (
-        f"float cannot run here, and {best.name} loses {_loss(best.test)} where {budget} is allowed; it ships, flagged"
+        f"float cannot run here, and {best.name} loses {_loss(worse)} on the {part} samples where {budget} is allowed; "
+        "it ships, flagged"
     )
     return Decision(best.name, BUDGET_MISSED, reason, (BUDGET_MISSED, *flags), verdicts)
 

@@ -72,8 +72,7 @@ def _control(board: Board, build: Build, trials: list[Trial], plain: Trial) -> C
         _prices(board, build, plain, trials),
         lambda other: plain.tune if other == plan else _score(_finished(other, basis), name, board, build),
         limit=build.budget.limit,
-        # One standard error inside the budget on *tune* makes it likely that *test* keeps it too.
-        aim=max(0.0, build.budget.limit - plain.tune.standard_error),
+        margin=1.0,
         tune_samples=len(build.data.tune),
         float_can_run=board.supports(engine.NAME, "float32"),
         saturating=arithmetic_of(board, plain.variant.scheme) is Arithmetic.SATURATING,

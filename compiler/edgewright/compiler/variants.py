@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from .faults import ModelError, NotQuantizable, first_line
 from .graph import Graph
 from .logits import with_logits
 from .lower.emulator import Emulator
-from .lower.model_file import ModelFile, settled, write_model
+from .lower.model_file import ModelFile, digest_of, settled, write_model
 from .lower.onnxruntime import Arithmetic, Outputs, check_loads, open_session, run
 from .quantize.emission import Quantize
 from .quantize.half.conversion import Half, HalfPrecision, ToHalf
@@ -45,6 +46,11 @@ class Variant:
     records: tuple[PassRecord, ...]
     graph: Graph
     float_operators: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def probe_digest(self) -> str:
+        """Of what is run for scores."""
+        return digest_of(self.probe)
 
     @property
     def scheme(self) -> Scheme | None:
@@ -142,7 +148,7 @@ class Evaluator:
         return found[variant.logits] if variant.logits is not None else next(iter(found.values()))
 
     def _all(self, variant: Variant, arithmetic: Arithmetic, part: str) -> Outputs:
-        wanted = (variant.name, arithmetic, part)
+        wanted = (variant.probe_digest, arithmetic, part)  # not the name: targets repair the same plan differently
         if wanted not in self._known:
             self._known[wanted] = evaluate(variant.probe, self._parts[part], arithmetic, self._threads)
         return self._known[wanted]

@@ -68,7 +68,7 @@ def control_accuracy(
     limit: float,
     tune_samples: int,
     *,
-    aim: float | None = None,
+    margin: float = 0.0,
     float_can_run: bool = True,
     saturating: bool = False,
 ) -> ControlResult:
@@ -83,7 +83,7 @@ def control_accuracy(
         score: emits a plan and compares it with the float model on *tune*, by the target's arithmetic.
         limit: of the drop, in the metric's unit.
         tune_samples: how many *tune* has.
-        aim: the drop to aim for on *tune*, below the limit; the limit itself where it is None.
+        margin: standard errors of its drop by which a plan should stay below the limit, where one can.
         float_can_run: whether float can ship, and single operators can be float.
         saturating: whether the target sums pairs of products in 16 bits.
     """
@@ -99,14 +99,13 @@ def control_accuracy(
     noise = _noise_model(structure, sensitivity, bench, statistics)
     planner = Planner(plan, structure, menus, noise, prices)
     worth_ms = prices.float_ms() if float_can_run else math.inf
-    goal = Goal(limit=limit, worth_ms=worth_ms, aim=limit if aim is None else aim)
+    goal = Goal(limit=limit, worth_ms=worth_ms, margin=margin)
     found = search(planner.proposal(planner.plain), planner.solve, score, goal)
     step = found.best or (None if float_can_run else min(found.steps, key=lambda step: step.comparison.drop.value))
     report = ControlReport(
         outcome="missed" if found.best is None else "repaired" if found.best.proposal.repairs else "as planned",
         reason=_reason(found, worth_ms),
         float_latency_ms=prices.float_ms() if float_can_run else None,
-        aim=round(goal.aim, 6),
         evaluations=len(found.steps),
         ranking_runs=round(sensitivity.sample_runs / tune_samples, 4),
         steps=tuple(_step(each) for each in found.steps),
@@ -139,7 +138,7 @@ def _reason(found: Found, worth_ms: float) -> str:
     tried = f"{len(found.steps)} evaluation{'s' if len(found.steps) > 1 else ''} on tune"
     if found.best is not None:
         how = repairs_in_words(found.best.proposal.repairs)
-        how += "" if found.best.safe else ", by less than one standard error"
+        how += "" if found.best.safe else ", though not by a safe margin"
         return f"within the budget on tune with {how}: estimated {found.best.proposal.latency_ms:.4g} ms, {tried}"
     if found.too_slow is not None:
         return (

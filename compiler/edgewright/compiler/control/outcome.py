@@ -52,8 +52,6 @@ class ControlReport(_Part, frozen=True, kw_only=True):
     reason: str
     float_latency_ms: float | None
     """None where float cannot run."""
-    aim: float
-    """Drop on *tune* that was aimed for: the budget less one standard error."""
     evaluations: int
     """Runs over all of *tune*."""
     ranking_runs: float

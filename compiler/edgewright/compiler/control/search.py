@@ -47,7 +47,7 @@ class Step:
     within: bool
     """Of the budget."""
     safe: bool
-    """As far within as was aimed for."""
+    """Within by the margin that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,9 @@ class Goal:
     """Of the drop: the budget, in the metric's unit."""
     worth_ms: float
     """Only plans faster than this are worth it: the float model's latency, infinite where float cannot run."""
-    aim: float
-    """Of the drop on *tune*: below the limit by as much as makes it likely that other samples keep it too."""
+    margin: float
+    """Standard errors of its drop that a safe plan stays below the limit: then other samples are likely to keep it too.
+    Of its own drop, because quieter plans are also surer."""
 
 
 Solve = Callable[[float], Proposal | None]
@@ -120,8 +121,8 @@ class _Search:
     def evaluate(self, proposal: Proposal) -> Step:
         """One run over *tune*."""
         comparison = self._score(proposal.plan)
-        drop = comparison.drop.value
-        step = Step(proposal, comparison, drop <= self._goal.limit, drop <= self._goal.aim)
+        safe = self._with_margin(comparison) <= self._goal.limit
+        step = Step(proposal, comparison, comparison.drop.value <= self._goal.limit, safe)
         self.steps.append(step)
         return step
 
@@ -173,6 +174,9 @@ class _Search:
                 self.evaluate(proposal)
                 spare -= 1
 
+    def _with_margin(self, comparison: Comparison) -> float:
+        return comparison.drop.value + self._goal.margin * comparison.standard_error
+
     @property
     def _has_evaluations(self) -> bool:
         return len(self.steps) < self._max_evaluations
@@ -182,7 +186,8 @@ class _Search:
         return not safe or proposal.latency_ms < min(safe) * (1 - GAIN)
 
     def _missed_by_chance(self, step: Step) -> bool:
-        return not step.safe and step.comparison.drop.value - self._goal.aim <= step.comparison.standard_error
+        miss = self._with_margin(step.comparison) - self._goal.limit
+        return 0 < miss <= step.comparison.standard_error
 
     def _known(self, proposal: Proposal) -> Step | None:
         return next((step for step in self.steps if step.proposal.repairs == proposal.repairs), None)
@@ -196,8 +201,8 @@ class _Search:
 
     def _step_down(self) -> float:
         """A drop that grows with the amplitude of the noise asks for noise in the square of the ratio."""
-        drop = self.steps[-1].comparison.drop.value
-        ratio = max(self._goal.aim, 0.0) / drop if drop > 0 else 0.0
+        drop = self._with_margin(self.steps[-1].comparison)
+        ratio = max(self._goal.limit, 0.0) / drop if drop > 0 else 0.0
         return min(LARGEST_STEP, max(SMALLEST_STEP, ratio**2))
 
     def _next_bound(self, bound: float) -> float:
