@@ -50,6 +50,8 @@ class Net:
     input_shape: tuple[int, ...] = ()
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Of each result, without the batch."""
+    more_inputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Beside `x`, without the batch."""
 
     def __post_init__(self) -> None:
         self.input_shape = self.shape
@@ -109,7 +111,10 @@ class Net:
         graph = helper.make_graph(
             self.nodes,
             "net",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, *self.input_shape])],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape])
+                for name, shape in {"x": self.input_shape, **self.more_inputs}.items()
+            ],
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name]) for name in names],
             self.weights,
         )
