@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,6 +21,7 @@ from edgewright.compiler.lower.onnxruntime import Arithmetic, open_session, run
 from edgewright.compiler.metrics import snr_db
 from edgewright.compiler.quantize.emission import Quantize
 from edgewright.compiler.quantize.emit import emit
+from edgewright.compiler.quantize.placement import computes_in_integers
 from edgewright.compiler.quantize.plan import Encoding, Operator, Plan
 from edgewright.compiler.quantize.propose import propose
 from edgewright.compiler.quantize.scheme import ActivationType, Scheme
@@ -258,3 +260,30 @@ def test_a_hard_sigmoid_whose_encoding_is_wider_than_its_result_keeps_clipping()
     result = emit(graph, widened)
     assert operator_counts(result)["HardSigmoid"] == len(gates) == 2
     assert closeness_db(result, graph, x) > 20
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes"),
+    [
+        ("ConvTranspose", {"strides": [2, 2]}),
+        ("Elu", {}),
+        ("Resize", {"mode": "linear"}),
+        ("HardSigmoid", {"beta": 0.0}),
+    ],
+)
+def test_between_quantizers_only_operators_with_kernels_count_as_integer(
+    operator: str, attributes: dict[str, Any]
+) -> None:
+    net = Net((3, 8, 8), np.random.default_rng(3))
+    net.conv(4)
+    if operator == "ConvTranspose":
+        others = [net.weight(4, 4, 2, 2)]
+    else:
+        others = ["", net.constant(np.array([1, 1, 2, 2], np.float32))] if operator == "Resize" else []
+    net.shape = (4, 16, 16) if operator in {"ConvTranspose", "Resize"} else net.shape
+    net.node(operator, net.here, *others, **attributes)
+    net.conv(4)
+    graph, x = optimised(net.model()), inputs(net)
+    result = emit(graph, planned(graph, x))
+    assert [node.op_type for node in result.graph if computes_in_integers(node)] == ["Conv", "Conv"]
+    assert operator in fused_operators(result)

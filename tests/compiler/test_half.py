@@ -16,6 +16,7 @@ from edgewright.compiler.frontends.onnx import import_proto
 from edgewright.compiler.graph import Graph, from_proto, signature, to_bytes, to_proto
 from edgewright.compiler.lower.onnxruntime import Arithmetic
 from edgewright.compiler.quantize.half.conversion import Half, ToHalf
+from edgewright.compiler.quantize.offer import schemes_for
 from edgewright.compiler.quantize.scheme import Scheme
 from edgewright.compiler.quantize.uncalibrated.dynamic import emit_dynamic, propose_dynamic
 from edgewright.compiler.quantize.uncalibrated.methods import methods_for, products_share, stored_share
@@ -281,6 +282,13 @@ def test_methods_for_a_net_of_products(board: Board) -> None:
     assert products_share(encoder()) > 0.9
     assert stored_share(encoder()) > 0.9
     assert names(board, encoder()) == ["int8-dynamic", "int8-weights", "int4-weights"]
+
+
+def test_plans_of_different_schemes_have_different_names(board: Board) -> None:
+    """Targets of one run share plans by their names."""
+    offered = {method for name in (board.name, "x86-64-avx2") for method in schemes_for(load_board(name), encoder())}
+    assert {scheme.guard for scheme in offered if scheme.method == "dynamic"} == {"none", "pairs"}
+    assert len({scheme.name for scheme in offered}) == len(offered)
 
 
 def test_a_convolutional_net_is_offered_neither(board: Board) -> None:

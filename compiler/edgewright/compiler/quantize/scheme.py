@@ -32,10 +32,10 @@ class Scheme(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def name(self) -> str:
-        """Short and stable: it stands in reports and in measurements."""
-        if self.method != "static":
-            return f"{self.weights}-{self.method}"
+        """Short and stable: it stands in reports and in measurements. Targets of one run share plans by it."""
         suffix = {"none": "", "pairs": "-guarded", "seven-bit": "-7bit"}[self.guard]
         grain = "" if self.per_channel else "-per-tensor"
+        if self.method != "static":
+            return f"{self.weights}-{self.method}{grain}{suffix}"
         width = "int16" if self.activations.endswith("16") else "int8"
         return f"{width}-{SHORT[self.activations]}{SHORT[self.weights]}{grain}{suffix}"
