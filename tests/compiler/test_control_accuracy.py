@@ -68,6 +68,25 @@ def test_noises_nearly_add(net: Net, ranking: Sensitivity) -> None:
     assert predicted_db(model, net.plan) == pytest.approx(net.score(net.plan).snr_db, abs=1.5)
 
 
+def test_coarse_weights_are_noise_too(net: Net, ranking: Sensitivity) -> None:
+    """Measured where the ranking is of that plan, and scaled by their own error where it is of the plain one."""
+    name, operator = next((name, one) for name, one in net.plan.operators.items() if one.weight is not None)
+    assert operator.weight is not None
+    coarse = msgspec.structs.replace(operator.weight, scale=tuple(30 * scale for scale in operator.weight.scale))
+    changed = msgspec.structs.replace(operator, weight=coarse, bias_correction=())
+    plan = msgspec.structs.replace(net.plan, operators=net.plan.operators | {name: changed})
+    truth_db = net.score(plan).snr_db
+    assert truth_db < net.score(net.plan).snr_db - 10
+    assert predicted_db(noise_model(net, ranked(net, plan)), plan) == pytest.approx(truth_db, abs=1.5)
+    assert predicted_db(noise_model(net, ranking), plan) == pytest.approx(truth_db, abs=3)
+
+
+def test_other_ranges_are_measured_where_much_depends_on_them(ranking: Sensitivity) -> None:
+    total = sum(source.noise for source in (*ranking.weights.values(), *ranking.tensors.values()))
+    assert ranking.others
+    assert all(ranking.tensors[name].noise > 0.02 * total for name in ranking.others)
+
+
 def test_each_group_in_float_gains_what_was_predicted(net: Net, ranking: Sensitivity) -> None:
     """Alone in integers: the others are float, so that only its own roundings are left."""
     model, groups = noise_model(net, ranking), structure_of(net.graph, net.plan).groups

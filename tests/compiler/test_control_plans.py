@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx.parser
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from edgewright.compiler.control.groups import integer_operators, structure_of
 from edgewright.compiler.control.price import PriceList
 from edgewright.compiler.control.repairs import KEEP, Repair, Workbench, float_repair, menu, repaired
+from edgewright.compiler.graph import from_proto
 from edgewright.compiler.lower.workload import workload
 from edgewright.compiler.quantize.emit import emit
+from edgewright.compiler.quantize.placement import computes_in_integers
 from edgewright.compiler.quantize.scheme import Scheme
 from edgewright.compiler.quantize.weights import rounded
 from edgewright.targets.catalog import load_board
@@ -69,6 +72,26 @@ def test_a_pool_is_switched_with_the_operator_before_it_and_shares_its_rounding(
     roundings = structure_of(net.graph, net.plan).roundings
     assert [len(rounding.tensors) for rounding in roundings.values()] == [1, 2, 1]
     assert set(first.roundings) == {"x", *(name for name, one in roundings.items() if len(one.tensors) == 2)}
+
+
+def test_a_rounding_belongs_to_the_group_that_gives_it(tmp_path: Path) -> None:
+    net = make_net(["conv-relu", "conv"], tmp_path)
+    first, last = structure_of(net.graph, net.plan).groups
+    assert ("x" in first.roundings, len(first.roundings), len(last.roundings)) == (True, 2, 1)
+
+
+def test_what_is_rounded_to_16_bits_behind_its_activation_computes_in_float() -> None:
+    graph = from_proto(
+        onnx.parser.parse_model(
+            """<ir_version: 10, opset_import: ["" : 21]>
+            g (uint8[1, 2, 4, 4] q, int8[2, 2, 1, 1] v, float s, uint8 z, uint16 wide, int8 zero)
+            => (uint16[1, 2, 4, 4] y) {
+                d = DequantizeLinear(q, s, z)  w = DequantizeLinear(v, s, zero)
+                c = Conv(d, w)  r = Relu(c)  y = QuantizeLinear(r, s, wide)
+            }"""
+        )
+    )
+    assert not any(map(computes_in_integers, graph.graph))
 
 
 def menus(net: Net, *, saturating: bool = False) -> list[dict[str, Repair]]:
@@ -141,5 +164,12 @@ def test_factors_make_estimates_equal_to_what_was_measured(tmp_path: Path) -> No
     prices.fit(net.plan, float_ms=0.5, plan_ms=0.3)
     assert prices.float_ms() == pytest.approx(0.5)
     assert prices.of(net.plan) == pytest.approx(0.3)
-    prices.fit(net.plan, float_ms=50.0, plan_ms=0.01)
-    assert prices.factors.integer > 0
+
+
+def test_no_factor_is_negative_however_odd_the_measurements_are(tmp_path: Path) -> None:
+    net = make_net(["conv-relu", "conv-relu"], tmp_path)
+    half = repaired(net.plan, (float_repair(net.plan, structure_of(net.graph, net.plan).groups[0]),))
+    for float_ms, plan_ms in ((50.0, 0.01), (0.0001, 0.0001), (0.01, 50.0)):
+        prices = PriceList(net.graph, BOARD, SHAPES, threads=1)
+        prices.fit(half, float_ms=float_ms, plan_ms=plan_ms)
+        assert min(prices.factors.call, prices.factors.floating, prices.factors.integer) > 0
