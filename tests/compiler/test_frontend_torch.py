@@ -55,6 +55,21 @@ def recurrent():
 """
 
 
+TOO_LARGE = """
+class Large(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.empty(600_000, 1000, device="meta"))
+
+    def forward(self, x):
+        return x @ self.table
+
+def large():
+    return Large()
+"""
+CODE += TOO_LARGE
+
+
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     name = f"nets_{tmp_path.name}".replace("-", "_").replace("[", "_").replace("]", "_")
@@ -122,3 +137,8 @@ def test_a_recurrent_module_exports_without_noise(
 def test_a_reference_needs_module_and_function() -> None:
     with pytest.raises(ModelError, match=r"package\.module:function"):
         load_torch("justaname:", None, SAMPLES)
+
+
+def test_more_than_one_protobuf_holds_is_refused_with_a_way_out(package: str) -> None:
+    with pytest.raises(ModelError, match=r"2400000000 bytes of weights; .* external_data=True"):
+        load_torch(f"{package}:large", None, SAMPLES)

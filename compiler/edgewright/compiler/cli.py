@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from .interruption import cleaned_up
+
 if TYPE_CHECKING:
     from .cache import Cache
     from .report.schema import Report
     from .request import Request
-
-INTERRUPTED = 130
 
 EPILOG = """\b
 Examples:
@@ -156,15 +155,8 @@ def compile_command(
         plan=plan,
         measurements=measurements,
     )
-    # A terminated build cleans up like an interrupted one.
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with cleaned_up():
         report = _run(request, None if no_cache else _cache(), as_json=as_json)
-    except KeyboardInterrupt:
-        click.echo("edgewright: interrupted; no half-written file is left", err=True)
-        sys.exit(INTERRUPTED)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     sys.exit(report.exit_code)
 
 

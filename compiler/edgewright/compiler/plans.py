@@ -130,8 +130,10 @@ class Planner:
             truth = self._logits(self._plain.original, few, Arithmetic.EXACT)
             best_db = -np.inf
             for recipe in self._candidates(per_channel=per_channel):
-                plan = recipe.basis.plan(Scheme(per_channel=per_channel), recipe.calibrator, saturating)
-                closeness_db = snr_db(self._logits(emit(recipe.basis.original, plan), few, self._arithmetic), truth)
+                basis = recipe.basis
+                plan = basis.plan(Scheme(per_channel=per_channel), recipe.calibrator, saturating)
+                rounded = emit(basis.graph, basis.without_moves(plan))
+                closeness_db = snr_db(self._logits(rounded, few, self._arithmetic), truth)
                 if closeness_db > best_db:
                     best_db, self._recipes[per_channel] = closeness_db, recipe
         return self._recipes[per_channel]

@@ -7,6 +7,8 @@ from typing import Literal
 
 import click
 
+from .interruption import cleaned_up
+
 EPILOG = """\b
 Examples:
   edgewright quantize model.onnx --data eval.npz --out q.onnx
@@ -81,7 +83,8 @@ def quantize_command(
     request = QuantizeRequest(
         model=model, out=out, data=data, plan=plan, method=method, activations=scheme, weights=weights, target=target
     )
-    report = quantize_model(request, TerminalStages())
+    with cleaned_up():
+        report = quantize_model(request, TerminalStages())
     if as_json:
         click.echo(encode(report), nl=False)
         return

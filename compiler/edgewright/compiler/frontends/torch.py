@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..faults import ModelError, ToolchainMissing, first_line
 from ..graph import to_bytes
-from .onnx import import_proto
+from .onnx import MAX_MODEL_BYTES, import_proto
 from .source import SourceModel
 
 EXPORT_OPSET = 18
@@ -51,6 +51,7 @@ def load_torch(build: str, weights: Path | None, samples: Mapping[str, NDArray[A
     if weights is not None:
         _load_weights(module, weights)
     module.eval()
+    _check_size(module, build)
     proto = _export(module, build, _named(module, samples))
     graph = import_proto(proto, build)
     hashed = hashlib.sha256(to_bytes(graph))
@@ -108,6 +109,16 @@ def _load_weights(module: Any, weights: Path) -> None:
     except RuntimeError as error:
         # load_state_dict lists every missing and unexpected key in this error.
         raise ModelError(f"{weights}: does not fit the module: {error}") from error
+
+
+def _check_size(module: Any, build: str) -> None:
+    """The exporter hands the model over as one protobuf."""
+    size_bytes = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+    if size_bytes > MAX_MODEL_BYTES:
+        raise ModelError(
+            f"model {build!r} has {size_bytes} bytes of weights; up to {MAX_MODEL_BYTES} are exported here. Export it "
+            "yourself with torch.onnx.export(..., dynamo=True, external_data=True), and compile that file"
+        )
 
 
 def _named(module: Any, samples: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

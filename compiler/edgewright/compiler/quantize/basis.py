@@ -10,6 +10,7 @@ from edgewright.targets.accumulation import Lookup
 
 from ..data import Samples
 from ..graph import Graph, graph_digest
+from ..lower.model_file import settled
 from ..scratch import Scratch
 from .calibration.observe import collect
 from .calibration.statistics import Statistics
@@ -54,7 +55,7 @@ class Basis:
 
     def corrected(self, plan: Plan) -> Plan:
         """The plan with its bias correction made anew."""
-        return corrected(self.original, plan, self.statistics)
+        return self.with_moves(corrected(self.graph, self.without_moves(plan), self.statistics))
 
 
 def smoothed(plain: Basis, samples: Samples, scratch: Scratch) -> Basis | None:
@@ -62,5 +63,5 @@ def smoothed(plain: Basis, samples: Samples, scratch: Scratch) -> Basis | None:
     moves = find_smoothings(plain.graph, plain.statistics)
     if not moves:
         return None
-    graph = equalized(plain.original, moves)
+    graph = settled(equalized(plain.original, moves), scratch)
     return Basis(plain.original, graph, collect(graph, samples, scratch), moves)

@@ -35,7 +35,7 @@ def divide_outputs(node: ir.Node, weight: NDArray[np.float32], factors: NDArray[
     """The weight with every output channel divided by its factor; factors (outputs,)."""
     shape = [1] * weight.ndim
     shape[channel_axis(node)] = len(factors)
-    return (weight / factors.reshape(shape)).astype(np.float32)
+    return _by_rows(np.divide, weight, factors.reshape(shape))
 
 
 def multiply_inputs(node: ir.Node, weight: NDArray[np.float32], factors: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -44,4 +44,13 @@ def multiply_inputs(node: ir.Node, weight: NDArray[np.float32], factors: NDArray
         view = by_channel(node, weight)
         return (view * factors.reshape(view.shape[0], 1, -1, 1)).astype(np.float32).reshape(weight.shape)
     shape = (1, -1) if channel_axis(node) == 0 else (-1, 1)
-    return (weight * factors.reshape(shape)).astype(np.float32)
+    return _by_rows(np.multiply, weight, factors.reshape(shape))
+
+
+def _by_rows(operation: np.ufunc, weight: NDArray[np.float32], factors: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Computed in float64, of which a whole weight at a time would take twice its own memory."""
+    result = np.empty_like(weight)
+    rows = np.broadcast_to(factors, (len(weight), *factors.shape[1:]))
+    for index, row in enumerate(weight):
+        result[index] = operation(row, rows[index], dtype=np.float64)
+    return result

@@ -41,11 +41,14 @@ def _best_scales(blocks: NDArray[np.float32], kind: WeightType) -> NDArray[np.fl
     """[blocks, N] of [blocks, block_size, N]."""
     peaks = np.abs(blocks).max(axis=1)
     widest = np.maximum(peaks / LARGEST_INTEGER[kind], SMALLEST_SCALE).astype(np.float32)
-    best, least = widest, np.full(widest.shape, np.inf)
+    best: NDArray[np.float32] = widest
+    least = np.full(widest.shape, np.inf)
     for factor in SHRINK_FACTORS:
         scales = np.maximum(widest * np.float32(factor), np.float32(SMALLEST_SCALE))
         steps = _round(blocks, scales, kind)
-        errors = np.square(steps * scales[:, None] - blocks).sum(axis=1, dtype=np.float64)
+        steps *= scales[:, None]
+        steps -= blocks
+        errors = np.square(steps, out=steps).sum(axis=1, dtype=np.float64)
         better = errors < least
         best, least = np.where(better, scales, best), np.where(better, errors, least)
     return best
@@ -87,8 +90,9 @@ def as_blocks(ordered: NDArray[Any], block_size: int) -> NDArray[Any]:
 
 def _round(blocks: NDArray[np.float32], scales: NDArray[np.float32], kind: WeightType) -> NDArray[np.float32]:
     low, high = INTEGER_RANGES[kind]
-    steps: NDArray[np.float32] = np.clip(np.rint(blocks / scales[:, None]), low, high)
-    return steps
+    steps: NDArray[np.float32] = blocks / scales[:, None]
+    np.rint(steps, out=steps)
+    return np.clip(steps, low, high, out=steps)
 
 
 def _reduced_first(weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
