@@ -128,6 +128,17 @@ def test_a_plan_whose_names_fit_another_model_by_chance_is_a_warning(graph: Grap
     ("text", "told"),
     [
         ("= 3", "not a TOML file"),
+        ("a" + ".a" * 8 + " = 1", "line 1: a key of more than 8 parts"),
+        ("\n[" + "a." * 20000 + "a]", "line 2: a key of more than 8 parts"),
+        ('a = [{"x" . b.c.d.e.f.g.h.i = 1}]', "a key of more than 8 parts"),
+        ("# it's \"odd\na = '\"'\nb" + ".b" * 8 + " = '\"'", "line 3: a key of more than 8 parts"),
+        ('a = """\n"""', "a string of several lines"),
+        ("a = [" + "[]," * 500_000 + "]", "500002 entries"),
+        ("a = " + "[" * 9999 + "]" * 9999, "not a TOML file"),
+        ("format_version = " + "9" * 5000, "not a TOML file"),
+        ('model_digest = "a"\n[scheme]\n[tensors.x]\ntype = "uint8"\nscale = 1.0\nzero_point = "0"', "got `str`"),
+        ('model_digest = "a"\n[scheme]\n[operators.x]\ncompute = "int8"\nbias_correction = [nan]', "1e+30"),
+        ('model_digest = "a"\n[scheme]\n' + "x" * 10**5 + " = 1", "xxx"),
         ('model_digest = "a"\n[scheme]\nkolour = 1', "kolour"),
         ('model_digest = "a"\n[scheme]\n[operators.c1]\ncompute = "int9"', "operators.'c1': Invalid enum value 'int9'"),
         ('model_digest = "a"\n[scheme]\n[operators.c1]\ncompute = "int9"', "expected one of int8, int16, dynamic"),
@@ -146,6 +157,13 @@ def test_damage_is_refused_with_its_place(tmp_path: Path, text: str, told: str) 
         read_plan(path)
     assert str(path) in str(refusal.value)
     assert told in str(refusal.value)
+    assert len(str(refusal.value)) < 1000
+
+
+def test_names_of_many_parts_are_no_long_keys() -> None:
+    name = "encoder" + ".layer" * 20 + " it's = [{" * 3
+    plan = Plan(model_digest="a", scheme=Scheme(), operators={name: Operator(compute="float", reason="a.b.c" * 9)})
+    assert parse_plan(write_plan(plan).encode(), "here") == plan
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

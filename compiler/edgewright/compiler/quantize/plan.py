@@ -26,6 +26,7 @@ FORMAT_VERSION = 1
 
 Compute = Literal["int8", "int16", "dynamic", "weights", "float"]
 Scale = Annotated[float, Meta(gt=0, lt=1e30)]
+Shift = Annotated[float, Meta(gt=-1e30, lt=1e30)]
 Name = Annotated[str, Meta(min_length=1, max_length=1024)]
 
 INTEGER_RANGES: dict[str, tuple[int, int]] = {
@@ -81,7 +82,7 @@ class Operator(_Part, frozen=True, kw_only=True):
 
     compute: Compute
     weight: WeightEncoding | None = None
-    bias_correction: tuple[float, ...] = ()
+    bias_correction: tuple[Shift, ...] = ()
     """Added to the bias, per output channel: what rounding the weights shifts on average."""
     reason: str = ""
     """Why it is not what the scheme says."""

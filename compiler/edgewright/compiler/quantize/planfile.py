@@ -6,6 +6,7 @@ that the model does not have and figures that do not fit its shapes are refused 
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,14 @@ from .uncalibrated.tables import stored_weight
 from .weights import input_channels
 
 MAX_FILE_BYTES = 64 << 20
+MAX_MARKS = 500_000
+"""Of `=`, `[` and `{`, the signs that open tables, arrays and pairs: 25 000 nodes. Numbers are cheap to read, but each
+table takes a kilobyte."""
+MAX_KEY_PARTS = 8
+STRING = re.compile(rb"""'[^'\r\n]*+'|"(?:[^"\\\r\n]|\\[^\r\n])*+\"""")
+PART = rb"""(?:[\w-]++|"")"""
+LONG_KEY = re.compile(rb"""(?<![\w"-])%b(?:[ \t]*+\.[ \t]*+%b){%d}""" % (PART, PART, MAX_KEY_PARTS))
+MAX_REASON_CHARACTERS = 500
 NUMBERS_PER_LINE = 8
 
 HEADER = """\
@@ -107,16 +116,18 @@ def read_plan(path: Path) -> Plan:
 
 def parse_plan(content: bytes, where: str) -> Plan:
     """The plan in some text; `where` stands before every complaint."""
+    _check_cost(content, where)
     try:
-        fields = tomllib.loads(content.decode("utf-8"))
-        fields = _single_precision(fields)
-        plan = msgspec.convert(fields, Plan, strict=False)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise PlanError(f"{where}: not a TOML file: {error}") from error
+        fields = _single_precision(tomllib.loads(content.decode("utf-8")))
+    except (ValueError, RecursionError) as error:  # a number of 5 000 digits is a plain ValueError
+        raise PlanError(f"{where}: not a TOML file: {str(error)[:MAX_REASON_CHARACTERS]}") from error
+    try:
+        plan = msgspec.convert(fields, Plan)
     except msgspec.ValidationError as error:
-        raise PlanError(f"{where}: {_named(fields, error)}") from error
+        raise PlanError(f"{where}: {_named(fields, error)[:MAX_REASON_CHARACTERS]}") from error
     if plan.format_version != FORMAT_VERSION:
-        raise PlanError(f"{where}: format version {plan.format_version}, expected {FORMAT_VERSION}")
+        given = str(plan.format_version)[:20]
+        raise PlanError(f"{where}: format version {given}, expected {FORMAT_VERSION}")
     for name, encoding in plan.tensors.items():
         least, greatest = INTEGER_RANGES[encoding.type]
         if not least <= encoding.zero_point <= greatest:
@@ -133,7 +144,7 @@ def _named(fields: dict[str, Any], error: msgspec.ValidationError) -> str:
         entries = fields.get(section)
         for name, entry in entries.items() if isinstance(entries, dict) else ():
             try:
-                msgspec.convert(entry, kind, strict=False)
+                msgspec.convert(entry, kind)
             except msgspec.ValidationError as own:
                 return f"{section}.{name!r}: {own}{_choices(own)}"
     return str(error)
@@ -143,10 +154,31 @@ def _choices(error: msgspec.ValidationError) -> str:
     return f"; expected one of {', '.join(get_args(Compute))}" if "`$.compute`" in str(error) else ""
 
 
+def _check_cost(content: bytes, where: str) -> None:
+    """The parser takes memory with the square of a key's parts, and a kilobyte for each: a small file could take all.
+
+    Raises:
+        PlanError: no plan looks like this.
+    """
+    if b'"""' in content or b"'''" in content:
+        raise PlanError(f"{where}: a string of several lines, which has no place in a plan")
+    outside = STRING.sub(b'""', content)
+    marks = sum(outside.count(mark) for mark in (b"=", b"[", b"{"))
+    if marks > MAX_MARKS:
+        raise PlanError(f"{where}: {marks} entries; at most {MAX_MARKS} are read")
+    found = LONG_KEY.search(outside)
+    if found is not None:
+        line = outside.count(b"\n", 0, found.start()) + 1
+        raise PlanError(f"{where}: line {line}: a key of more than {MAX_KEY_PARTS} parts; put names in quotes")
+
+
 def _single_precision(fields: Any) -> Any:
     """The same with every number as float32 holds it; beyond its range they become infinite, and are refused."""
     if isinstance(fields, dict):
         return {key: _single_precision(value) for key, value in fields.items()}
+    if isinstance(fields, list) and all(type(value) is float for value in fields):  # millions of scales, at once
+        with np.errstate(over="ignore"):
+            return np.asarray(fields, np.float32).astype(np.float64).tolist()
     if isinstance(fields, list):
         return [_single_precision(value) for value in fields]
     with np.errstate(over="ignore"):
