@@ -96,7 +96,9 @@ def _without_float(candidates: Sequence[Candidate], budget: Budget, verdicts: di
     best = confirmed or min(candidates, key=_damage)
     flags = (FLOAT_CANNOT_RUN, *_flags(best, budget))
     if confirmed is not None:
-        return Decision(best.name, "shipped", f"{_praise(best, budget)}; float cannot run here", flags, verdicts)
+        return Decision(
+            best.name, "shipped", f"{best.name} {_kept(best, budget)}; float cannot run here", flags, verdicts
+        )
     part, worse = ("test", best.test) if best.test.drop.value > budget.limit else ("tune", best.tune)
     reason = (
         f"float cannot run here, and {best.name} loses {_loss(worse)} on the {part} samples where {budget} is allowed; "
@@ -151,7 +153,11 @@ def _verdict(candidate: Candidate, budget: Budget, float_can_run: bool) -> str:
 
 
 def _praise(candidate: Candidate, budget: Budget) -> str:
-    text = f"{_speed_up(candidate)}, loses {_loss(candidate.test)} of {budget}"
+    return f"{_speed_up(candidate)}, {_kept(candidate, budget)}"
+
+
+def _kept(candidate: Candidate, budget: Budget) -> str:
+    text = f"loses {_loss(candidate.test)} of {budget}"
     if candidate.test.drop.high > budget.limit:
         worst = _amount(candidate.test.drop.high, candidate.test)
         text += f"; {candidate.test.samples} test samples cannot establish the budget (up to {worst})"
