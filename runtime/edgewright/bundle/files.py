@@ -20,7 +20,7 @@ def storage_faults(doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageFault(
-            f"bundle: {doing} failed: {error.strerror or error}. Free space or fix the disk, then try again."
+            f"{doing} failed: {error.strerror or error}. Free space or fix the disk, then try again."
         ) from error
 
 

@@ -9,9 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..compare.report import shortened
 from .quantized import QuantizeReport
 
 MAX_REASONS = 5
+NAME_CHARACTERS = 36
+"""Longer names lose their middle; --json has them whole."""
 
 
 def print_quantized(report: QuantizeReport, out: Path, plan: Path, console: Console) -> None:
@@ -20,7 +23,7 @@ def print_quantized(report: QuantizeReport, out: Path, plan: Path, console: Cons
     if report.worst:
         console.print(_worst(report))
     for name, reason in list(report.stays_float.items())[:MAX_REASONS]:
-        console.print(escape(f"{name} stays float: {reason}"), style="dim")
+        console.print(escape(f"{shortened(name, NAME_CHARACTERS)} stays float: {reason}"), style="dim")
     if len(report.stays_float) > MAX_REASONS:
         console.print(f"and {len(report.stays_float) - MAX_REASONS} more, see the plan", style="dim")
     for warning in report.warnings:
@@ -55,6 +58,6 @@ def _worst(report: QuantizeReport) -> Table:
     for heading in ("alone dB", "SNR dB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for layer in report.worst:
-        name = f"{escape(layer.name)} [dim]{escape(layer.operator)}[/]"
+        name = f"{escape(shortened(layer.name, NAME_CHARACTERS))} [dim]{escape(layer.operator)}[/]"
         table.add_row(name, f"{layer.local_snr_db:.1f}", f"{layer.snr_db:.1f}")
     return table
