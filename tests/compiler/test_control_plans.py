@@ -122,6 +122,17 @@ def test_other_calibrators_cut_the_range_of_the_groups_own_tensors_only(tmp_path
                 assert encoding.scale < net.plan.tensors[tensor].scale
 
 
+def test_tensors_that_share_their_numbers_share_them_after_every_repair(tmp_path: Path) -> None:
+    net = make_net(["conv-relu", "pool", "conv"], tmp_path)
+    structure = structure_of(net.graph, net.plan)
+    assert max(len(rounding.tensors) for rounding in structure.roundings.values()) > 1
+    for repair in (repair for lines in menus(net) for repair in lines.values()):
+        tensors = repaired(net.plan, (repair,)).tensors
+        for rounding in structure.roundings.values():
+            numbers = {(tensors[name].type, tensors[name].scale, tensors[name].zero_point) for name in rounding.tensors}
+            assert len(numbers) == 1, repair.name
+
+
 def test_per_channel_is_offered_where_weights_have_one_scale(tmp_path: Path) -> None:
     net = make_net(["conv-relu"], tmp_path, Scheme(per_channel=False))
     (lines,) = menus(net)
