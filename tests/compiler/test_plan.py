@@ -98,6 +98,11 @@ def test_a_plan_that_fits_is_taken(graph: Graph) -> None:
         ({"operators": {"conv": Operator(compute="int8", weight=WeightEncoding(
             type="int8", axis=0, scale=(1.0,) * 6, pair_peaks=(255, 255)))}},
          "2 pair_peaks with axis 0, expected 1"),
+        ({"operators": {"conv": Operator(
+            compute="int8", weight=WeightEncoding(type="int8", axis=2, scale=(1.0,) * 3))}},
+         "scales along axis 2, but int8 takes one for each output channel: axis 0"),
+        ({"operators": {"conv": Operator(compute="int8", bias_correction=(0.5,) * 5)}},
+         "5 numbers in bias_correction, expected 6"),
         ({"operators": {"relu": Operator(compute="int8")}}, "(Relu) has no int8 form"),
         ({"operators": {"pool": Operator(compute="int8", weight=WeightEncoding(type="int8", axis=0, scale=(1.0,)))}},
          "has a weight in the plan, but none in the model"),

@@ -15,6 +15,7 @@ from typing import Any, get_args
 import msgspec
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from ..data_warning import DataWarning
 from ..faults import PlanError
@@ -22,7 +23,7 @@ from ..graph import Graph, graph_digest
 from .capability import PRODUCTS, has_integer_kernel
 from .plan import FORMAT_VERSION, INTEGER_RANGES, Compute, Encoding, Operator, Plan
 from .uncalibrated.tables import stored_weight
-from .weights import input_channels
+from .weights import channel_axis, input_channels
 
 MAX_FILE_BYTES = 64 << 20
 MAX_MARKS = 500_000
@@ -235,12 +236,31 @@ def _check_operator(name: str, operator: Operator, node: ir.Node, plan: Plan, wh
     if operator.compute in {"int8", "int16"}:
         if not has_integer_kernel(node):
             raise PlanError(f"{where}: operator {name!r} ({node.op_type}) has no int8 form; write compute = 'float'")
+        if weight is not None and weight.ndim > 1 and node.op_type in PRODUCTS:
+            _check_channels(name, operator, node, weight, where)
         source = node.inputs[0]
         if node.op_type in PRODUCTS and (source is None or source.name not in plan.tensors):
             raise PlanError(
                 f"{where}: operator {name!r} is {operator.compute}, but its input "
                 f"{None if source is None else source.name!r} has no entry under [tensors]"
             )
+
+
+def _check_channels(name: str, operator: Operator, node: ir.Node, weight: NDArray[Any], where: str) -> None:
+    """Integer kernels know scales and shifts of output channels only."""
+    expected = channel_axis(node) % weight.ndim
+    axis = None if operator.weight is None else operator.weight.axis
+    if axis is not None and axis % weight.ndim != expected:
+        raise PlanError(
+            f"{where}: operator {name!r}: scales along axis {axis}, but {operator.compute} takes one for each output "
+            f"channel: axis {expected}, or none for a single scale"
+        )
+    shifts = len(operator.bias_correction)
+    if shifts and node.op_type != "ConvTranspose" and shifts != weight.shape[expected]:
+        raise PlanError(
+            f"{where}: operator {name!r}: {shifts} numbers in bias_correction, expected {weight.shape[expected]}; or "
+            "take it out"
+        )
 
 
 def _values(graph: Graph) -> Iterator[ir.Value]:
