@@ -372,7 +372,10 @@ def test_wrong_inputs_are_told_in_one_line(data: Path, tmp_path: Path, spoil: st
     assert not (tmp_path / "p.svg").exists()
 
 
-def test_ctrl_c_ends_it(data: Path, tmp_path: Path, x: np.ndarray) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_comparison_leaves_nothing(
+    data: Path, tmp_path: Path, x: np.ndarray, number: signal.Signals
+) -> None:
     path = saved(tmp_path, "a.onnx", net())
     np.savez(data, x=np.repeat(x, 4000, axis=0))
     words = [*COMMAND, str(path), str(path), "--data", str(data), "--samples", "80000"]
@@ -380,7 +383,7 @@ def test_ctrl_c_ends_it(data: Path, tmp_path: Path, x: np.ndarray) -> None:
     deadline = time.monotonic() + 30
     while not list(tmp_path.glob("edgewright-diff-*")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors

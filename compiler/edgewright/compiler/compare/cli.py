@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..interruption import cleaned_up
+
 if TYPE_CHECKING:
     from .report import Comparison
 
@@ -30,7 +32,12 @@ Examples:
 @click.option(
     "--samples", default=64, show_default=True, type=click.IntRange(1, 1_000_000), help="Use the first N of the data."
 )
-@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw all layers in graph order.")
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.svg",
+    help="Draw all layers in graph order.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, in graph order, instead of the table.")
 def diff_command(left: Path, right: Path, data: Path, samples: int, picture: Path | None, *, as_json: bool) -> None:
     """Compare two models layer by layer, worst first: signal-to-noise ratio of B with A as the truth.
@@ -43,7 +50,8 @@ def diff_command(left: Path, right: Path, data: Path, samples: int, picture: Pat
     from .picture import draw
     from .report import encode
 
-    comparison = _compare(left, right, data, samples)
+    with cleaned_up():
+        comparison = _compare(left, right, data, samples)
     if picture is not None:
         write_atomically(picture, draw(comparison).encode())
     if as_json:
