@@ -63,8 +63,9 @@ def prepare(request: Request, boards: tuple[Board, ...], stages: Stages, scratch
         source = import_model(request, arrays)
     name = model_name(request.name, source.name)
     with stages.stage("optimising"):
-        preflight(source.graph, request.model, scratch)
-        optimised, records = optimise(source.graph, typed_normalization(request.normalization, arrays))
+        imported = settled(source.graph, scratch)
+        preflight(imported, request.model, scratch)
+        optimised, records = optimise(imported, typed_normalization(request.normalization, arrays))
         graph = settled(optimised, scratch)
     divided = divide(request.data, arrays, data_digest, graph)
     candidates = make_candidates(request, graph, divided, boards, stages, scratch)

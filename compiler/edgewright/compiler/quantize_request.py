@@ -92,8 +92,9 @@ def quantize_model(request: QuantizeRequest, stages: Stages | None = None) -> Qu
     with Scratch(request.out.parent) as scratch:
         with stages.stage("importing the model"):
             source = load_onnx(request.model)
-            preflight(source.graph, str(request.model), scratch)
-            graph = settled(optimise(source.graph, None)[0], scratch)
+            imported = settled(source.graph, scratch)
+            preflight(imported, str(request.model), scratch)
+            graph = settled(optimise(imported, None)[0], scratch)
         obstacle = int8_obstacle(graph)
         if obstacle is not None:
             raise NotQuantizable(f"{request.model}: {obstacle}")
