@@ -11,8 +11,9 @@ from edgewright.compiler.control.accuracy import ControlResult, control_accuracy
 from edgewright.compiler.control.groups import structure_of
 from edgewright.compiler.control.noise import NoiseModel, Sensitivity, tensor_error, weight_error
 from edgewright.compiler.control.outcome import ControlReport
+from edgewright.compiler.control.planner import Planner
 from edgewright.compiler.control.price import PriceList
-from edgewright.compiler.control.repairs import Workbench, float_repair, repaired
+from edgewright.compiler.control.repairs import Workbench, float_repair, menu, repaired
 from edgewright.compiler.control.suffix import behind
 from edgewright.compiler.control.wording import repairs_in_words
 from edgewright.compiler.graph import Graph
@@ -125,6 +126,27 @@ def control(net: Net, plan: Plan, ranking: Sensitivity, limit: float, *, float_c
         len(net.samples),
         float_can_run=float_can_run,
     )
+
+
+@pytest.mark.parametrize("float_can_run", [True, False])
+def test_what_is_proposed_keeps_its_bound_or_there_is_none(net: Net, ranking: Sensitivity, float_can_run: bool) -> None:
+    structure, bench = structure_of(net.graph, net.plan), Workbench(net.graph, net.statistics)
+    menus = [
+        [
+            line
+            for line in menu(net.plan, group, structure, bench, saturating=False)
+            if float_can_run or line.name != "float"
+        ]
+        for group in structure.groups
+    ]
+    prices = PriceList(net.graph, BOARD, SHAPES, threads=1)
+    planner = Planner(net.plan, structure, menus, noise_model(net, ranking), prices)
+    plain = planner.proposal(planner.plain)
+    found = [planner.solve(plain.noise * share) for share in (1.0, 0.5, 0.1, 0.01, 0.0)]
+    for share, proposal in zip((1.0, 0.5, 0.1, 0.01, 0.0), found, strict=True):
+        assert proposal is None or proposal.noise <= plain.noise * share
+    assert found[0] is not None
+    assert (found[-1] is not None) == float_can_run
 
 
 def test_a_plan_within_the_budget_stays_as_it_is(net: Net, ranking: Sensitivity) -> None:

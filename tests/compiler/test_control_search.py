@@ -176,3 +176,13 @@ def test_the_margin_is_that_of_the_plan_itself() -> None:
     found = search(net.proposal(0), net.solve, score, goal(0.05, 9.0, margin=1.0))
     assert found.best is not None
     assert (len(found.best.proposal.repairs), found.best.safe) == (1, True)
+
+
+def test_where_no_plan_is_safe_the_one_with_the_least_drop_is_likeliest_to_keep_the_budget() -> None:
+    net = AdditiveNet([4.0, 2.0, 1.0], [0.5, 0.5, 0.5], lambda noise: 0.01 * noise)
+    net.width = 0.4
+    found = search(net.proposal(0), net.solve, net.score, goal(0.08, 9.0, margin=1.0))
+    drops = [step.comparison.drop.value for step in found.good]
+    assert len(drops) > 1
+    assert drops == sorted(drops)
+    assert not any(step.safe for step in found.good)
