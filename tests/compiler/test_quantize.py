@@ -58,7 +58,7 @@ def test_nets_of_matrix_products_get_the_other_methods_too() -> None:
     net = Net((16,), np.random.default_rng(0))
     net.gemm(16)
     names = [scheme.name for scheme in schemes_for(load_board("x86-64-avx2"), optimised(net.model()))]
-    assert names == ["int8-u8s8-guarded", "int8-u8s8-per-tensor-guarded", "int8-dynamic"]
+    assert names == ["int8-u8s8-guarded", "int8-u8s8-per-tensor-guarded", "int8-dynamic-guarded"]
 
 
 def test_large_nets_of_matrix_products_may_store_their_weights_as_integers() -> None:
