@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import stat
@@ -148,6 +149,77 @@ def test_temporary_files_of_the_dead_are_removed(tmp_path: Path) -> None:
     cache.put(KEY, b"content")
     assert not dead.exists()
     assert alive.exists()
+
+
+def forge(path: Path, files: list[dict[str, object]], content: bytes = b"") -> None:
+    header = json.dumps({"key": KEY, "files": files}).encode()
+    path.write_bytes(hashlib.sha256(header).hexdigest().encode() + b"\n" + header + b"\n" + content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"name": name} for name in ("..", ".", "", "a/b", "a\0b", "x" * 300, "/etc/passwd")),
+        *({"size_bytes": size} for size in (-1, 2**40, 2**80)),
+    ],
+)
+def test_a_header_that_lies_is_a_miss(tmp_path: Path, change: dict[str, object]) -> None:
+    cache, out = cache_in(tmp_path), tmp_path / "out"
+    out.mkdir()
+    honest: dict[str, object] = {"name": "a", "size_bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}
+    for files in ([honest | change], [honest, honest]):
+        forge(entry(tmp_path), files)
+        assert cache.get(KEY) is None
+        assert not entry(tmp_path).exists()
+        forge(entry(tmp_path), files)
+        assert cache.get_files(KEY, out) is None
+    assert list(out.iterdir()) == []
+
+
+def _a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _a_link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def _open_to_all(path: Path) -> None:
+    path.chmod(0o666)
+
+
+def _of_another_user(path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    os.chown(path, 12345, 12345)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("tamper", [_a_pipe, _a_link, _open_to_all, _of_another_user])
+def test_what_others_could_have_put_there_is_a_miss(tmp_path: Path, tamper: Callable[[Path], None]) -> None:
+    """While the folder was open to all; it is closed when it is next used."""
+    cache_in(tmp_path).put(KEY, b"content")
+    (tmp_path / "cache").chmod(0o777)
+    tamper(entry(tmp_path))
+    assert cache_in(tmp_path).get(KEY) is None
+    assert not os.path.lexists(entry(tmp_path))
+
+
+def test_entries_of_the_future_go_first(tmp_path: Path) -> None:
+    keys = [digest_of([str(number)]) for number in range(4)]
+    cache = cache_in(tmp_path, max_bytes=3000)
+    for key in keys[:2]:
+        cache.put(key, bytes(1000))
+        os.utime(entry(tmp_path, key), (4e9, 4e9))
+    left = tmp_path / "cache" / ".future.entry.1"
+    left.write_text("")
+    os.utime(left, (4e9, 4e9))
+    for key in keys[2:]:
+        cache.put(key, bytes(1000))
+    assert [entry(tmp_path, key).exists() for key in keys] == [False, False, True, True]
+    assert not left.exists()
 
 
 def hammer(folder: Path, worker: int) -> int:

@@ -359,6 +359,18 @@ def test_no_room_for_a_large_array_is_said() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def test_no_folder_for_large_arrays_is_said(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.ones(LARGEST_IN_MEMORY_BYTES + 1, np.int8))
+    code = (
+        "import resource, sys; from pathlib import Path; from edgewright.compiler.data import load_arrays\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "load_arrays(Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "d.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert "EnvironmentFault: no room for 16777217 bytes of samples in a temporary folder" in done.stderr
+
+
 MEASURED = """
 import sys
 from dataclasses import replace

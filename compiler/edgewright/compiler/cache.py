@@ -6,19 +6,21 @@ One entry is one file, so that a rename makes it, an unlink ends it, and process
     {"key": ..., "files": [{"name": ..., "size_bytes": ..., "sha256": ...}, ...]}, newline
     the contents, one after the other
 
-What does not match its digests is a miss and is removed. Reading an entry makes it young; the oldest go first. A store
-that cannot be written, or that others may write to, is not used: one note says so, and all work is done again.
+What does not match its digests, or is not a file that only its owner, this user, may write to, is a miss and is
+removed. Reading an entry makes it young; the oldest go first, and before them those of the future: the clock was wrong.
+A store that cannot be written, or that is another user's, is not used: one note says so, and all work is done again.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Annotated, BinaryIO, TypeVar
 
 import msgspec
 
@@ -32,14 +34,16 @@ SUFFIX = ".entry"
 BYTES_NAME = "content"
 ABANDONED_AFTER_S = 3600
 """A temporary file of this age belongs to a process that died."""
+CLOCK_TOLERANCE_S = 60
+"""File systems of other machines may be a little ahead."""
 
 
 T = TypeVar("T")
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    name: str
-    size_bytes: int
+    name: Annotated[str, msgspec.Meta(pattern=r"^[^/\x00]{1,255}$")]
+    size_bytes: Annotated[int, msgspec.Meta(ge=0)]
     sha256: str
 
 
@@ -174,11 +178,15 @@ class Cache:
         if not self._usable:
             return None
         try:
-            file = self._path(key).open("rb")
+            # Neither waits for a pipe nor follows a link that somebody put there while the folder was open to all.
+            file = os.fdopen(os.open(self._path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._give_up(error)
+            if error.errno == errno.ELOOP:
+                self._remove(self._path(key))
+            else:
+                self._give_up(error)
             return None
         header = self._checked(key, lambda: _read_header(file, key))
         if header is None:
@@ -229,9 +237,11 @@ class Cache:
                 facts = found.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue  # another process was quicker
+            age_s = time.time() - facts.st_mtime
             if found.name.endswith(SUFFIX):
-                entries.append((facts.st_mtime_ns, facts.st_size, Path(found.path)))
-            elif found.name.startswith(".") and time.time() - facts.st_mtime > ABANDONED_AFTER_S:
+                used_ns = facts.st_mtime_ns if age_s >= -CLOCK_TOLERANCE_S else 0
+                entries.append((used_ns, facts.st_size, Path(found.path)))
+            elif found.name.startswith(".") and abs(age_s) > ABANDONED_AFTER_S:
                 Path(found.path).unlink(missing_ok=True)
         total_bytes = sum(size_bytes for _, size_bytes, _ in entries) + needed_bytes
         for _, size_bytes, path in sorted(entries):
@@ -246,6 +256,9 @@ def _describe(path: Path) -> _File:
 
 
 def _read_header(file: BinaryIO, key: str) -> _Header:
+    facts = os.fstat(file.fileno())
+    if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
+        raise _Damaged
     expected = file.readline(66).rstrip(b"\n")
     line = file.readline(MAX_HEADER_BYTES)
     content = line.removesuffix(b"\n")
@@ -255,7 +268,9 @@ def _read_header(file: BinaryIO, key: str) -> _Header:
         header = msgspec.json.decode(content, type=_Header)
     except msgspec.MsgspecError as error:
         raise _Damaged from error
-    if header.key != key or any(Path(each.name).name != each.name for each in header.files):
+    names = {each.name for each in header.files}
+    size_bytes = sum(each.size_bytes for each in header.files)
+    if header.key != key or len(names) < len(header.files) or names & {".", ".."} or size_bytes > facts.st_size:
         raise _Damaged
     return header
 

@@ -29,8 +29,9 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     size_bytes = math.prod(shape) * wanted.itemsize
     if size_bytes <= LARGEST_IN_MEMORY_BYTES:
         return np.empty(shape, wanted)
-    folder = tempfile.gettempdir()
+    folder = "a temporary folder"
     try:
+        folder = tempfile.gettempdir()
         with tempfile.TemporaryFile(dir=folder) as file:
             os.posix_fallocate(file.fileno(), 0, size_bytes)  # a full disk is an error now, not a signal later
             room = mmap.mmap(file.fileno(), size_bytes)
