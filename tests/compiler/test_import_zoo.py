@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -270,3 +274,38 @@ def test_weights_above_what_protobuf_holds(tmp_path: Path) -> None:
         found = run(open_session(model, Arithmetic.ENGINE), {"x": np.array([0, ROWS - 1])})["y"]
         np.testing.assert_array_equal(found, [[0] * 4, [COLUMNS] * 4])
     assert not (tmp_path / "out").exists()
+
+
+def own_bytes(process: int) -> int:
+    """Of memory that is a process's own; files that are mapped do not count."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("RssAnon:"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["compile", "quantize"])
+def test_a_model_above_what_protobuf_holds_goes_all_the_way(tmp_path: Path, command: str) -> None:
+    path, out = huge(tmp_path), tmp_path / "out"
+    np.savez(tmp_path / "data.npz", x=np.arange(ROWS - SAMPLES, ROWS))
+    options = {
+        "compile": ["--target", "host", "--no-cache", "--data", tmp_path / "data.npz", "--out", out],
+        "quantize": ["--method", "weights", "--out", out / "q.onnx"],
+    }[command]
+    process = subprocess.Popen([sys.executable, "-m", "edgewright.runtime.cli", command, path, *options])
+    peak_bytes = 0
+    while process.poll() is None:
+        peak_bytes = max(peak_bytes, own_bytes(process.pid))
+        time.sleep(0.2)
+    assert process.returncode == 0
+    assert peak_bytes < ROWS * COLUMNS * 4 + (1 << 30)
+    results = {
+        "compile": ["host.bundle", "measurements.json", "report.json"],
+        "quantize": ["q.onnx", "q.onnx.data", "q.plan.toml"],
+    }
+    assert sorted(file.name for file in out.iterdir()) == results[command]
+    size_bytes = max(file.stat().st_size for file in out.iterdir())
+    assert size_bytes > ROWS * COLUMNS
+    shutil.rmtree(out)
