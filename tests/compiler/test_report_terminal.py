@@ -55,7 +55,6 @@ def report(outcome: str) -> Report:
         outcome="missed",
         reason="no plan keeps the budget",
         float_latency_ms=0.0655,
-        aim=0.007,
         evaluations=3,
         ranking_runs=2.5,
         steps=(),
