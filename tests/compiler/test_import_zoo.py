@@ -291,10 +291,10 @@ def test_a_model_above_what_protobuf_holds_goes_all_the_way(tmp_path: Path, comm
     path, out = huge(tmp_path), tmp_path / "out"
     np.savez(tmp_path / "data.npz", x=np.arange(ROWS - SAMPLES, ROWS))
     options = {
-        "compile": ["--target", "host", "--no-cache", "--data", tmp_path / "data.npz", "--out", out],
-        "quantize": ["--method", "weights", "--out", out / "q.onnx"],
+        "compile": ["--target", "host", "--no-cache", "--data", str(tmp_path / "data.npz"), "--out", str(out)],
+        "quantize": ["--method", "weights", "--out", str(out / "q.onnx")],
     }[command]
-    process = subprocess.Popen([sys.executable, "-m", "edgewright.runtime.cli", command, path, *options])
+    process = subprocess.Popen([sys.executable, "-m", "edgewright.runtime.cli", command, str(path), *options])
     peak_bytes = 0
     while process.poll() is None:
         peak_bytes = max(peak_bytes, own_bytes(process.pid))
