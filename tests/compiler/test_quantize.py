@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgewright.bundle.archive import unpack
+from edgewright.bundle.golden import read_golden
 from edgewright.compiler.data import Samples
 from edgewright.compiler.faults import NotQuantizable
 from edgewright.compiler.frontends.onnx import import_proto
@@ -17,14 +21,17 @@ from edgewright.compiler.lower.model_file import size_bytes
 from edgewright.compiler.lower.onnxruntime import Arithmetic
 from edgewright.compiler.lower.workload import workload
 from edgewright.compiler.metrics import snr_db
+from edgewright.compiler.pipeline import compile_model
 from edgewright.compiler.quantize.basis import Basis
 from edgewright.compiler.quantize.calibration.statistics import Statistics
+from edgewright.compiler.quantize.emission import emit_plan
 from edgewright.compiler.quantize.offer import arithmetic_of, schemes_for
 from edgewright.compiler.quantize.plan import Plan
 from edgewright.compiler.quantize.propose import propose
 from edgewright.compiler.quantize.scheme import Scheme
 from edgewright.compiler.quantize.uncalibrated.dynamic import propose_dynamic
 from edgewright.compiler.quantize.uncalibrated.weight_only import propose_weights
+from edgewright.compiler.request import Request
 from edgewright.compiler.scratch import Scratch
 from edgewright.compiler.variants import evaluate, float_variant, plan_variant
 from edgewright.targets.accumulation import saturating
@@ -198,3 +205,18 @@ def test_a_plan_that_leaves_nothing_to_int8_is_refused(graph: Graph, statistics:
     endless = {name: replace(known, not_finite=1) for name, known in statistics.tensors.items()}
     with pytest.raises(NotQuantizable, match="finite float32"):
         propose(graph, Statistics(statistics.samples, endless, statistics.channels), Scheme())
+
+
+def test_a_model_that_came_quantized_is_judged_by_the_sums_of_its_target(
+    graph: Graph, statistics: Statistics, make_request: Callable[..., Request], tmp_path: Path
+) -> None:
+    onnx.save(to_proto(emit_plan(graph, plan_for(graph, Scheme(), statistics))), tmp_path / "qdq.onnx")
+    request = make_request(model=str(tmp_path / "qdq.onnx"), targets=("x86-64-avx2",))
+    assert compile_model(request).exit_code == 0
+    unpack(request.out / "x86-64-avx2.bundle", tmp_path / "files")
+    golden = read_golden(tmp_path / "files" / "golden.safetensors")
+    model = (tmp_path / "files" / "model" / "model.onnx").read_bytes()
+    samples = Samples(dict(golden.inputs), None)
+    expected = evaluate(model, samples, Arithmetic.SATURATING, 1)["scores"]
+    np.testing.assert_array_equal(golden.outputs["scores"], expected)
+    assert (evaluate(model, samples, Arithmetic.EXACT, 1)["scores"] != expected).any()

@@ -115,8 +115,8 @@ def score(variant: Variant, board: Board, part: Literal["tune", "test"], build: 
 
 def scored_by(variant: Variant, board: Board, build: Build) -> Arithmetic:
     """The engine itself where it computes as the board does; float models are the same everywhere."""
-    here = is_here(board, build.host) or variant.plan is None  # floats come out the same everywhere, but for rounding
-    return Arithmetic.ENGINE if here else arithmetic_of(board, variant.scheme)
+    here = is_here(board, build.host) or variant.sums is None  # floats come out the same everywhere, but for rounding
+    return Arithmetic.ENGINE if here else arithmetic_of(board, variant.sums)
 
 
 def _measured(rounds: Rounds, build: Build) -> tuple[Latency, Estimate]:
@@ -161,9 +161,9 @@ def _as_latency(found: Estimate, kind: str, method: str) -> Latency:
 def _golden(variant: Variant, board: Board, build: Build, *, here: bool) -> tuple[Golden, bool]:
     """Expected outputs by the target's arithmetic; where this machine computes the same, its engine must pass them."""
     samples = golden_samples(build.data.tune, fixed_batch(build.graph))
-    arithmetic = arithmetic_of(board, variant.scheme)
+    arithmetic = arithmetic_of(board, variant.sums)
     expected = evaluate(variant.model, samples, arithmetic, 1)
-    if not here and arithmetic_of(build.host, variant.scheme) is not arithmetic:
+    if not here and arithmetic_of(build.host, variant.sums) is not arithmetic:
         return make_golden(samples.inputs, expected, variant.precision, 0.0), True
     found = build.evaluator.outputs(variant, Arithmetic.ENGINE, "tune")
     reference = build.evaluator.outputs(variant, arithmetic, "tune")

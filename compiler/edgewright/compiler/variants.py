@@ -16,7 +16,7 @@ from edgewright.targets.board import Board
 
 from .data import Samples
 from .faults import ModelError, NotQuantizable, first_line
-from .graph import Graph
+from .graph import Graph, is_quantized
 from .logits import with_logits
 from .lower.emulator import Emulator
 from .lower.model_file import ModelFile, digest_of, settled, write_model
@@ -56,6 +56,11 @@ class Variant:
     def scheme(self) -> Scheme | None:
         """What the plan started from; None for float."""
         return None if self.plan is None else self.plan.scheme
+
+    @property
+    def sums(self) -> Scheme | None:
+        """The scheme whose int8 sums it has: its plan's, or the usual one of a model that came quantized."""
+        return Scheme() if self.plan is None and is_quantized(self.graph) else self.scheme
 
 
 def float_variant(graph: Graph, scratch: Scratch) -> Variant:

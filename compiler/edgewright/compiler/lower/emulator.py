@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgewright.targets.accumulation import Lookup
+from edgewright.targets.faults import EnvironmentFault
 
-from ..faults import UnsupportedModel
+from ..faults import UnsupportedModel, first_line
 from . import onnxruntime as engine
 from .model_file import ModelFile
 from .onnxruntime import Outputs
@@ -149,14 +150,23 @@ def _operators(model: ModelFile) -> set[str]:
 
 
 def _optimised(model: ModelFile) -> tuple[onnx.ModelProto, list[Any], list[Any]]:
-    """The graph that ONNX Runtime makes of a model before it thinks of layouts, its inputs and its outputs."""
+    """The graph that ONNX Runtime makes of a model before it thinks of layouts, its inputs and its outputs.
+
+    Raises:
+        EnvironmentFault: the temporary folder has no room for it.
+    """
     options = _options(onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimised.onnx"
         options.optimized_model_filepath = str(path)
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
         source = model if isinstance(model, bytes) else model.path
-        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        try:
+            session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the engine has loaded this model before, so what fails is writing
+            raise EnvironmentFault(
+                f"emulating another CPU needs room in {tempfile.gettempdir()} (TMPDIR): {first_line(error)}"
+            ) from error
         return onnx.load(path), session.get_inputs(), session.get_outputs()
 
 
