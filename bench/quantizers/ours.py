@@ -32,5 +32,6 @@ def ours(net: Net, data: Data) -> dict[str, bytes]:
     schemes = {OURS: Scheme(), GUARDED: Scheme(guard="pairs")}
     with tempfile.TemporaryDirectory() as folder, Scratch(Path(folder)) as scratch:
         statistics = collect(graph, samples, scratch)
-        plans, _ = Planner(graph, statistics, samples, Arithmetic.EXACT, scratch).plan_all(schemes.values(), samples)
+        planner = Planner(graph, statistics, samples, samples, Arithmetic.EXACT, scratch)
+        plans, _ = planner.plan_all(schemes.values())
     return {name: to_bytes(emit(graph, plans.by_name[scheme.name])) for name, scheme in schemes.items()}

@@ -18,7 +18,8 @@ def smoothings(net: Net, x: NDArray[np.float32], scratch: Scratch) -> int:
     """How many the chosen plan has."""
     graph: Graph = optimised(net.model())
     inputs = {"x": x}
-    planner = Planner(graph, statistics_of(graph, inputs), Samples(inputs, None), Arithmetic.EXACT, scratch)
+    samples = Samples(inputs, None)
+    planner = Planner(graph, statistics_of(graph, inputs), samples, samples, Arithmetic.EXACT, scratch)
     return len(planner.plan(Scheme()).equalizations)
 
 

@@ -88,8 +88,8 @@ def _plans(
     wanted = {scheme.name: scheme for offered in schemes.values() for scheme in offered}
     exact = arithmetic_of(detect_host(), Scheme()) is Arithmetic.EXACT
     arithmetic = Arithmetic.ENGINE if exact else Arithmetic.EXACT
-    planner = Planner(graph, statistics, divided.calibrate, arithmetic, scratch)
-    plans, reasons = planner.plan_all(wanted.values(), divided.tune)
+    planner = Planner(graph, statistics, divided.calibrate, divided.tune, arithmetic, scratch)
+    plans, reasons = planner.plan_all(wanted.values())
     return {name: tuple(scheme.name for scheme in offered) for name, offered in schemes.items()}, plans, reasons
 
 

@@ -77,24 +77,32 @@ class Planner:
     """Makes plans from one calibration; recipes are chosen once, when the first static plan is made."""
 
     def __init__(
-        self, graph: Graph, statistics: Statistics, samples: Samples, arithmetic: Arithmetic, scratch: Scratch
+        self,
+        graph: Graph,
+        statistics: Statistics,
+        calibrate: Samples,
+        tune: Samples,
+        arithmetic: Arithmetic,
+        scratch: Scratch,
     ) -> None:
         """Takes what all plans share.
 
         Args:
             graph: the optimised float graph.
             statistics: of its activations.
-            samples: of calibration, to choose recipes on.
+            calibrate: what the statistics were taken from; a smoothed graph is calibrated on the same.
+            tune: other samples, to choose recipes on: those that were fitted would flatter what was fitted to them.
             arithmetic: one that gives exact sums on this machine.
             scratch: for large models.
         """
         self._plain = Basis(graph, graph, statistics)
-        self._samples = samples
+        self._calibrate = calibrate
+        self._tune = tune
         self._arithmetic = arithmetic
         self._scratch = scratch
         self._recipes: dict[bool, Recipe] = {}
 
-    def plan_all(self, schemes: Iterable[Scheme], tune: Samples) -> tuple[Plans, set[str]]:
+    def plan_all(self, schemes: Iterable[Scheme]) -> tuple[Plans, set[str]]:
         """A plan for every scheme, by its name, and why some have none."""
         plans: dict[str, Plan] = {}
         bases: dict[str, Basis] = {}
@@ -106,7 +114,7 @@ class Planner:
                     bases[scheme.name] = self.recipe(per_channel=scheme.per_channel).basis
             except NotQuantizable as reason:
                 reasons.add(str(reason))
-        return Plans(tune, plans, bases), reasons
+        return Plans(self._tune, plans, bases), reasons
 
     def plan(self, scheme: Scheme) -> Plan:
         """The plan of one scheme.
@@ -120,7 +128,7 @@ class Planner:
         return recipe.basis.plan(scheme, recipe.calibrator, saturating)
 
     def recipe(self, *, per_channel: bool) -> Recipe:
-        """The recipe whose plan comes nearest to the float model's logits, on a few of the calibration samples.
+        """The recipe whose plan comes nearest to the float model's logits, on a few *tune* samples.
 
         None is best everywhere: clipping outliers gains 2 dB on one net and loses 4 on the next, and smoothing gains up
         to 6 dB per channel and loses as much with one scale per tensor. The choice does not depend on the target.
@@ -144,13 +152,13 @@ class Planner:
         return self._recipes[per_channel]
 
     def _candidates(self, *, per_channel: bool) -> list[Recipe]:
-        moved = smoothed(self._plain, self._samples, self._scratch) if per_channel else None
+        moved = smoothed(self._plain, self._calibrate, self._scratch) if per_channel else None
         bases = [self._plain] if moved is None else [self._plain, moved]
         return [Recipe(basis, calibrator) for basis in bases for calibrator in CALIBRATORS]
 
     def _few(self) -> Samples:
-        count = min(len(self._samples), CHOICE_SAMPLES)
-        return self._samples.take(np.linspace(0, len(self._samples) - 1, count).astype(np.intp))
+        count = min(len(self._tune), CHOICE_SAMPLES)
+        return self._tune.take(np.linspace(0, len(self._tune) - 1, count).astype(np.intp))
 
     def _logits(self, graph: Graph, samples: Samples, arithmetic: Arithmetic) -> NDArray[Any]:
         probed, name = with_logits(graph)

@@ -161,7 +161,7 @@ def _plan(
     with stages.stage("planning"):
         exact = arithmetic_of(detect_host(), Scheme()) is Arithmetic.EXACT
         arithmetic = Arithmetic.ENGINE if exact else Arithmetic.EXACT
-        return Planner(graph, statistics, data.calibrate, arithmetic, scratch).plan(scheme), statistics
+        return Planner(graph, statistics, data.calibrate, data.tune, arithmetic, scratch).plan(scheme), statistics
 
 
 def _report(
