@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +14,17 @@ from onnx import numpy_helper
 from rich.console import Console
 
 from edgewright.bundle.archive import unpack
+from edgewright.compiler.build import Build
 from edgewright.compiler.pipeline import compile_model, prepare
 from edgewright.compiler.quantize.planfile import write_plan
+from edgewright.compiler.repair import repair
 from edgewright.compiler.report.progress import SilentStages
 from edgewright.compiler.report.schema import Report
 from edgewright.compiler.report.terminal import print_report
 from edgewright.compiler.request import Request, load_boards
 from edgewright.compiler.scratch import Scratch
+from edgewright.compiler.trial import Trial, try_variant
+from edgewright.targets.board import Board
 
 from .nets import Net
 
@@ -129,8 +134,8 @@ def test_what_no_repair_can_reach_ships_float_and_names_what_repairs_would_cost(
     text = shown(report)
     for operator in control.worst:
         assert f"{operator.name} {operator.operator}" in text
-        for repair in operator.repairs:
-            assert np.isfinite([repair.latency_change_ms, repair.snr_gain_db]).all()
+        for priced in operator.repairs:
+            assert np.isfinite([priced.latency_change_ms, priced.snr_gain_db]).all()
     assert "int16" in text
     assert "float ships" in text
 
@@ -190,3 +195,56 @@ def test_operators_are_ranked_once_for_all_targets(make: MakeRequest, int8_board
     assert len(rankings) > 1
     assert rankings[0] is not None
     assert all(ranking is rankings[0] for ranking in rankings)
+
+
+def prepared(request: Request, scratch: Scratch) -> tuple[Board, Build, list[Trial]]:
+    """The only target of a request, what its run shares, and its candidates as they stand before any repair."""
+    boards = load_boards(request.targets)
+    _, build = prepare(request, boards, SilentStages(), scratch)
+    names = ("float32", *build.offers[boards[0].name])
+    variants = [build.variants[name] for name in names if name in build.variants]
+    return boards[0], build, [try_variant(variant, variants, boards[0], build) for variant in variants]
+
+
+def test_repaired_weights_get_a_bias_correction_of_their_own(
+    make: MakeRequest, tmp_path: Path, scratch: Scratch
+) -> None:
+    net = Net((24,), np.random.default_rng(3))
+    for _ in range(3):
+        net.gemm(24)
+        net.node("Relu", net.here)
+    net.gemm(4)
+    model = net.model()
+    for weight in model.graph.initializer:  # one loud row in each matrix: one scale per tensor drowns the others
+        if len(weight.dims) == 2:
+            array = numpy_helper.to_array(weight).copy()
+            array[0] *= 40
+            weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+    onnx.save(model, tmp_path / "loud.onnx")
+    np.savez(tmp_path / "loud.npz", x=np.random.default_rng(4).normal(size=(240, 24)).astype(np.float32))
+    request = make(model=str(tmp_path / "loud.onnx"), data=tmp_path / "loud.npz", max_drop="4%")
+    board, build, trials = prepared(request, scratch)
+    per_tensor = [trial for trial in trials if trial.variant.name in {"float32", "int8-s8s8-per-tensor"}]
+    found = repair(board, build, per_tensor)
+    assert found is not None
+    plans = [trial.variant.plan for trial in found.trials if trial.variant.plan is not None]
+    refined = [
+        operator
+        for plan in plans
+        for operator in plan.operators.values()
+        if operator.compute == "int8" and operator.weight is not None and operator.weight.axis is not None
+    ]
+    assert refined, found.report.reason  # some weight got a scale per channel
+    assert all(operator.bias_correction for operator in refined)
+
+
+def test_a_repaired_plan_that_cannot_be_made_costs_the_repair_and_not_the_target(
+    make: MakeRequest, scratch: Scratch
+) -> None:
+    board, build, trials = prepared(make(), scratch)
+    quantized = next(trial.variant for trial in trials if trial.variant.plan is not None)
+    found = repair(board, dataclasses.replace(build, graph=quantized.graph), trials)
+    assert found is not None
+    assert found.trials == ()
+    assert found.report.outcome == "missed"
+    assert "given up: the model is quantized already" in found.report.reason

@@ -10,8 +10,9 @@ from edgewright.targets.board import Board
 
 from .build import Build
 from .control.accuracy import ControlResult, control_accuracy
-from .control.outcome import ControlReport
+from .control.outcome import ControlReport, given_up
 from .control.price import PriceList
+from .faults import NotQuantizable
 from .graph import digest
 from .lower import onnxruntime as engine
 from .lower.onnxruntime import Arithmetic
@@ -37,15 +38,24 @@ class Repair:
 
 
 def repair(board: Board, build: Build, trials: list[Trial]) -> Repair | None:
-    """Repairs the fastest static plan; None where there is none of ours, or the model is too large to be ranked."""
+    """Repairs the fastest static plan; None where there is none of ours, or the model is too large to be ranked.
+
+    A repaired plan that the engine refuses costs the repair, never the target: the report says why.
+    """
     ours = [trial for trial in trials if trial.variant.name in build.plans.bases]
     plain = min(ours, key=lambda trial: (trial.latency.p50_ms, trial.variant.name), default=None)
     if plain is None:
         return None
-    with build.stages.stage(f"{board.name}: repairing {plain.variant.name}"):
-        result = _control(board, build, trials, plain)
-    if result is None:
-        return None
+    try:
+        with build.stages.stage(f"{board.name}: repairing {plain.variant.name}"):
+            result = _control(board, build, trials, plain)
+        return None if result is None else Repair(_tried(result, plain, board, build), result.report)
+    except NotQuantizable as refusal:
+        return Repair((), given_up(str(refusal)))
+
+
+def _tried(result: ControlResult, plain: Trial, board: Board, build: Build) -> tuple[Trial, ...]:
+    """The repaired plans on the target, the likely fastest first."""
     basis, name = build.plans.bases[plain.variant.name], plain.variant.name
     known = basis.without_moves(build.plans.by_name[name])
     plans = [plan for plan in (result.plan, *result.runners_up) if plan is not None and plan != known]
@@ -55,7 +65,7 @@ def repair(board: Board, build: Build, trials: list[Trial]) -> Repair | None:
         label = f"{name}{REPAIRED}" if number == 1 else f"{name}{REPAIRED}-{number}"
         variant = plan_variant(build.graph, _finished(plan, basis), build.scratch, label)
         trials.append(try_beside_float(variant, board, build))
-    return Repair(tuple(trials), result.report)
+    return tuple(trials)
 
 
 def _control(board: Board, build: Build, trials: list[Trial], plain: Trial) -> ControlResult | None:

@@ -58,3 +58,16 @@ class ControlReport(_Part, frozen=True, kw_only=True):
     """What the ranking took, in runs over all of *tune*; shared by all targets."""
     steps: tuple[StepReport, ...]
     worst: tuple[OperatorReport, ...]
+
+
+def given_up(reason: str) -> ControlReport:
+    """Of a search that ended before it had a result."""
+    return ControlReport(
+        outcome="missed",
+        reason=f"repairs were given up: {reason}",
+        float_latency_ms=None,
+        evaluations=0,
+        ranking_runs=0.0,
+        steps=(),
+        worst=(),
+    )
