@@ -134,6 +134,18 @@ def test_sixteen_bits_are_nearer_than_eight(opset: int) -> None:
     assert sixteen > eight + 0.5
 
 
+@pytest.mark.parametrize("opset", [17, 21])
+def test_constants_beside_sixteen_bits_have_them_too(opset: int) -> None:
+    net = Net((2, 6, 6), np.random.default_rng(1), opset)
+    net.conv(3)
+    net.node("Sigmoid", net.here)
+    net.node("Add", net.here, net.constant(np.random.default_rng(2).normal(size=(3, 6, 6)).astype(np.float32)))
+    net.conv(3)
+    graph, x = optimised(net.model()), inputs(net)
+    result = emit(graph, planned(graph, x, Scheme(activations="uint16")))
+    assert closeness_db(result, graph, x) > 35
+
+
 def test_a_large_bias_on_weights_near_zero_fits_its_integers() -> None:
     net = Net((2, 4, 4), np.random.default_rng(1))
     weight = np.zeros((3, 2, 3, 3), np.float32)

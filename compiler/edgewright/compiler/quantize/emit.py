@@ -180,7 +180,8 @@ class _Emitter:
         integers = self._parameter(f"{value.name}_quantized", to_integers(array, encoding))
         scale = self._parameter(f"{value.name}_scale", np.float32(encoding.scale))
         zero = self._parameter(f"{value.name}_zero_point", np.dtype(encoding.type).type(encoding.zero_point))
-        return self._dequantize(integers, scale, zero, f"{value.name}_dequantized", value)
+        domain = self._wide_domain if encoding.type in WIDE_TYPES else ""
+        return self._dequantize(integers, scale, zero, f"{value.name}_dequantized", value, domain)
 
     def _replace_everywhere(self, value: ir.Value, restored: ir.Value) -> None:
         """Every reader but the quantizer itself; as a graph output, the restored value takes the name."""
