@@ -1,0 +1,52 @@
+/* The interface of a compiled model; docs/formats/native.md explains it.
+ *
+ * Everything is constant data but `run`, which keeps nothing between calls, allocates nothing and calls nothing: it may
+ * run in any number of threads at one time, each with an arena of its own.
+ */
+#ifndef EDGEWRIGHT_NATIVE_H
+#define EDGEWRIGHT_NATIVE_H
+
+#include <stdint.h>
+
+#define EDGEWRIGHT_NATIVE_ABI 1
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct {
+    const char *name;
+    const char *datatype; /* as in the V2 protocol: "FP32", "INT8", ... */
+    uint32_t rank;
+    uint32_t reserved;
+    const int64_t *shape; /* row-major, the batch of the entry included */
+    uint64_t size_bytes;
+} edgewright_tensor;
+
+typedef struct {
+    uint32_t batch; /* samples per call; 1 where the model has no batch axis */
+    uint32_t arena_alignment;
+    uint64_t arena_bytes;
+    const edgewright_tensor *inputs;
+    const edgewright_tensor *outputs;
+    /* Pointers to inputs, to outputs (neither need be aligned, none may overlap), and to an aligned arena. */
+    void (*run)(const void *const *inputs, void *const *outputs, void *arena);
+} edgewright_entry;
+
+typedef struct {
+    uint32_t abi; /* EDGEWRIGHT_NATIVE_ABI of the compiler */
+    uint32_t input_count;
+    uint32_t output_count;
+    uint32_t entry_count; /* one entry per batch size, ascending */
+    const char *model;
+    const char *isa;       /* features the processor must have, as in /proc/cpuinfo, separated by spaces */
+    const char *toolchain; /* what compiled it */
+    const edgewright_entry *entries;
+} edgewright_model;
+
+const edgewright_model *edgewright_describe(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,143 @@
+/* Vectors of 4, 8 and 16 lanes (as many as EW_MAX_LANES allows) over GCC's vector extensions.
+ *
+ * Names: ew_<operation>_<type>x<lanes>. Every operation rounds once; the file is compiled with -ffp-contract=off, and
+ * ew_fma is the only fused operation, so that a result has the same bits on every machine with a fused multiply-add.
+ */
+#ifndef EW_VECTOR_H
+#define EW_VECTOR_H
+
+#include <stdint.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+#define EW_INLINE static inline __attribute__((always_inline, unused))
+
+#define EW_SPLAT4(s) {s, s, s, s}
+#define EW_SPLAT8(s) {s, s, s, s, s, s, s, s}
+#define EW_SPLAT16(s) {s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s}
+
+/* Types, splats, loads and stores; a load or store of a part touches `count` elements only, and reads 0 beyond. */
+#define EW_TYPES(N)                                                                                                    \
+    typedef float f32x##N __attribute__((vector_size(4 * N)));                                                         \
+    typedef int32_t s32x##N __attribute__((vector_size(4 * N)));                                                       \
+    typedef uint8_t u8x##N __attribute__((vector_size(N)));                                                            \
+    typedef int8_t s8x##N __attribute__((vector_size(N)));                                                             \
+    EW_INLINE f32x##N ew_splat_f32x##N(float s) { return (f32x##N)EW_SPLAT##N(s); }                                    \
+    EW_INLINE s32x##N ew_splat_s32x##N(int32_t s) { return (s32x##N)EW_SPLAT##N(s); }                                  \
+    EW_MEMORY(f32x##N, f32x##N, float)                                                                                 \
+    EW_MEMORY(s32x##N, s32x##N, int32_t)                                                                               \
+    EW_MEMORY(u8x##N, u8x##N, uint8_t)                                                                                 \
+    EW_MEMORY(s8x##N, s8x##N, int8_t)                                                                                  \
+    EW_INLINE s32x##N ew_widen_u8x##N(u8x##N v) { return __builtin_convertvector(v, s32x##N); }                        \
+    EW_INLINE s32x##N ew_widen_s8x##N(s8x##N v) { return __builtin_convertvector(v, s32x##N); }                        \
+    EW_INLINE u8x##N ew_narrow_u8x##N(s32x##N v) { return __builtin_convertvector(v, u8x##N); }                        \
+    EW_INLINE s8x##N ew_narrow_s8x##N(s32x##N v) { return __builtin_convertvector(v, s8x##N); }
+
+#define EW_MEMORY(NAME, TYPE, SCALAR)                                                                                  \
+    EW_INLINE TYPE ew_load_##NAME(const SCALAR *p) {                                                                   \
+        TYPE v;                                                                                                        \
+        __builtin_memcpy(&v, p, sizeof v);                                                                             \
+        return v;                                                                                                      \
+    }                                                                                                                  \
+    EW_INLINE void ew_store_##NAME(SCALAR *p, TYPE v) { __builtin_memcpy(p, &v, sizeof v); }                           \
+    EW_INLINE TYPE ew_load_part_##NAME(const SCALAR *p, int64_t count) {                                               \
+        TYPE v = {0};                                                                                                  \
+        __builtin_memcpy(&v, p, (unsigned long)count * sizeof *p);                                                     \
+        return v;                                                                                                      \
+    }                                                                                                                  \
+    EW_INLINE void ew_store_part_##NAME(SCALAR *p, TYPE v, int64_t count) {                                            \
+        __builtin_memcpy(p, &v, (unsigned long)count * sizeof *p);                                                     \
+    }
+
+/* Operations that every vector extension writes the same way. */
+#define EW_PLAIN(N)                                                                                                    \
+    EW_INLINE f32x##N ew_add_f32x##N(f32x##N a, f32x##N b) { return a + b; }                                           \
+    EW_INLINE f32x##N ew_sub_f32x##N(f32x##N a, f32x##N b) { return a - b; }                                           \
+    EW_INLINE f32x##N ew_mul_f32x##N(f32x##N a, f32x##N b) { return a * b; }                                           \
+    EW_INLINE f32x##N ew_div_f32x##N(f32x##N a, f32x##N b) { return a / b; }                                           \
+    EW_INLINE f32x##N ew_neg_f32x##N(f32x##N a) { return -a; }                                                         \
+    EW_INLINE f32x##N ew_abs_f32x##N(f32x##N a) { return (f32x##N)((s32x##N)a & 0x7fffffff); }                         \
+    EW_INLINE s32x##N ew_less_f32x##N(f32x##N a, f32x##N b) { return a < b; }                                          \
+    EW_INLINE s32x##N ew_less_equal_f32x##N(f32x##N a, f32x##N b) { return a <= b; }                                   \
+    EW_INLINE s32x##N ew_equal_f32x##N(f32x##N a, f32x##N b) { return a == b; }                                        \
+    EW_INLINE s32x##N ew_iadd_s32x##N(s32x##N a, s32x##N b) { return a + b; }                                          \
+    EW_INLINE s32x##N ew_isub_s32x##N(s32x##N a, s32x##N b) { return a - b; }                                          \
+    EW_INLINE s32x##N ew_imul_s32x##N(s32x##N a, s32x##N b) { return a * b; }                                          \
+    EW_INLINE s32x##N ew_and_s32x##N(s32x##N a, s32x##N b) { return a & b; }                                           \
+    EW_INLINE s32x##N ew_or_s32x##N(s32x##N a, s32x##N b) { return a | b; }                                            \
+    EW_INLINE s32x##N ew_xor_s32x##N(s32x##N a, s32x##N b) { return a ^ b; }                                           \
+    EW_INLINE s32x##N ew_not_s32x##N(s32x##N a) { return ~a; }                                                         \
+    EW_INLINE s32x##N ew_iless_s32x##N(s32x##N a, s32x##N b) { return a < b; }                                         \
+    EW_INLINE s32x##N ew_iequal_s32x##N(s32x##N a, s32x##N b) { return a == b; }                                       \
+    EW_INLINE s32x##N ew_iselect_s32x##N(s32x##N m, s32x##N a, s32x##N b) { return (m & a) | (~m & b); }               \
+    EW_INLINE f32x##N ew_select_f32x##N(s32x##N m, f32x##N a, f32x##N b) {                                             \
+        return (f32x##N)((m & (s32x##N)a) | (~m & (s32x##N)b));                                                        \
+    }                                                                                                                  \
+    EW_INLINE f32x##N ew_to_f32_s32x##N(s32x##N a) { return __builtin_convertvector(a, f32x##N); }                     \
+    EW_INLINE s32x##N ew_to_s32_trunc_f32x##N(f32x##N a) { return __builtin_convertvector(a, s32x##N); }
+
+/* Operations that only intrinsics reach. */
+#if defined(__x86_64__)
+#define EW_X86(N, P, FMA)                                                                                   \
+    EW_INLINE f32x##N ew_min_f32x##N(f32x##N a, f32x##N b) { return (f32x##N)P##_min_ps(a, b); }                       \
+    EW_INLINE f32x##N ew_max_f32x##N(f32x##N a, f32x##N b) { return (f32x##N)P##_max_ps(a, b); }                       \
+    EW_INLINE f32x##N ew_sqrt_f32x##N(f32x##N a) { return (f32x##N)P##_sqrt_ps(a); }                                   \
+    EW_INLINE s32x##N ew_to_s32_even_f32x##N(f32x##N a) { return (s32x##N)P##_cvtps_epi32(a); }                        \
+    EW_INLINE f32x##N ew_fma_f32x##N(f32x##N a, f32x##N b, f32x##N c) { return FMA; }
+#ifdef __FMA__
+EW_TYPES(4)
+EW_PLAIN(4)
+EW_X86(4, _mm, (f32x4)_mm_fmadd_ps(a, b, c))
+#else
+EW_TYPES(4)
+EW_PLAIN(4)
+EW_X86(4, _mm, a *b + c)
+#endif
+#if EW_MAX_LANES >= 8
+EW_TYPES(8)
+EW_PLAIN(8)
+EW_X86(8, _mm256, (f32x8)_mm256_fmadd_ps(a, b, c))
+#endif
+#if EW_MAX_LANES >= 16
+EW_TYPES(16)
+EW_PLAIN(16)
+EW_X86(16, _mm512, (f32x16)_mm512_fmadd_ps(a, b, c))
+#endif
+#else
+EW_TYPES(4)
+EW_PLAIN(4)
+#if defined(__ARM_NEON)
+EW_INLINE f32x4 ew_min_f32x4(f32x4 a, f32x4 b) { return (f32x4)vminq_f32((float32x4_t)a, (float32x4_t)b); }
+EW_INLINE f32x4 ew_max_f32x4(f32x4 a, f32x4 b) { return (f32x4)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
+#if defined(__ARM_FEATURE_FMA)
+EW_INLINE f32x4 ew_fma_f32x4(f32x4 a, f32x4 b, f32x4 c) {
+    return (f32x4)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+#else
+EW_INLINE f32x4 ew_fma_f32x4(f32x4 a, f32x4 b, f32x4 c) { return a * b + c; }
+#endif
+#else
+EW_INLINE f32x4 ew_min_f32x4(f32x4 a, f32x4 b) { return ew_select_f32x4(a < b, a, b); }
+EW_INLINE f32x4 ew_max_f32x4(f32x4 a, f32x4 b) { return ew_select_f32x4(a > b, a, b); }
+EW_INLINE f32x4 ew_fma_f32x4(f32x4 a, f32x4 b, f32x4 c) { return a * b + c; }
+#endif
+#if defined(__aarch64__)
+EW_INLINE f32x4 ew_sqrt_f32x4(f32x4 a) { return (f32x4)vsqrtq_f32((float32x4_t)a); }
+EW_INLINE s32x4 ew_to_s32_even_f32x4(f32x4 a) { return (s32x4)vcvtnq_s32_f32((float32x4_t)a); }
+#else
+EW_INLINE f32x4 ew_sqrt_f32x4(f32x4 a) {
+    return (f32x4){__builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]), __builtin_sqrtf(a[3])};
+}
+/* Adding 1.5 * 2^23 rounds to a whole number, half to even, where |x| < 2^22; larger ones come from the fallback. */
+EW_INLINE s32x4 ew_to_s32_even_f32x4(f32x4 a) {
+    return (s32x4){(int32_t)__builtin_rintf(a[0]), (int32_t)__builtin_rintf(a[1]), (int32_t)__builtin_rintf(a[2]),
+                   (int32_t)__builtin_rintf(a[3])};
+}
+#endif
+#endif
+
+#endif
