@@ -71,29 +71,29 @@ class Operation:
     gives: Kind
 
 
-def _floats(count: int) -> Operation:
-    return Operation(("f32",) * count, "f32")
-
+_FLOATS_OF_ONE: Final = (
+    "neg abs sqrt rsqrt reciprocal exp log tanh sigmoid erf softplus sin cos floor ceil round_even trunc sign".split()
+)
+_FLOATS_OF_TWO: Final = "add sub mul div min max pow fmod".split()
+_COMPARISONS: Final = "less less_equal equal".split()
+_INTEGERS_OF_TWO: Final = "iadd isub imul imin imax and or xor iless iequal".split()
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
-    **{name: _floats(2) for name in ("add", "sub", "mul", "div", "min", "max", "pow", "fmod")},
-    "fma": _floats(3),  # first * second + third, rounded once where the machine has it
-    **{
-        name: _floats(1)
-        for name in (
-            "neg", "abs", "sqrt", "rsqrt", "reciprocal", "exp", "log", "tanh", "sigmoid", "erf", "softplus", "sin", "cos",
-            "floor", "ceil", "round_even", "trunc", "sign",
-        )
-    },  # fmt: skip
-    **{name: Operation(("f32", "f32"), "s32") for name in ("less", "less_equal", "equal")},
-    **{name: Operation(("s32", "s32"), "s32") for name in ("iadd", "isub", "imul", "imin", "imax", "and", "or", "xor", "iless", "iequal")},
+    **{name: Operation(("f32",), "f32") for name in _FLOATS_OF_ONE},
+    **{name: Operation(("f32", "f32"), "f32") for name in _FLOATS_OF_TWO},
+    **{name: Operation(("f32", "f32"), "s32") for name in _COMPARISONS},
+    **{name: Operation(("s32", "s32"), "s32") for name in _INTEGERS_OF_TWO},
+    # first * second + third, rounded once where the machine has it
+    "fma": Operation(("f32", "f32", "f32"), "f32"),
     "not": Operation(("s32",), "s32"),
-    "select": Operation(("s32", "f32", "f32"), "f32"),  # truth value, then, else
+    # truth value, then, else
+    "select": Operation(("s32", "f32", "f32"), "f32"),
     "iselect": Operation(("s32", "s32", "s32"), "s32"),
     "to_f32": Operation(("s32",), "f32"),
-    "to_s32_even": Operation(("f32",), "s32"),  # rounded half to even, as cvtps2dq; |x| < 2^31
+    # rounded half to even, as cvtps2dq; |x| < 2^31
+    "to_s32_even": Operation(("f32",), "s32"),
     "to_s32_trunc": Operation(("f32",), "s32"),
-}  # fmt: skip
+}
 
 
 def call(operation: str, *arguments: Expression) -> Call:

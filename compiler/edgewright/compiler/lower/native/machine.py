@@ -12,8 +12,9 @@ from typing import Literal
 from edgewright.targets.board import Arch, Board
 
 Dot = Literal["vnni512", "vnni256", "sdot", "smmla", "pairs"]
-"""How int8 products are summed. `vnni512`, `vnni256`: u8 x s8, four to a lane (AVX512-VNNI, AVX-VNNI). `sdot`: s8 x s8,
-four to a lane (ARMv8.2). `smmla`: s8 x s8, 2 x 8 by 8 x 2 (ARMv8.6). `pairs`: widened to 16 bits, two to a lane; exact."""
+"""How int8 products are summed. `vnni512`, `vnni256`: u8 x s8, four to a lane (AVX512-VNNI, AVX-VNNI). `sdot`: s8 x
+s8, four to a lane (ARMv8.2). `smmla`: s8 x s8, 2 x 8 by 8 x 2 (ARMv8.6). `pairs`: widened to 16 bits, two to a lane;
+exact."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,7 +91,7 @@ def tiled(index: str, extent: int, tile: int, body: Callable[[Affine, int], Iter
 
 
 def pieces(extent: int, widths: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """An extent in (start, width) pieces, widest first; the last may be narrower than every width (a partial vector)."""
+    """An extent in (start, width) pieces, widest first; the last may be narrower than every width: a partial vector."""
     found, start = [], 0
     for width in widths:
         while extent - start >= width:

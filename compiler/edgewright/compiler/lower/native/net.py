@@ -92,6 +92,9 @@ class Tensor:
         return math.prod(self.buffer_shape) * ITEM_BYTES[self.dtype]
 
 
+SUM = Accumulator()
+
+
 @dataclass(frozen=True, eq=False)
 class Epilogue:
     """What becomes of a sum before it is stored: bias, activation, residual, requantization.
@@ -99,7 +102,7 @@ class Epilogue:
     `value` is of kind f32 for f32 and f16 outputs, of kind s32 (in the output's range) for integers.
     """
 
-    value: Expression = Accumulator()
+    value: Expression = SUM
     rows: tuple[Array, ...] = ()
     """float32 or int32, one number per output channel each."""
     beside: tuple[Tensor, ...] = ()
