@@ -71,12 +71,15 @@ class Operation:
     gives: Kind
 
 
+# fmt: off
 _FLOATS_OF_ONE: Final = (
-    "neg abs sqrt rsqrt reciprocal exp log tanh sigmoid erf softplus sin cos floor ceil round_even trunc sign".split()
+    "neg", "abs", "sqrt", "rsqrt", "reciprocal", "exp", "log", "tanh", "sigmoid", "erf", "softplus", "sin", "cos",
+    "floor", "ceil", "round_even", "trunc", "sign",
 )
-_FLOATS_OF_TWO: Final = "add sub mul div min max pow fmod".split()
-_COMPARISONS: Final = "less less_equal equal".split()
-_INTEGERS_OF_TWO: Final = "iadd isub imul imin imax and or xor iless iequal".split()
+_FLOATS_OF_TWO: Final = ("add", "sub", "mul", "div", "min", "max", "pow", "fmod")
+_COMPARISONS: Final = ("less", "less_equal", "equal")
+_INTEGERS_OF_TWO: Final = ("iadd", "isub", "imul", "imin", "imax", "and", "or", "xor", "iless", "iequal")
+# fmt: on
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     **{name: Operation(("f32",), "f32") for name in _FLOATS_OF_ONE},

@@ -27,12 +27,14 @@ class Loaded:
         arena = np.zeros(self.entry.arena_bytes + 64, np.uint8)
         self._arena_start = -(-arena.ctypes.data // 64) * 64
         self._arena = arena
-        self.outputs = {port.name: np.zeros(port.shape, NUMPY_OF_V2[port.datatype]) for port in self.entry.outputs}
+        self.outputs: dict[str, Array] = {
+            port.name: np.zeros(port.shape, NUMPY_OF_V2[port.datatype]) for port in self.entry.outputs
+        }
         self._output_addresses = [array.ctypes.data for array in self.outputs.values()]
 
     def bind(self, inputs: Mapping[str, Array]) -> list[int]:
         """Keeps the inputs, in the library's types and order, and returns their addresses."""
-        self._inputs = [
+        self._inputs: list[Array] = [
             np.ascontiguousarray(inputs[port.name], NUMPY_OF_V2[port.datatype]).reshape(port.shape)
             for port in self.entry.inputs
         ]

@@ -1,47 +1,136 @@
-"""Times the tiles of a layer on this machine, in turn, so that what disturbs one disturbs all of them."""
+"""Chooses tiles by timing them on this machine, in turn, so that what disturbs one disturbs all of them.
+
+What was chosen is kept by shape and instruction set (`shape_key.py`): the same layer in another net is not timed again,
+and a build that replays a record makes the same code.
+"""
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from edgewright.bundle.native_library import NativeTensor
+
 from .kernel import Tile
-from .kernels.families import kernel_of
+from .kernels.families import kernel_of, tiles_of
 from .loaded import NUMPY_OF_V2, Loaded
 from .machine import Machine
-from .net import Layer, Net, Tensor
+from .net import Alias, Array, Convolution, Dense, Layer, Net, Separable, Tensor
+from .shape_key import shape_key
 from .source import make_source
 from .toolchain import build
 
 ROUNDS = 15
 ROUND_NS = 200_000
+COMPILING_SHARE = 0.7
+"""Of the time that tuning may take; timing needs less."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The fastest tile of a layer."""
+
+    tile: str
+    """As it prints; `Tile` itself where the families still offer it."""
+    nanoseconds: float
+
+
+Choices = Mapping[str, Choice]
+"""By shape key."""
+
+
+def chosen_tile(layer: Layer, machine: Machine, choices: Choices) -> Tile:
+    """What was chosen for a layer, or the best guess where nothing was, or where it is not offered any more."""
+    offered = tiles_of(layer, machine)
+    choice = choices.get(shape_key(layer, machine))
+    return next((tile for tile in offered if choice is not None and str(tile) == choice.tile), offered[0])
+
+
+def tune(
+    layers: Iterable[Layer],
+    machine: Machine,
+    known: Choices,
+    limit_s: float,
+    advance: Callable[[int], None] = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Choice]:
+    """Choices for layers that are not known, those that cost most first, as far as the time goes."""
+    wanted = {shape_key(layer, machine): layer for layer in layers if not isinstance(layer, Alias)}
+    new = {key: layer for key, layer in wanted.items() if key not in known}
+    found: dict[str, Choice] = {}
+    start = clock()
+    with tempfile.TemporaryDirectory() as folder:
+        ordered = sorted(new.items(), key=lambda item: (-work(item[1]), item[0]))
+
+        def compiled(item: tuple[str, Layer]) -> Path | None:
+            if clock() - start > limit_s * COMPILING_SHARE:
+                return None
+            path = Path(folder) / item[0]
+            path.mkdir()
+            return _library(item[1], machine, tiles_of(item[1], machine), path)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            libraries = list(pool.map(compiled, ordered))
+        for (key, layer), library in zip(ordered, libraries, strict=True):
+            if library is not None and clock() - start < limit_s:
+                timed = _timed(library, tiles_of(layer, machine), ROUNDS)
+                best = min(timed, key=lambda tile: (timed[tile], str(tile)))
+                found[key] = Choice(str(best), timed[best])
+            advance(1)
+    return found
+
+
+def work(layer: Layer) -> int:
+    """Multiplications of a layer, or elements where it has none: what is worth tuning first."""
+    if isinstance(layer, Separable):
+        return work(layer.depthwise) + work(layer.pointwise)
+    elements = sum(tensor.elements for tensor in layer.outputs)
+    if isinstance(layer, Convolution | Dense):
+        return elements * (layer.weight.size // layer.weight.shape[0])
+    return elements
 
 
 def time_tiles(layer: Layer, machine: Machine, tiles: Sequence[Tile], rounds: int = ROUNDS) -> dict[Tile, float]:
     """Nanoseconds per call of every tile: the best round of each. About 1 µs of it is the call from Python."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _timed(_library(layer, machine, tiles, Path(folder)), tiles, rounds)
+
+
+def _library(layer: Layer, machine: Machine, tiles: Sequence[Tile], folder: Path) -> Path:
+    """A layer by every tile, one entry each."""
     net = Net(_distinct(layer.inputs), layer.outputs, (layer,))
     nets = {index + 1: net for index in range(len(tiles))}
     kernels = {index + 1: (kernel_of(layer, machine, tile),) for index, tile in enumerate(tiles)}
-    with tempfile.TemporaryDirectory() as folder:
-        path = build(make_source("tune", nets, kernels, machine, "").files, machine, Path(folder))
-        calls = [Loaded(path, index) for index in range(len(tiles))]
-        random = np.random.default_rng(0)
-        inputs = {
-            port.name: random.integers(0, 2, port.shape).astype(NUMPY_OF_V2[port.datatype])
-            if port.datatype != "FP32"
-            else random.normal(size=port.shape).astype(np.float32)
-            for port in calls[0].entry.inputs
-        }
-        bound = [call.bind(inputs) for call in calls]
-        best = [float("inf")] * len(tiles)
-        for _ in range(rounds):
-            for index, call in enumerate(calls):
-                best[index] = min(best[index], _round(call, bound[index]))
+    return build(make_source("tune", nets, kernels, machine, "").files, machine, folder)
+
+
+def _timed(library: Path, tiles: Sequence[Tile], rounds: int) -> dict[Tile, float]:
+    calls = [Loaded(library, index) for index in range(len(tiles))]
+    inputs = _random_inputs(calls[0])
+    bound = [call.bind(inputs) for call in calls]
+    best = [float("inf")] * len(tiles)
+    for _ in range(rounds):
+        for index, call in enumerate(calls):
+            best[index] = min(best[index], _round(call, bound[index]))
     return dict(zip(tiles, best, strict=True))
+
+
+def _random_inputs(loaded: Loaded) -> dict[str, Array]:
+    random = np.random.default_rng(0)
+
+    def values(port: NativeTensor) -> Array:
+        floating = port.datatype in ("FP32", "FP16")
+        found = random.normal(size=port.shape) if floating else random.integers(0, 2, port.shape)
+        return np.asarray(found, NUMPY_OF_V2[port.datatype])
+
+    return {port.name: values(port) for port in loaded.entry.inputs}
 
 
 def _round(call: Loaded, addresses: list[int]) -> float:
