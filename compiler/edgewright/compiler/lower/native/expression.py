@@ -164,8 +164,7 @@ def statements(
             text = f"ew_splat_{vector_type(part.kind, lanes)}({scalar_text(part)})"
         elif isinstance(part, Call):
             arguments = ", ".join(visit(argument) for argument in part.arguments)
-            kind = part.kind if part.operation.startswith("to_") else OPERATIONS[part.operation].takes[-1]
-            text = f"ew_{part.operation}_{vector_type(kind, lanes)}({arguments})"
+            text = f"ew_{part.operation}_{vector_type(OPERATIONS[part.operation].takes[-1], lanes)}({arguments})"
         else:
             text = leaf(part)
         name = f"{prefix}{len(names)}"
