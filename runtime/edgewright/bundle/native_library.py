@@ -32,6 +32,10 @@ class _Entry(ctypes.Structure):
         ("inputs", ctypes.POINTER(_Tensor)),
         ("outputs", ctypes.POINTER(_Tensor)),
         ("run", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)),
+        ("run_part", ctypes.c_void_p),
+        ("part_arena_bytes", ctypes.c_uint64),
+        ("max_parts", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
     )
 
 
@@ -45,6 +49,7 @@ class _Model(ctypes.Structure):
         ("isa", ctypes.c_char_p),
         ("toolchain", ctypes.c_char_p),
         ("entries", ctypes.POINTER(_Entry)),
+        ("reserved", ctypes.c_void_p * 4),
     )
 
 

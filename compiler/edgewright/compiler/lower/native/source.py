@@ -17,11 +17,14 @@ from .kernel import Kernel
 from .machine import Machine
 from .memory import ALIGNMENT_BYTES, Arena, plan_arena
 from .nest import render
-from .net import Alias, Array, Dtype, Layer, Net, Tensor
+from .net import Array, Dtype, Layer, Net, Tensor
 
 C_FOLDER = Path(__file__).parent / "c"
 HEADERS = ("edgewright_native.h", "ew_vector.h", "ew_math.h", "ew_dot.h")
 WEIGHTS_FILE = "weights.bin"
+HIDDEN = '__attribute__((visibility("hidden")))'
+FILE_CHARACTERS = 100_000
+"""Of C in one file: about a second of compiler time, before files share the processor's cores."""
 C_TYPES: dict[Dtype, str] = {
     "f32": "float", "f16": "uint16_t", "u8": "uint8_t", "s8": "int8_t", "s16": "int16_t", "u16": "uint16_t",
     "s32": "int32_t", "s64": "int64_t", "bool": "uint8_t",
@@ -30,6 +33,16 @@ _C_OF_NUMPY = {
     "float32": "float", "float16": "uint16_t", "uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t",
     "uint16": "uint16_t", "int32": "int32_t", "int64": "int64_t", "bool": "uint8_t",
 }  # fmt: skip
+WEIGHTS_SECTION = f"""#include "edgewright_native.h"
+
+/* Where the assembler finds the weights: by default in the folder in which the compiler runs. */
+#ifndef EW_WEIGHTS_FILE
+#define EW_WEIGHTS_FILE "{WEIGHTS_FILE}"
+#endif
+__asm__(".pushsection .rodata\\n.balign {ALIGNMENT_BYTES}\\n.global ew_weights\\n.hidden ew_weights\\n"
+        "ew_weights:\\n.incbin \\"" EW_WEIGHTS_FILE "\\"\\n.popsection");
+
+"""
 V2_DATATYPES: dict[Dtype, str] = {
     "f32": "FP32", "f16": "FP16", "u8": "UINT8", "s8": "INT8", "s16": "INT16", "u16": "UINT16", "s32": "INT32",
     "s64": "INT64", "bool": "BOOL",
@@ -76,36 +89,62 @@ def make_source(
     }
     files = {header: (C_FOLDER / header).read_bytes() for header in HEADERS}
     for batch, net in nets.items():
-        files[f"net_{batch}.c"] = net_file(net, kernels[batch], arenas[batch], weights, machine, batch).encode()
+        for file, text in net_files(net, kernels[batch], arenas[batch], weights, machine, batch).items():
+            files[file] = text.encode()
     files["model.c"] = model_file(name, nets, arenas, machine, toolchain).encode()
     files[WEIGHTS_FILE] = weights.file()
     return Source(files, max(arena.size_bytes for arena in arenas.values()))
 
 
-def net_file(
+def net_files(
     net: Net, kernels: Sequence[Kernel | None], arena: Arena, weights: _Weights, machine: Machine, batch: int
-) -> str:
-    """One translation unit: the functions of a net, and its `run`."""
+) -> dict[str, str]:
+    """The functions of a net, and its `run`: one file, or several that compile side by side."""
     functions: dict[str, str] = {}
     calls = []
     for index, (layer, kernel) in enumerate(zip(net.layers, kernels, strict=True)):
         if kernel is None:
             continue
         text = _function(layer, kernel)
-        name = functions.setdefault(text, f"layer_{len(functions)}")
+        name = functions.setdefault(text, f"ew_{batch}_{type(layer).__name__.lower()}_{len(functions)}")
         arguments = _arguments(layer, kernel, net, arena, weights, index)
         calls.append(f"    {name}(0, {kernel.units}, {', '.join(arguments)}); /* {_comment(layer)} */\n")
-    bodies = "".join(f"static __attribute__((noinline)) void {name}{text}\n" for text, name in functions.items())
-    return f"""{preamble(machine)}
-extern const unsigned char ew_weights[] __attribute__((visibility("hidden")));
-
+    first, *others = _shares([(name, text) for text, name in functions.items()])
+    files = {
+        f"net_{batch}_{index}.c": preamble(machine) + "".join(f"\n{HIDDEN} void {name}{text}" for name, text in share)
+        for index, share in enumerate(others, 1)
+    }
+    known = "".join(f"{HIDDEN} void {name}{_head(text)};\n" for share in others for name, text in share)
+    bodies = "".join(f"static __attribute__((noinline)) void {name}{text}\n" for name, text in first)
+    files[f"net_{batch}.c"] = f"""{preamble(machine)}
+extern const unsigned char ew_weights[] {HIDDEN};
+{known}
 {bodies}
-__attribute__((visibility("hidden"))) void ew_run_{batch}(const void *const *in, void *const *out, void *arena) {{
+{HIDDEN} void ew_run_{batch}(const void *const *in, void *const *out, void *arena) {{
     char *const a = arena;
     (void)a;
     (void)in;
+    (void)out;
 {"".join(calls)}}}
 """
+    return files
+
+
+def _shares(functions: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """Functions by the file they go to, in order; the same on every machine."""
+    shares: list[list[tuple[str, str]]] = [[]]
+    room = FILE_CHARACTERS
+    for function in functions:
+        if shares[-1] and room < len(function[1]):
+            shares.append([])
+            room = FILE_CHARACTERS
+        shares[-1].append(function)
+        room -= len(function[1])
+    return shares
+
+
+def _head(function: str) -> str:
+    return function[: function.index(" {")]
 
 
 def preamble(machine: Machine) -> str:
@@ -155,25 +194,24 @@ def model_file(
     name: str, nets: Mapping[int, Net], arenas: Mapping[int, Arena], machine: Machine, toolchain: str
 ) -> str:
     """The description of a model, and its weights."""
-    parts = [
-        '#include "edgewright_native.h"\n',
-        f'__asm__(".pushsection .rodata\\n.balign {ALIGNMENT_BYTES}\\n.global ew_weights\\n.hidden ew_weights\\n"\n'
-        f'        "ew_weights:\\n.incbin \\"{WEIGHTS_FILE}\\"\\n.popsection");\n',
-    ]
+    parts = [WEIGHTS_SECTION]
     entries = []
     for batch, net in sorted(nets.items()):
         for role, ports in (("in", net.inputs), ("out", net.outputs)):
             parts += _port_tables(f"{role}_{batch}", ports)
-        parts.append(f"void ew_run_{batch}(const void *const *in, void *const *out, void *arena);\n")
+        parts.append(f"{HIDDEN} void ew_run_{batch}(const void *const *in, void *const *out, void *arena);\n\n")
         size = arenas[batch].size_bytes
-        entries.append(f"    {{{batch}, {ALIGNMENT_BYTES}, {size}, in_{batch}, out_{batch}, ew_run_{batch}}},\n")
+        entries.append(
+            f"    {{{batch}, {ALIGNMENT_BYTES}, {size}, in_{batch}, out_{batch}, ew_run_{batch}, 0, 0, 0, 0}},\n"
+        )
     first = next(iter(nets.values()))
-    parts.append(f"static const edgewright_entry entries[] = {{\n{''.join(entries)}}};\n")
+    parts.append(f"static const edgewright_entry entries[] = {{\n{''.join(entries)}}};\n\n")
     parts.append(
         "static const edgewright_model model = {\n"
         f"    EDGEWRIGHT_NATIVE_ABI, {len(first.inputs)}, {len(first.outputs)}, {len(nets)},\n"
         f"    {c_string(name)}, {c_string(' '.join(machine.isa))}, {c_string(toolchain)}, entries,\n"
-        "};\n"
+        "    {0, 0, 0, 0},\n"
+        "};\n\n"
         '__attribute__((visibility("default"))) const edgewright_model *edgewright_describe(void) { return &model; }\n'
     )
     return "".join(parts)
@@ -185,8 +223,8 @@ def _port_tables(name: str, ports: Sequence[Tensor]) -> list[str]:
         for index, port in enumerate(ports)
     ]
     rows = [
-        f'    {{{c_string(port.name)}, "{V2_DATATYPES[port.dtype]}", {len(port.buffer_shape)}, 0, {name}_shape_{index}, '
-        f"{port.size_bytes}}},\n"
+        f'    {{{c_string(port.name)}, "{V2_DATATYPES[port.dtype]}", {len(port.buffer_shape)}, 0, '
+        f"{name}_shape_{index}, {port.size_bytes}}},\n"
         for index, port in enumerate(ports)
     ]
     return [*shapes, f"static const edgewright_tensor {name}[] = {{\n{''.join(rows)}}};\n"]
