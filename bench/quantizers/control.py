@@ -117,6 +117,7 @@ def _ours(net: Net, data: Data, metric: Metric, max_drop: float, folder: Path) -
         out=folder / "out",
         metric=metric.name,
         max_drop=f"{max_drop * 100}%",
+        engines=("onnxruntime",),
     )
     (target,) = compile_model(request).targets
     unpack(folder / "out" / str(target.bundle), folder / "unpacked")

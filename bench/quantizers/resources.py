@@ -50,7 +50,7 @@ def compile_seconds() -> dict[str, float]:
 def _compile(work: Path, name: str) -> float:
     command = [sys.executable, "-m", "edgewright.runtime.cli", "compile", str(SHARED / KWS_MODEL)]
     options = ["--data", str(work / "data.npz"), "--target", "host", "--out", str(work / name)]
-    folding = ["--mean", "83", "--scale", "0.5847029"]
+    folding = ["--engine", "onnxruntime", "--mean", "83", "--scale", "0.5847029"]
     start = time.perf_counter()
     done = subprocess.run(
         [*command, *options, *folding],

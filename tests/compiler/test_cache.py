@@ -346,7 +346,8 @@ def compile_once(
     model: Path, data: Path, out: Path, *options: str, cache: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-X", "importtime", "-m", "edgewright.runtime.cli", "compile", model, "--data", data]
-    words += ["--out", out, "--target", "raspberry-pi-5", "--target", "host", "--max-drop", "20%", *options]
+    words += ["--out", out, "--target", "raspberry-pi-5", "--target", "host", "--max-drop", "20%"]
+    words += ["--engine", "onnxruntime", *options]
     environment = os.environ | ({} if cache is None else {"XDG_CACHE_HOME": str(cache)})
     return subprocess.run(
         list(map(str, words)), capture_output=True, text=True, timeout=120, check=False, env=environment

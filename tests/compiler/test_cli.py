@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-COMMAND = (sys.executable, "-m", "edgewright.runtime.cli", "compile")
+COMMAND = (sys.executable, "-m", "edgewright.runtime.cli", "compile", "--engine", "onnxruntime")
+"""Native code has tests of its own."""
 
 
 def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

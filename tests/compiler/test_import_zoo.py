@@ -53,7 +53,14 @@ def compiled(folder: Path, model: onnx.ModelProto, data: Arrays) -> Report:
     onnx.save(model, path)
     np.savez(folder / "data.npz", **data)  # type: ignore[arg-type]
     return compile_model(
-        Request(model=str(path), targets=(BOARD,), data=folder / "data.npz", out=folder / "out", max_drop="50%")
+        Request(
+            model=str(path),
+            targets=(BOARD,),
+            data=folder / "data.npz",
+            out=folder / "out",
+            max_drop="50%",
+            engines=("onnxruntime",),
+        )
     )
 
 
@@ -291,7 +298,10 @@ def test_a_model_above_what_protobuf_holds_goes_all_the_way(tmp_path: Path, comm
     path, out = huge(tmp_path), tmp_path / "out"
     np.savez(tmp_path / "data.npz", x=np.arange(ROWS - SAMPLES, ROWS))
     options = {
-        "compile": ["--target", "host", "--no-cache", "--data", str(tmp_path / "data.npz"), "--out", str(out)],
+        "compile": [
+            *("--target", "host", "--engine", "onnxruntime", "--no-cache"),
+            *("--data", str(tmp_path / "data.npz"), "--out", str(out)),
+        ],
         "quantize": ["--method", "weights", "--out", str(out / "q.onnx")],
     }[command]
     process = subprocess.Popen([sys.executable, "-m", "edgewright.runtime.cli", command, str(path), *options])

@@ -48,7 +48,10 @@ def test_nothing_is_left(tmp_path: Path, command: str, number: signal.Signals) -
     out = tmp_path / "out"
     out.mkdir()
     options = {
-        "compile": ["--target", "host", "--no-cache", "--data", str(tmp_path / "data.npz"), "--out", str(out)],
+        "compile": [
+            *("--target", "host", "--engine", "onnxruntime", "--no-cache"),
+            *("--data", str(tmp_path / "data.npz"), "--out", str(out)),
+        ],
         "quantize": ["--method", "weights", "--out", str(out / "q.onnx")],
     }[command]
     process = subprocess.Popen([*COMMAND, command, str(model), *options], stderr=subprocess.PIPE, text=True)

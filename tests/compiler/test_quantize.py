@@ -100,7 +100,7 @@ def test_every_scheme_stays_close_to_float(
     truth = evaluate(float_variant(graph, scratch).model, samples, Arithmetic.EXACT, 1)["scores"]
     found = evaluate(variant.model, samples, Arithmetic.EXACT, 1)["scores"]
     assert snr_db(found, truth) > floor_db
-    assert size_bytes(variant.model) < size_bytes(float_variant(graph, scratch).model) * 2
+    assert size_bytes(variant.onnx) < size_bytes(float_variant(graph, scratch).onnx) * 2
     assert variant.name == scheme.name
 
 

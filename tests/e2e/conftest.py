@@ -21,7 +21,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
                 *("compile", "--model", "examples.demo.digits:build", "--weights", str(weights)),
                 *("--data", str(folder / "digits.npz"), "--metric", "top1", "--max-drop", "2%", "--scale", "0.0625"),
                 *("--name", "digits", "--release-version", version, "--out", str(folder / f"v{version}")),
-                *("--target", "host", "--target", "raspberry-pi-5"),
+                *("--target", "host", "--target", "raspberry-pi-5", "--engine", "onnxruntime"),
             )
         )
     return Releases(folder)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from edgewright.bundle.manifest import PassRecord
 from edgewright.targets.board import Board
 
@@ -13,12 +15,13 @@ from . import measure
 from .data import Arrays, Dataset
 from .data_warning import DataWarning
 from .graph import Graph
-from .lower.model_file import ModelFile, digest_of
+from .lower.compiled import Compiled, digest_of
 from .measure import Measurements
 from .metrics import Budget, Metric
 from .plans import Plans
 from .report.progress import Stages
 from .scratch import Scratch
+from .tunings import Tunings
 from .variants import Evaluator, Variant
 
 
@@ -30,6 +33,11 @@ class Timings:
         self._path = recorded
         self._recorded = None if recorded is None else measure.read(recorded)
         self._used: dict[str, tuple[int, ...]] = {}
+
+    @property
+    def recorded(self) -> Measurements | None:
+        """The record that is replayed."""
+        return self._recorded
 
     @property
     def used(self) -> Measurements:
@@ -55,7 +63,7 @@ class Timings:
             self._used |= self._find({late: variant.model, again: floating.model}, sample, stages)
         return self._used[late], self._used[again]
 
-    def _find(self, models: Mapping[str, ModelFile], sample: Arrays, stages: Stages) -> dict[str, tuple[int, ...]]:
+    def _find(self, models: Mapping[str, Compiled], sample: Arrays, stages: Stages) -> dict[str, tuple[int, ...]]:
         if self._recorded is not None and self._path is not None:
             return measure.replayed(self._recorded, list(models), self._path)
         with stages.stage("measuring on this machine", measure.MAX_ROUNDS) as advance:
@@ -86,6 +94,18 @@ class Build:
     budget: Budget
     evaluator: Evaluator
     timings: Timings
+    tunings: Tunings
+    engines: tuple[str, ...] | None
+    """That may ship; None for all that a board has."""
     host: Board
     scratch: Scratch
     stages: Stages
+
+    @property
+    def measurements(self) -> Measurements:
+        """The record of everything measured that had a say in this run."""
+        return msgspec.structs.replace(self.timings.used, tiles=self.tunings.used)
+
+    def may_ship(self, engine: str) -> bool:
+        """Whether the user lets this engine be used."""
+        return self.engines is None or engine in self.engines

@@ -23,6 +23,8 @@ Examples:
   edgewright compile net.onnx --target host --data pictures.npz --scale 1/255 --out build
   edgewright compile --model nets.cnn:build --weights cnn.safetensors --target host --data eval.npz --out build
   edgewright compile model.onnx --target host --data eval.npz --measurements build/measurements.json --out again
+  edgewright compile model.onnx --target raspberry-pi-5 --engine native --data eval.npz --out build
+  edgewright compile model.onnx --target host --data eval.npz --emit c --out build
 
 \b
 Exit codes:
@@ -106,6 +108,23 @@ def _number(text: str) -> float:
     metavar="FILE",
     help="Replay recorded latencies instead of measuring: gives the same bundles again.",
 )
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    type=click.Choice(["onnxruntime", "native"]),
+    help="Engine that may ship; repeat it. Default: every engine of the target, the fastest wins.",
+)
+@click.option(
+    "--tune",
+    "tune_s",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0, 3600),
+    metavar="SECONDS",
+    help="How long each net's native kernels may be tuned, where the target is this machine; 0 takes best guesses.",
+)
+@click.option("--emit", type=click.Choice(["c"]), help="Write native code as C source too, with an example to build.")
 @click.option("--no-cache", is_flag=True, help="Measure again, though nothing has changed since an earlier run.")
 @click.option("--json", "as_json", is_flag=True, help="Print report.json instead of the matrix.")
 def compile_command(
@@ -125,6 +144,9 @@ def compile_command(
     threads: int,
     plan: Path | None,
     measurements: Path | None,
+    engines: tuple[str, ...],
+    tune_s: float,
+    emit: str | None,
     *,
     no_cache: bool,
     as_json: bool,
@@ -154,6 +176,9 @@ def compile_command(
         scale=scale,
         plan=plan,
         measurements=measurements,
+        engines=engines or None,
+        tune_s=tune_s,
+        emit_c=emit == "c",
     )
     with cleaned_up():
         report = _run(request, None if no_cache else _cache(), as_json=as_json)
@@ -205,7 +230,7 @@ def _result(request: Request, cache: Cache | None) -> tuple[Report, bool]:
     from .pipeline import compile_model
     from .report.progress import TerminalStages
 
-    report = compile_model(request, TerminalStages())
+    report = compile_model(request, TerminalStages(), cache)
     if cache is not None and key is not None:
         Results(cache).keep(key, request, report)
     return report, False

@@ -17,8 +17,9 @@ import msgspec
 from numpy.typing import NDArray
 
 from .faults import ReplayError
-from .lower.model_file import ModelFile, digest_of
-from .lower.onnxruntime import Arithmetic, open_session
+from .lower.compiled import Compiled, Session, digest_of, open_compiled
+from .lower.native.tune import Choice
+from .lower.onnxruntime import Arithmetic
 from .metrics import Estimate
 
 MAX_ROUNDS = 51
@@ -33,13 +34,15 @@ FORMAT_VERSION = 1
 
 
 class Measurements(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """measurements.json: the median call of every round, in nanoseconds, by candidate."""
+    """measurements.json: the median call of every round, in nanoseconds, by candidate; and the tiles of kernels."""
 
     format_version: int = FORMAT_VERSION
     rounds_ns: dict[str, tuple[int, ...]] = {}
+    tiles: dict[str, Choice] = {}
+    """Of native kernels, by the shape of their layer: the fastest tile and its time."""
 
 
-def key(model: ModelFile, board_digest: str, threads: int) -> str:
+def key(model: Compiled, board_digest: str, threads: int) -> str:
     """What a figure belongs to: these bytes, on this board, with so many threads."""
     return f"{digest_of(model)} on {board_digest} threads {threads}"
 
@@ -89,7 +92,7 @@ def replayed(recorded: Measurements, keys: Sequence[str], path: Path) -> dict[st
 
 
 def measure(
-    models: Mapping[str, ModelFile],
+    models: Mapping[str, Compiled],
     sample: Mapping[str, NDArray[Any]],
     threads: int,
     advance: Callable[[int], None] = lambda _: None,
@@ -97,7 +100,7 @@ def measure(
 ) -> dict[str, tuple[int, ...]]:
     """Times one inference of each model, many times in turn; the order rotates from round to round."""
     calls = {
-        name: _Caller(open_session(model, Arithmetic.ENGINE, threads), sample, clock_ns)
+        name: _Caller(open_compiled(model, Arithmetic.ENGINE, threads), sample, clock_ns)
         for name, model in models.items()
     }
     for call in calls.values():
@@ -119,7 +122,7 @@ def _rounds(round_cost_ns: int) -> int:
 class _Caller:
     """One session that is called again and again with one sample."""
 
-    def __init__(self, session: Any, sample: Mapping[str, NDArray[Any]], clock_ns: Callable[[], int]) -> None:
+    def __init__(self, session: Session, sample: Mapping[str, NDArray[Any]], clock_ns: Callable[[], int]) -> None:
         self._session = session
         self._sample = dict(sample)
         self._clock_ns = clock_ns

@@ -32,11 +32,13 @@ from . import measure
 from .data import Dataset
 from .graph import V2_DATATYPES, Graph, Port, digest, signature
 from .lower import onnxruntime as engine
-from .lower.model_file import copy_to, size_bytes
+from .lower.compiled import copy_to, size_bytes
+from .lower.native.library import VERSION_RANGE as NATIVE_VERSIONS
+from .lower.native.library import NativeModel
 from .lower.onnxruntime import Outputs
 from .lower.workload import BYTES, Shapes, memory
 from .measure import Measurements
-from .variants import Variant
+from .variants import NATIVE, Variant
 
 MODEL_FOLDER = "model"
 CHANNELS = frozenset({1, 3, 4})
@@ -101,7 +103,11 @@ def make_manifest(shipment: Shipment, inputs: tuple[TensorSpec, ...], outputs: t
         security_epoch=shipment.security_epoch,
         precision=variant.precision,
         target=TargetRequirement(name=board.name, digest=board.digest(), arch=board.arch, isa=board.cpu.isa),
-        engine=EngineRequirement(name=engine.NAME, version=engine.VERSION_RANGE, options=shipment.engine_options),
+        engine=EngineRequirement(
+            name=variant.engine,
+            version=NATIVE_VERSIONS if variant.engine == NATIVE else engine.VERSION_RANGE,
+            options=shipment.engine_options,
+        ),
         inputs=inputs,
         outputs=outputs,
         memory=memory_need(shipment.graph, variant, shipment.call_shapes),
@@ -127,6 +133,9 @@ def make_lineage(shipment: Shipment) -> Lineage:
 
 def memory_need(graph: Graph, variant: Variant, call_shapes: Shapes) -> MemoryNeed:
     """Predicted: the file, the engine's packed copy of the weights, and activations at their fullest."""
+    if isinstance(variant.model, NativeModel):
+        size = variant.model.size_bytes
+        return MemoryNeed(model_bytes=size, peak_bytes=size + variant.model.arena_bytes)
     need = memory(graph, BYTES[variant.precision], call_shapes)
     model_bytes = size_bytes(variant.model)
     peak_bytes = model_bytes + need.weight_bytes + 2 * need.peak_activation_bytes

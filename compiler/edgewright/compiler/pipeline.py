@@ -20,6 +20,7 @@ from edgewright.targets.host import detect_host
 
 from . import measure, metrics
 from .build import Build, Timings
+from .cache import Cache
 from .candidates import make_candidates
 from .data import Arrays, Dataset, as_model_inputs, dataset, load_arrays
 from .faults import DataError
@@ -39,23 +40,26 @@ from .request import Request, check_version, load_boards, model_name
 from .scratch import Scratch
 from .target import compile_target
 from .tools import tool_versions
+from .tunings import Tunings
 from .variants import FLOAT, Evaluator, Variant
 
 
-def compile_model(request: Request, stages: Stages | None = None) -> Report:
+def compile_model(request: Request, stages: Stages | None = None, cache: Cache | None = None) -> Report:
     """Compiles one model for all targets of a request and writes bundles, report.json and measurements.json."""
     stages = stages or SilentStages()
     boards = load_boards(request.targets)
     with Scratch(request.out) as scratch:
-        source, build = prepare(request, boards, stages, scratch)
+        source, build = prepare(request, boards, stages, scratch, cache)
         stage = scratch.folder()
         outcomes = tuple(attempt(board, build, stage) for board in boards)
         report = make_report(build, source, outcomes)
-        publish(stage, request.out, report, build.timings.used)
+        publish(stage, request.out, report, build.measurements)
     return report
 
 
-def prepare(request: Request, boards: tuple[Board, ...], stages: Stages, scratch: Scratch) -> tuple[SourceModel, Build]:
+def prepare(
+    request: Request, boards: tuple[Board, ...], stages: Stages, scratch: Scratch, cache: Cache | None = None
+) -> tuple[SourceModel, Build]:
     """Everything that all targets share: it writes nothing but large models, into the scratch folder."""
     version = check_version(request.version)
     arrays, data_digest = load_arrays(request.data)
@@ -72,6 +76,8 @@ def prepare(request: Request, boards: tuple[Board, ...], stages: Stages, scratch
     variants = candidates.variants
     evaluator = Evaluator({"tune": divided.tune, "test": divided.test, "reference": divided.reference}, threads=1)
     metric = choose_metric(request, variants, evaluator, divided)
+    timings, host = Timings(request.threads, request.measurements), detect_host()
+    recorded = None if timings.recorded is None else timings.recorded.tiles
     return source, Build(
         name=name,
         version=version,
@@ -90,8 +96,10 @@ def prepare(request: Request, boards: tuple[Board, ...], stages: Stages, scratch
         metric=metric,
         budget=metrics.parse_budget(request.max_drop, metric),
         evaluator=evaluator,
-        timings=Timings(request.threads, request.measurements),
-        host=detect_host(),
+        timings=timings,
+        tunings=Tunings(host, request.tune_s, recorded, cache),
+        engines=request.engines,
+        host=host,
         scratch=scratch,
         stages=stages,
     )

@@ -182,8 +182,8 @@ def _report(
         plan_digest=digest(write_plan(plan).encode()),
         scheme=plan.scheme.name,
         target=request.target,
-        float_bytes=size_bytes(floating.model),
-        quantized_bytes=size_bytes(quantized.model),
+        float_bytes=size_bytes(floating.onnx),
+        quantized_bytes=size_bytes(quantized.onnx),
         operators={compute: computes.count(compute) for compute in sorted(set(computes))},
         stays_float={
             name: operator.reason
@@ -250,5 +250,5 @@ def _write(request: QuantizeRequest, quantized: Variant, plan: Plan, scratch: Sc
     stage = scratch.folder()
     with storage_faults(f"writing {request.out}"):
         (stage / request.plan_out.name).write_text(write_plan(plan), encoding="utf-8")
-        name, *data = copy_to(quantized.model, stage, request.out.name)
+        name, *data = copy_to(quantized.onnx, stage, request.out.name)
         take_names(stage, request.out.parent, [*data, request.plan_out.name, name])

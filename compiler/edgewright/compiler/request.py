@@ -40,6 +40,12 @@ class Request:
     measurements: Path | None = None
     plan: Path | None = None
     """A plan to use instead of proposing one."""
+    engines: tuple[str, ...] | None = None
+    """Engines that may ship, by name; None for all that a target has."""
+    tune_s: float = 0.0
+    """How long native kernels may be tuned on this machine, per net; 0 takes the best guess of each."""
+    emit_c: bool = False
+    """Whether the C source of native code is written too."""
 
     @property
     def from_torch(self) -> bool:

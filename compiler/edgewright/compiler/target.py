@@ -13,13 +13,14 @@ from .choose import BUDGET_MISSED, Decision, choose
 from .faults import ToolchainMissing, UnsupportedModel
 from .lower import onnxruntime as engine
 from .lower.compatibility import check_readable
-from .lower.model_file import size_bytes
+from .lower.compiled import size_bytes
 from .metrics import Comparison
+from .native_variants import NativeForms, native_forms
 from .package import Shipment, write_bundle
 from .repair import repair
 from .report.schema import CandidateReport, TargetReport, exit_code_of_outcome
-from .trial import Trial, call_shapes, scored_by, try_variant
-from .variants import FLOAT, Variant
+from .trial import Trial, call_shapes, float_baseline, scored_by, try_beside_float, try_variant
+from .variants import FLOAT, NATIVE, Variant
 
 REMEDIES = {
     "ethos-u-vela": "Ethos-U takes int8 TFLite through Arm's Vela compiler, which this version cannot emit yet",
@@ -34,17 +35,16 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
         ToolchainMissing: no engine of the board can be built for.
         UnsupportedModel: nothing of the model can run there.
     """
-    check_engine(board)
-    for support in board.engines:
-        if support.name == engine.NAME:
-            versions = f"{engine.VERSION_RANGE},{support.version}"  # the bundle's own range holds too
-            check_readable(build.graph, engine.NAME, versions, f"target {board.name}")
-    variants = usable_variants(board, build)
+    check_engine(board, build)
+    in_onnx = onnx_variants(board, build)
+    forms = as_code([*in_onnx], board, build)
+    variants = [*(in_onnx if runs_onnx(board, build) else ()), *forms.variants]
     with build.stages.stage(f"{board.name}: scoring {len(variants)} candidates"):
         trials = [try_variant(variant, variants, board, build) for variant in variants]
     decision, control = decide(trials, board, build), None
     if decision.outcome == BUDGET_MISSED and (control := repair(board, build, trials)) is not None and control.trials:
-        trials = [*trials, *control.trials]
+        repaired = as_code([trial.variant for trial in control.trials], board, build)
+        trials = [*trials, *control.trials, *(try_beside_float(form, board, build) for form in repaired.variants)]
         decision = decide(trials, board, build)
     chosen = next(trial for trial in trials if trial.variant.name == decision.chosen)
     packaging = build.stages.stage(f"{board.name}: packaging {decision.chosen}")
@@ -61,6 +61,7 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
         bundle_bytes=(stage / file_name).stat().st_size,
         chosen=decision.chosen,
         flags=decision.flags,
+        notes=forms.missing,
         candidates=tuple(_row(trial, decision) for trial in trials),
         control=None if control is None else control.report,
     )
@@ -72,33 +73,66 @@ def decide(trials: list[Trial], board: Board, build: Build) -> Decision:
     Raises:
         UnsupportedModel: float cannot run, and nothing else computes what it should.
     """
-    float_can_run = any(trial.variant.name == FLOAT for trial in trials)
-    candidates = [trial.as_candidate() for trial in trials if trial.variant.name != FLOAT]
+    baseline = float_baseline([trial.variant for trial in trials])
+    float_can_run = baseline is not None
+    candidates = [trial.as_candidate() for trial in trials if trial.variant is not baseline]
     if not float_can_run and not any(candidate.faithful for candidate in candidates):
         raise UnsupportedModel(f"target {board.name}: runs int8 only, and the model has no usable int8 form")
-    return choose(FLOAT, candidates, build.budget, float_can_run=float_can_run, why_none="; ".join(build.no_int8))
+    name = FLOAT if baseline is None else baseline.name
+    return choose(name, candidates, build.budget, float_can_run=float_can_run, why_none="; ".join(build.no_int8))
 
 
-def check_engine(board: Board) -> None:
-    """Raises where none of the board's engines is one that this version builds for."""
+def check_engine(board: Board, build: Build) -> None:
+    """Raises where none of the board's engines is one that this version builds for, and that may ship."""
     names = [support.name for support in board.engines]
-    if engine.NAME in names:
+    known = [name for name in (engine.NAME, NATIVE) if name in names]
+    if any(build.may_ship(name) for name in known):
         return
+    if known:
+        raise ToolchainMissing(
+            f"target {board.name}: --engine leaves none of its engines ({', '.join(known)}); name one of them"
+        )
     reasons = "; ".join(REMEDIES.get(name, f"{name} is not an engine of this version") for name in names)
     raise ToolchainMissing(
-        f"target {board.name}: its engines are {', '.join(names)}, this version builds for {engine.NAME}: {reasons}. "
+        f"target {board.name}: its engines are {', '.join(names)}, this version builds for {engine.NAME} and {NATIVE}: "
+        f"{reasons}. "
         "Leave the target out, or choose a board that runs ONNX Runtime (edgewright targets list)"
     )
 
 
-def usable_variants(board: Board, build: Build) -> list[Variant]:
-    """Variants whose precision the board's engine runs, the float model first."""
+def runs_onnx(board: Board, build: Build) -> bool:
+    """Whether bundles for ONNX Runtime may ship to the board."""
+    return build.may_ship(engine.NAME) and any(support.name == engine.NAME for support in board.engines)
+
+
+def onnx_variants(board: Board, build: Build) -> list[Variant]:
+    """Variants whose precision some engine of the board runs, the float model first."""
+    for support in board.engines:
+        if support.name == engine.NAME and build.may_ship(engine.NAME):
+            versions = f"{engine.VERSION_RANGE},{support.version}"  # the bundle's own range holds too
+            check_readable(build.graph, engine.NAME, versions, f"target {board.name}")
     wanted = (FLOAT, *build.offers[board.name])
     present = [build.variants[name] for name in wanted if name in build.variants]
-    usable = [variant for variant in present if board.supports(engine.NAME, variant.precision)]
+    names = [name for name in (engine.NAME, NATIVE) if build.may_ship(name)]
+    usable = [variant for variant in present if any(board.supports(name, variant.precision) for name in names)]
     if not usable:
-        raise UnsupportedModel(f"target {board.name}: {engine.NAME} runs none of the model's precisions there")
+        raise UnsupportedModel(f"target {board.name}: {' and '.join(names)} run none of the model's precisions there")
     return usable
+
+
+def as_code(variants: list[Variant], board: Board, build: Build) -> NativeForms:
+    """Native forms of some variants, where the board takes them.
+
+    Raises:
+        ToolchainMissing, UnsupportedModel: nothing else could ship, and none can be made.
+    """
+    if not (build.may_ship(NATIVE) and any(support.name == NATIVE for support in board.engines)):
+        return NativeForms((), ())
+    forms = native_forms(variants, board, build)
+    if not forms.variants and not runs_onnx(board, build):
+        kind = ToolchainMissing if forms.toolchain_missing else UnsupportedModel
+        raise kind(f"target {board.name}: {'; '.join(forms.missing)}")
+    return forms
 
 
 def accuracy_of(comparison: Comparison) -> Accuracy:
@@ -145,12 +179,12 @@ def _shipment(trial: Trial, decision: Decision, board: Board, build: Build) -> S
         golden=trial.golden,
         data=build.data,
         reference_outputs=build.evaluator.outputs(trial.variant, arithmetic, "reference"),
-        engine_options=engine.engine_options(build.threads),
+        engine_options=engine.engine_options(build.threads) if trial.variant.engine == engine.NAME else {},
         latency=trial.latency,
         accuracy=accuracy_of(trial.test),
         flags=decision.flags,
         source_digest=build.source_digest,
-        measurements=build.timings.used if trial.latency.kind == "measured" else None,
+        measurements=build.measurements if trial.latency.kind == "measured" else None,
         records=build.records,
         tools=build.tools,
         classes_known=build.metric.name == "top1",

@@ -22,7 +22,7 @@ from .lower.onnxruntime import Arithmetic
 from .lower.workload import workload
 from .metrics import Comparison, Estimate, compare, snr_db
 from .quantize.offer import arithmetic_of
-from .variants import FLOAT, Variant, evaluate
+from .variants import FLOAT, NATIVE_FLOAT, Variant, evaluate
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,15 @@ def try_variant(variant: Variant, variants: Sequence[Variant], board: Board, bui
     rounds = None
     if is_here(board, build.host):
         found = build.timings.of(variants, board, one_call(build), build.stages)
-        rounds = found[variant.name], found.get(FLOAT, found[variant.name])
+        baseline = float_baseline(variants) or variant
+        rounds = found[variant.name], found[baseline.name]
     return _trial(variant, rounds, board, build)
+
+
+def float_baseline(variants: Sequence[Variant]) -> Variant | None:
+    """The float model that others are compared with: in ONNX Runtime where the target has that, else as code."""
+    by_name = {variant.name: variant for variant in variants}
+    return by_name.get(FLOAT, by_name.get(NATIVE_FLOAT))
 
 
 def try_beside_float(variant: Variant, board: Board, build: Build) -> Trial:
@@ -86,7 +93,7 @@ Rounds = tuple[tuple[int, ...], tuple[int, ...]]
 
 def _trial(variant: Variant, rounds: Rounds | None, board: Board, build: Build) -> Trial:
     here = is_here(board, build.host)
-    latency, time_ratio = _estimated(variant, board, build) if rounds is None else _measured(rounds, build)
+    latency, time_ratio = _estimated(variant, board, build) if rounds is None else _measured(variant, rounds, build)
     golden, faithful = _golden(variant, board, build, here=here)
     return Trial(
         variant=variant,
@@ -119,18 +126,24 @@ def scored_by(variant: Variant, board: Board, build: Build) -> Arithmetic:
     return Arithmetic.ENGINE if here else arithmetic_of(board, variant.sums)
 
 
-def _measured(rounds: Rounds, build: Build) -> tuple[Latency, Estimate]:
+def _measured(variant: Variant, rounds: Rounds, build: Build) -> tuple[Latency, Estimate]:
     own, floating = rounds
     method = (
-        f"ONNX Runtime, batch {fixed_batch(build.graph) or 1}, {build.threads} thread(s), no spinning, median of "
-        f"{len(own)} rounds in turn with the other candidates; interval of the order statistics"
+        f"{engine_title(variant)}, batch {fixed_batch(build.graph) or 1}, {build.threads} thread(s), no spinning, "
+        f"median of {len(own)} rounds in turn with the other candidates; interval of the order statistics"
     )
     return _as_latency(measure.summarise(own), "measured", method), measure.ratio(own, floating)
 
 
+def engine_title(variant: Variant) -> str:
+    """The engine as people know it."""
+    return "ONNX Runtime" if variant.engine == engine.NAME else "native code"
+
+
 def _estimated(variant: Variant, board: Board, build: Build) -> tuple[Latency, Estimate]:
     guess = _estimate(variant, board, build)
-    base = _estimate(build.variants[FLOAT], board, build) if board.supports(engine.NAME, "float32") else guess
+    float_runs = any(support.accelerator is None and "float32" in support.precisions for support in board.engines)
+    base = _estimate(build.variants[FLOAT], board, build) if float_runs else guess
     found = Estimate(guess.p50_ms, guess.low_ms, guess.high_ms)
     value = guess.p50_ms / base.p50_ms
     return _as_latency(found, "estimated", guess.method), Estimate(value, value / RATIO_FACTOR, value * RATIO_FACTOR)
@@ -162,11 +175,12 @@ def _golden(variant: Variant, board: Board, build: Build, *, here: bool) -> tupl
     """Expected outputs by the target's arithmetic; where this machine computes the same, its engine must pass them."""
     samples = golden_samples(build.data.tune, fixed_batch(build.graph))
     arithmetic = arithmetic_of(board, variant.sums)
-    expected = evaluate(variant.model, samples, arithmetic, 1)
-    if not here and arithmetic_of(build.host, variant.sums) is not arithmetic:
+    written = variant.source or variant  # code is judged by the ONNX model that it was made of
+    expected = evaluate(written.model, samples, arithmetic, 1)
+    if variant.source is None and not here and arithmetic_of(build.host, variant.sums) is not arithmetic:
         return make_golden(samples.inputs, expected, variant.precision, 0.0), True
     found = build.evaluator.outputs(variant, Arithmetic.ENGINE, "tune")
-    reference = build.evaluator.outputs(variant, arithmetic, "tune")
+    reference = build.evaluator.outputs(written, arithmetic, "tune")
     golden = make_golden(samples.inputs, expected, variant.precision, largest_difference(found, reference))
     agreement_db = min(snr_db(found[name], reference[name]) for name in reference)
     own = evaluate(variant.model, samples, Arithmetic.ENGINE, build.threads)

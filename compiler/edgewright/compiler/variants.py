@@ -18,9 +18,12 @@ from .data import Samples
 from .faults import ModelError, NotQuantizable, first_line
 from .graph import Graph, is_quantized
 from .logits import with_logits
+from .lower.compiled import Compiled, digest_of, open_compiled
 from .lower.emulator import Emulator
-from .lower.model_file import ModelFile, digest_of, settled, write_model
-from .lower.onnxruntime import Arithmetic, Outputs, check_loads, open_session, run
+from .lower.model_file import ModelFile, settled, write_model
+from .lower.native.library import NativeModel
+from .lower.onnxruntime import NAME as ONNX_RUNTIME
+from .lower.onnxruntime import Arithmetic, Outputs, check_loads, run
 from .quantize.emission import Quantize
 from .quantize.half.conversion import Half, HalfPrecision, ToHalf
 from .quantize.placement import computes_in_integers, is_boundary
@@ -29,6 +32,8 @@ from .quantize.scheme import Scheme
 from .scratch import Scratch
 
 FLOAT = "float32"
+NATIVE = "native"
+NATIVE_FLOAT = f"{NATIVE}-{FLOAT}"
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class Variant:
 
     name: str
     precision: Precision
-    model: ModelFile
-    probe: ModelFile
+    model: Compiled
+    probe: Compiled
     """The same model with its logits as a further output, for scoring; the model itself where it gives them."""
     logits: str | None
     """Name of that output; None where the first output is what decides."""
@@ -46,11 +51,26 @@ class Variant:
     records: tuple[PassRecord, ...]
     graph: Graph
     float_operators: Mapping[str, int] = field(default_factory=dict)
+    source: Variant | None = None
+    """Of a native form: the ONNX variant that it computes."""
 
     @cached_property
     def probe_digest(self) -> str:
         """Of what is run for scores."""
         return digest_of(self.probe)
+
+    @property
+    def onnx(self) -> ModelFile:
+        """The ONNX file: its own, or that of which it is the code."""
+        written = self.model if self.source is None else self.source.model
+        if isinstance(written, NativeModel):
+            raise TypeError(f"{self.name}: the source of code is no code")
+        return written
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine that loads it."""
+        return ONNX_RUNTIME if self.source is None else NATIVE
 
     @property
     def scheme(self) -> Scheme | None:
@@ -59,7 +79,12 @@ class Variant:
 
     @property
     def sums(self) -> Scheme | None:
-        """The scheme whose int8 sums it has: its plan's, or the usual one of a model that came quantized."""
+        """The scheme whose int8 sums it has: its plan's, or the usual one of a model that came quantized.
+
+        Native code adds in 32 bits on every machine, so it has none.
+        """
+        if self.source is not None:
+            return None
         return Scheme() if self.plan is None and is_quantized(self.graph) else self.scheme
 
 
@@ -78,7 +103,7 @@ def plan_variant(graph: Graph, plan: Plan, scratch: Scratch, name: str | None = 
     precision: Precision = "float32" if plan.scheme.method == "weights" else "int8"
     variant = _variant(name or plan.scheme.name, precision, result.graph, scratch, plan, (result.record,))
     try:
-        check_loads(variant.model)
+        check_loads(variant.onnx)
     except Exception as error:  # the binding raises a dozen classes without a common base but Exception
         raise NotQuantizable(f"the quantized model does not load in ONNX Runtime: {first_line(error)}") from error
     return variant
@@ -159,16 +184,16 @@ class Evaluator:
         return self._known[wanted]
 
 
-def evaluate(model: ModelFile, samples: Samples, arithmetic: Arithmetic, threads: int) -> Outputs:
+def evaluate(model: Compiled, samples: Samples, arithmetic: Arithmetic, threads: int) -> Outputs:
     """Runs a model file over samples.
 
     Raises:
         ModelError: an output has no row per sample, or is not finite.
     """
-    if arithmetic is Arithmetic.SATURATING:
+    if arithmetic is Arithmetic.SATURATING and not isinstance(model, NativeModel):
         outputs = Emulator(model, saturating).run(samples.inputs)
     else:
-        outputs = run(open_session(model, arithmetic, threads), samples.inputs)
+        outputs = run(open_compiled(model, arithmetic, threads), samples.inputs)
     for name, array in outputs.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ModelError(f"output {name!r} holds NaN or infinity on the given data; check the data's scale")

@@ -56,6 +56,8 @@ FALLBACK_CLOCK_HZ = 1_500_000_000
 FALLBACK_RAM_BYTES = 1024**3
 ASSUMED_BANDWIDTH_BYTES_PER_S = {"x86_64": 20_000_000_000, "aarch64": 8_000_000_000, "armv7l": 2_000_000_000}
 ENGINE_VERSION = ">=1.31,<2"
+NATIVE_VERSION = ">=1,<2"
+"""Of the interface of compiled models (docs/formats/native.md)."""
 MAX_RAM_BYTES = 2**49
 MAX_CORES = 4096
 MAX_MODEL_CHARACTERS = 80
@@ -125,7 +127,10 @@ def describe_host(texts: HostTexts) -> Board:
         memory=Memory(
             ram_bytes=_installed_ram_bytes(texts.meminfo), bandwidth_bytes_per_s=ASSUMED_BANDWIDTH_BYTES_PER_S[arch]
         ),
-        engines=(EngineSupport(name="onnxruntime", precisions=engine_precisions(), version=ENGINE_VERSION),),
+        engines=(
+            EngineSupport(name="onnxruntime", precisions=engine_precisions(), version=ENGINE_VERSION),
+            EngineSupport(name="native", precisions=engine_precisions(), version=NATIVE_VERSION),
+        ),
         sources={
             "cpu": "/proc/cpuinfo",
             "memory.ram_bytes": "/proc/meminfo, rounded up to the installed size",
@@ -135,7 +140,7 @@ def describe_host(texts: HostTexts) -> Board:
 
 
 def engine_precisions() -> tuple[Precision, ...]:
-    """What ONNX Runtime's CPU provider runs on every architecture."""
+    """What ONNX Runtime's CPU provider and native code run on every architecture."""
     return ("float32", "int8")
 
 

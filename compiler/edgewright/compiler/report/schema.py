@@ -51,6 +51,8 @@ class TargetReport(_Part, frozen=True, kw_only=True):
     bundle_bytes: int | None = None
     chosen: str | None = None
     flags: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Why some form of the model was not tried."""
     candidates: tuple[CandidateReport, ...] = ()
     control: ControlReport | None = None
     """Of accuracy control, where int8 was faster but lost too much."""

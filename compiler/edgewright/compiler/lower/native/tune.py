@@ -93,7 +93,7 @@ def work(layer: Layer) -> int:
         return work(layer.depthwise) + work(layer.pointwise)
     elements = sum(tensor.elements for tensor in layer.outputs)
     if isinstance(layer, Convolution | Dense):
-        return elements * (layer.weight.size // layer.weight.shape[0])
+        return elements * int(layer.weight.size // layer.weight.shape[0])
     return elements
 
 

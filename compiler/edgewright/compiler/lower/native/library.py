@@ -1,0 +1,96 @@
+"""From a graph to a shared library: for a target, and for this machine, so that its answers can be scored here."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...graph import Graph, fixed_batch
+from .fusion.fuse import fuse
+from .kernels.families import kernel_of
+from .lowering.lower import lower
+from .machine import Machine
+from .net import Alias, Dense, Net
+from .source import Source, make_source
+from .toolchain import build
+from .tune import Choices, chosen_tile
+
+FILE = "model.so"
+VERSION_RANGE = ">=1,<2"
+"""Of the ABI."""
+BUCKET = 8
+"""Samples per call of the second entry, where a model has one."""
+LEAST_STREAMED_BYTES = 64 << 10
+"""Weights that a single sample reads once each; from here on a second entry that shares the reading pays."""
+
+
+@dataclass(frozen=True, eq=False)
+class NativeModel:
+    """A model that is code."""
+
+    path: Path
+    """`model.so` for the target."""
+    here: Path
+    """A library that computes the same on this machine; `path` itself where that runs here."""
+    digest: str
+    """`sha256:…` of the target's library."""
+    size_bytes: int
+    arena_bytes: int
+    """Of the largest entry."""
+    source: Source = field(repr=False)
+
+
+def nets_of(graph: Graph) -> dict[int, Net]:
+    """The net of every entry, by batch size: the fixed one, or 1 and, where weights are most of the work, a bucket.
+
+    Raises:
+        UnsupportedModel: an operator has no native form.
+    """
+    batch = fixed_batch(graph)
+    if batch is not None:
+        return {batch: fuse(lower(graph, batch))}
+    single = fuse(lower(graph, 1))
+    return {1: single, BUCKET: fuse(lower(graph, BUCKET))} if streams_weights(single) else {1: single}
+
+
+def streams_weights(net: Net) -> bool:
+    """Whether most weights meet a single row of data, so that reading them is what takes the time."""
+    dense = [layer for layer in net.layers if isinstance(layer, Dense)]
+    single = sum(layer.weight.nbytes for layer in dense if layer.x.elements == layer.x.shape[-1])
+    everything = sum(layer.weight.nbytes for layer in net.layers if hasattr(layer, "weight"))
+    return single >= max(LEAST_STREAMED_BYTES, everything // 2)
+
+
+def compile_library(
+    name: str, nets: dict[int, Net], machine: Machine, here: Machine, choices: Choices, folder: Path
+) -> NativeModel:
+    """Compiles nets into a folder.
+
+    Raises:
+        ToolchainMissing: there is no compiler for the machine.
+        UnsupportedModel: no kernel family computes a layer.
+    """
+    source, path = _compiled(name, nets, machine, choices, folder / "target")
+    runs_here = machine.arch == here.arch and set(machine.isa) <= set(here.isa)
+    return NativeModel(
+        path=path,
+        here=path if runs_here else _compiled(name, nets, here, {}, folder / "here")[1],
+        digest=f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}",
+        size_bytes=path.stat().st_size,
+        arena_bytes=source.arena_bytes,
+        source=source,
+    )
+
+
+def _compiled(name: str, nets: dict[int, Net], machine: Machine, choices: Choices, folder: Path) -> tuple[Source, Path]:
+    folder.mkdir(parents=True)
+    kernels = {
+        batch: tuple(
+            None if isinstance(layer, Alias) else kernel_of(layer, machine, chosen_tile(layer, machine, choices))
+            for layer in net.layers
+        )
+        for batch, net in nets.items()
+    }
+    source = make_source(name, nets, kernels, machine, "")
+    return source, build(source.files, machine, folder)
