@@ -1,0 +1,156 @@
+"""What is prepared for a native model before it is called: its tensors, and which entries take a number of samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgewright.bundle.manifest import Manifest, TensorSpec
+from edgewright.bundle.native_library import NativeEntry, NativeLibrary, NativeTensor
+
+from .protocol import ModelRefused
+
+_NUMPY_OF_DATATYPE: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype(np.uint16),
+    "UINT32": np.dtype(np.uint32),
+    "UINT64": np.dtype(np.uint64),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "FP16": np.dtype(np.float16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+}
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A tensor of the model."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: Shape
+    """Of the manifest; -1 first where the batch is free."""
+
+    @property
+    def batched(self) -> bool:
+        return self.shape[:1] == (-1,)
+
+    @property
+    def row_bytes(self) -> int:
+        """From one sample to the next; 0 where there is one for all."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize if self.batched else 0
+
+    def of(self, rows: int) -> Shape:
+        """Its shape for a number of samples."""
+        return (rows, *self.shape[1:]) if self.batched else self.shape
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The tensors of a model in the library's order."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    @property
+    def leading(self) -> str | None:
+        """The input whose length is the number of samples; None where that is fixed."""
+        return next((port.name for port in self.inputs if port.batched), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Calls of one entry, one after the other; after each, addresses move on."""
+
+    run: Callable[..., None]
+    count: int
+    input_steps: tuple[int, ...]
+    output_steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a number of samples takes: per tensor its place in the table, name, shape and type; and the calls."""
+
+    inputs: tuple[tuple[int, str, Shape, np.dtype[Any]], ...]
+    outputs: tuple[tuple[int, str, Shape, np.dtype[Any]], ...]
+    only: Callable[..., None] | None
+    """The function, where one call does it."""
+    parts: tuple[Part, ...]
+
+
+def make_plan(library: NativeLibrary, ports: Ports, rows: int) -> Plan:
+    """The fewest calls: as many as fit of the largest entry, then of the next. Where the batch is fixed, one call."""
+    parts: list[Part] = []
+    left = rows
+    for index, entry in reversed(tuple(enumerate(library.entries))):
+        count, left = divmod(left, entry.batch) if ports.leading is not None else (int(not parts), 0)
+        if count:
+            parts.append(
+                Part(
+                    library.function(index),
+                    count,
+                    tuple(entry.batch * port.row_bytes for port in ports.inputs),
+                    tuple(entry.batch * port.row_bytes for port in ports.outputs),
+                )
+            )
+    return Plan(
+        tuple((place, port.name, port.of(rows), port.dtype) for place, port in enumerate(ports.inputs)),
+        tuple((place, port.name, port.of(rows), port.dtype) for place, port in enumerate(ports.outputs)),
+        parts[0].run if len(parts) == 1 and parts[0].count == 1 else None,
+        tuple(parts),
+    )
+
+
+def check_ports(manifest: Manifest, entries: tuple[NativeEntry, ...]) -> Ports:
+    """The tensors of a model, after every entry was found to have just those that its manifest names.
+
+    Raises:
+        ModelRefused: names, datatypes, shapes or batch sizes do not fit the manifest.
+    """
+    ports = Ports(
+        _ports("input", manifest.inputs, entries, [entry.inputs for entry in entries]),
+        _ports("output", manifest.outputs, entries, [entry.outputs for entry in entries]),
+    )
+    if ports.leading is None:
+        if len(entries) != 1:
+            raise ModelRefused(f"{manifest.model} has a fixed batch, but {len(entries)} entries")
+    elif not all(port.batched for port in ports.outputs):
+        # Each part's outputs must be a part of the outputs.
+        raise ModelRefused(f"{manifest.model} takes any batch, but an output has none: it cannot be run in parts")
+    elif entries[0].batch != 1:
+        raise ModelRefused(
+            f"{manifest.model} takes any batch, but its smallest entry is for {entries[0].batch} samples"
+        )
+    return ports
+
+
+def _ports(
+    role: str, specs: tuple[TensorSpec, ...], entries: tuple[NativeEntry, ...], tensors: list[tuple[NativeTensor, ...]]
+) -> tuple[Port, ...]:
+    order = [tensor.name for tensor in tensors[0]]
+    for entry, of_entry in zip(entries, tensors, strict=True):
+        found = {tensor.name: (tensor.datatype, tensor.shape) for tensor in of_entry}
+        wanted = {spec.name: (spec.datatype, _shape(spec, entry.batch)) for spec in specs}
+        if found != wanted:
+            raise ModelRefused(f"the model's {role}s for batch {entry.batch} are {found}, its manifest says {wanted}")
+        if [tensor.name for tensor in of_entry] != order:
+            raise ModelRefused(f"the model's {role}s for batch {entry.batch} come in another order than {order}")
+    by_name = {spec.name: spec for spec in specs}
+    return tuple(
+        Port(tensor.name, _NUMPY_OF_DATATYPE[tensor.datatype], by_name[tensor.name].shape) for tensor in tensors[0]
+    )
+
+
+def _shape(spec: TensorSpec, batch: int) -> Shape:
+    return (batch, *spec.shape[1:]) if spec.shape[:1] == (-1,) else spec.shape
