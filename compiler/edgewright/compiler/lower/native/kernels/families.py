@@ -5,15 +5,19 @@ from __future__ import annotations
 from ....faults import UnsupportedModel
 from ..kernel import Family, Kernel, Tile
 from ..machine import Machine
-from ..net import Alias, Dense, Layer
-from . import dense
+from ..net import Alias, Convolution, Dense, Layer, Map
+from . import dense, depthwise, direct, int8_dense, int8_direct, map
 
 
 def families_of(layer: Layer) -> tuple[Family, ...]:
     """Every family that knows this kind of layer, the most special first."""
     match layer:
         case Dense():
-            return (dense.FAMILY,)
+            return (dense.FAMILY, int8_dense.FAMILY)
+        case Convolution():
+            return (depthwise.FAMILY, direct.FAMILY, int8_direct.FAMILY)
+        case Map():
+            return (map.FAMILY,)
         case _:
             return ()
 
