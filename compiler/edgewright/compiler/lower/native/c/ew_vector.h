@@ -80,11 +80,12 @@
     EW_INLINE f32x##N ew_to_f32_s32x##N(s32x##N a) { return __builtin_convertvector(a, f32x##N); }                     \
     EW_INLINE s32x##N ew_to_s32_trunc_f32x##N(f32x##N a) { return __builtin_convertvector(a, s32x##N); }
 
-/* Operations that only intrinsics reach. */
+/* Operations that only intrinsics reach. min and max give the first argument where the two are equal or do not compare
+ * (the x86 instructions give the second one, NEON's would give a NaN): max(x, 0) keeps a NaN in x, on every machine. */
 #if defined(__x86_64__)
 #define EW_X86(N, P, FMA)                                                                                   \
-    EW_INLINE f32x##N ew_min_f32x##N(f32x##N a, f32x##N b) { return (f32x##N)P##_min_ps(a, b); }                       \
-    EW_INLINE f32x##N ew_max_f32x##N(f32x##N a, f32x##N b) { return (f32x##N)P##_max_ps(a, b); }                       \
+    EW_INLINE f32x##N ew_min_f32x##N(f32x##N a, f32x##N b) { return (f32x##N)P##_min_ps(b, a); }                       \
+    EW_INLINE f32x##N ew_max_f32x##N(f32x##N a, f32x##N b) { return (f32x##N)P##_max_ps(b, a); }                       \
     EW_INLINE f32x##N ew_sqrt_f32x##N(f32x##N a) { return (f32x##N)P##_sqrt_ps(a); }                                   \
     EW_INLINE s32x##N ew_to_s32_even_f32x##N(f32x##N a) { return (s32x##N)P##_cvtps_epi32(a); }                        \
     EW_INLINE f32x##N ew_fma_f32x##N(f32x##N a, f32x##N b, f32x##N c) { return FMA; }
@@ -110,9 +111,9 @@ EW_X86(16, _mm512, (f32x16)_mm512_fmadd_ps(a, b, c))
 #else
 EW_TYPES(4)
 EW_PLAIN(4)
+EW_INLINE f32x4 ew_min_f32x4(f32x4 a, f32x4 b) { return ew_select_f32x4(b < a, b, a); }
+EW_INLINE f32x4 ew_max_f32x4(f32x4 a, f32x4 b) { return ew_select_f32x4(b > a, b, a); }
 #if defined(__ARM_NEON)
-EW_INLINE f32x4 ew_min_f32x4(f32x4 a, f32x4 b) { return (f32x4)vminq_f32((float32x4_t)a, (float32x4_t)b); }
-EW_INLINE f32x4 ew_max_f32x4(f32x4 a, f32x4 b) { return (f32x4)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
 #if defined(__ARM_FEATURE_FMA)
 EW_INLINE f32x4 ew_fma_f32x4(f32x4 a, f32x4 b, f32x4 c) {
     return (f32x4)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
@@ -121,8 +122,6 @@ EW_INLINE f32x4 ew_fma_f32x4(f32x4 a, f32x4 b, f32x4 c) {
 EW_INLINE f32x4 ew_fma_f32x4(f32x4 a, f32x4 b, f32x4 c) { return a * b + c; }
 #endif
 #else
-EW_INLINE f32x4 ew_min_f32x4(f32x4 a, f32x4 b) { return ew_select_f32x4(a < b, a, b); }
-EW_INLINE f32x4 ew_max_f32x4(f32x4 a, f32x4 b) { return ew_select_f32x4(a > b, a, b); }
 EW_INLINE f32x4 ew_fma_f32x4(f32x4 a, f32x4 b, f32x4 c) { return a * b + c; }
 #endif
 #if defined(__aarch64__)
