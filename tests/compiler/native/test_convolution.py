@@ -1,0 +1,139 @@
+"""Direct and Winograd convolutions against float64, for every block that is offered."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgewright.compiler.lower.native.expression import Accumulator, Beside, Row, Scalar, call
+from edgewright.compiler.lower.native.kernel import Tile
+from edgewright.compiler.lower.native.kernels.direct import FAMILY as DIRECT
+from edgewright.compiler.lower.native.kernels.families import kernel_of
+from edgewright.compiler.lower.native.loaded import Loaded
+from edgewright.compiler.lower.native.machine import Machine, machine_for
+from edgewright.compiler.lower.native.net import Array, Border, Convolution, Epilogue, Net, Tensor
+from edgewright.compiler.lower.native.source import make_source
+from edgewright.compiler.lower.native.toolchain import build
+
+from .single_layer import HERE, PLAIN, with_border, without_border
+
+AVX2 = machine_for("x86_64", frozenset({"avx", "avx2", "fma", "f16c"}))
+BORDERS = st.builds(Border, *([st.integers(0, 2)] * 4))
+
+
+@st.composite
+def convolutions(draw: st.DrawFn, *, square: bool = False) -> Convolution:
+    """A layer whose windows stay in the buffer of x; `square`: 3 x 3, stride 1, one group, as Winograd takes it."""
+    seed = np.random.default_rng(draw(st.integers(0, 2**32)))
+    border = draw(BORDERS)
+    size = st.integers(1, 5)
+    groups = 1 if square else draw(st.sampled_from((1, 1, 2, 3)))
+    kernel = (3, 3) if square else (draw(size), draw(size))
+    strides = (1, 1) if square else (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    dilations = (1, 1) if square else (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
+    top, left = draw(st.integers(-1, border.top)), draw(st.integers(-1, border.left))
+    out = (
+        (draw(st.integers(2, 9)), draw(st.integers(2, 9)))
+        if square
+        else (draw(st.integers(1, 8)), draw(st.integers(1, 17)))
+    )
+    spare = (draw(st.integers(0, 1)), draw(st.integers(0, 1)))
+    reach = [(out[a] - 1) * strides[a] + (kernel[a] - 1) * dilations[a] + 1 for a in range(2)]
+    height = max(1, reach[0] - top - border.bottom) + spare[0]
+    width = max(1, reach[1] - left - border.right) + spare[1]
+    per_group = draw(st.integers(1, 9 if groups > 1 else 36))
+    each = draw(st.integers(2 if groups == per_group * groups else 1, 20 if groups > 1 else 50))
+    weight = seed.normal(size=(groups * each, *kernel, per_group)).astype(np.float32)
+    batch = draw(st.sampled_from((1, 1, 2)))
+    y = Tensor("y", (batch, *out, groups * each), "f32", draw(BORDERS))
+    beside = Tensor("beside", y.shape, "f32", draw(BORDERS))
+    value = call("max", call("add", call("add", Accumulator(), Row(0)), Beside(0)), Scalar(-0.5))
+    return Convolution(
+        x=Tensor("x", (batch, height, width, groups * per_group), "f32", border),
+        y=y,
+        weight=weight,
+        strides=strides,
+        dilations=dilations,
+        top=top,
+        left=left,
+        groups=groups,
+        epilogue=Epilogue(value, (seed.normal(size=groups * each).astype(np.float32),), (beside,)),
+    )
+
+
+def reference(layer: Convolution, x: Array, beside: Array) -> Array:
+    """The definition, in float64."""
+    channels, high, wide, deep = layer.weight.shape
+    height, width = layer.y.shape[1:3]
+    buffer = with_border(layer.x, x).astype(np.float64)
+    total = np.zeros(layer.y.shape)
+    for group in range(layer.groups):
+        outputs = slice(group * channels // layer.groups, (group + 1) * channels // layer.groups)
+        for i in range(high):
+            for j in range(wide):
+                row = layer.x.border.top - layer.top + i * layer.dilations[0]
+                column = layer.x.border.left - layer.left + j * layer.dilations[1]
+                part = buffer[
+                    :,
+                    row : row + (height - 1) * layer.strides[0] + 1 : layer.strides[0],
+                    column : column + (width - 1) * layer.strides[1] + 1 : layer.strides[1],
+                    group * deep : (group + 1) * deep,
+                ]
+                total[..., outputs] += part @ layer.weight[outputs, i, j].astype(np.float64).T
+    return np.maximum(total + layer.epilogue.rows[0] + beside, -0.5)
+
+
+def run_tiles(layer: Convolution, arrays: dict[str, Array], machine: Machine, tiles: Sequence[Tile]) -> list[Array]:
+    """The output of every tile, from one library; whatever lies around y must stay as it was."""
+    net = Net(layer.inputs, layer.outputs, (layer,))
+    nets = dict.fromkeys(range(1, len(tiles) + 1), net)
+    kernels = {index + 1: (kernel_of(layer, machine, tile),) for index, tile in enumerate(tiles)}
+    buffers = {tensor.name: with_border(tensor, arrays[tensor.name]) for tensor in layer.inputs}
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = build(make_source("test", nets, kernels, machine, "test").files, machine, Path(folder))
+        for index in range(len(tiles)):
+            loaded = Loaded(path, index)
+            loaded.outputs["y"][...] = 7
+            buffer = loaded.run(buffers)["y"]
+            found.append(without_border(layer.y, buffer).copy())
+            without_border(layer.y, buffer)[...] = 7
+            assert (buffer == 7).all(), f"{tiles[index]} writes into the border of y"
+    return found
+
+
+def arrays_of(layer: Convolution) -> dict[str, Array]:
+    random = np.random.default_rng(0)
+    return {tensor.name: random.normal(size=tensor.shape).astype(np.float32) for tensor in layer.inputs}
+
+
+SETTINGS = settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.parametrize("machine", [HERE, AVX2, PLAIN], ids=lambda machine: machine.name)
+@SETTINGS
+@given(layer=convolutions())
+def test_every_direct_tile_gives_the_same_right_bits(machine: Machine, layer: Convolution) -> None:
+    arrays = arrays_of(layer)
+    expected = reference(layer, arrays["x"], arrays["beside"])
+    found = run_tiles(layer, arrays, machine, DIRECT.tiles(layer, machine)[::3])
+    assert np.abs(found[0] - expected).max() <= 2e-6 * np.abs(expected).max()
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
+def test_direct_convolutions_give_the_same_bits_on_other_machines() -> None:
+    layer = Convolution(
+        x=Tensor("x", (1, 9, 20, 7)),
+        y=Tensor("y", (1, 7, 18, 27)),
+        weight=np.random.default_rng(1).normal(size=(27, 3, 3, 7)).astype(np.float32),
+    )
+    arrays = arrays_of(layer)
+    here, there = (run_tiles(layer, arrays, machine, DIRECT.tiles(layer, machine)[:1])[0] for machine in (HERE, AVX2))
+    np.testing.assert_array_equal(here, there)
