@@ -1,0 +1,81 @@
+"""Runs compilers side by side; when anything ends the work early, all of them and their children are gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_POLL_S = 0.002
+MAX_OUTPUT_BYTES = 64 << 10
+
+
+class CompilerEnded(Exception):
+    """A command failed, or was stopped at the time limit (status None)."""
+
+    def __init__(self, command: Sequence[str], status: int | None, output: str) -> None:
+        super().__init__(f"{' '.join(command)} ended with {status}: {output[:200]}")
+        self.status = status
+        self.output = output
+
+
+@dataclass(frozen=True)
+class _Run:
+    command: Sequence[str]
+    process: subprocess.Popen[bytes]
+    log: Path
+    deadline_s: float
+
+
+def run_all(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str], limit_s: float) -> None:
+    """Runs commands in a folder, as many at a time as there are cores.
+
+    Raises:
+        CompilerEnded: one failed, or took longer than the limit; what had been started is gone.
+        FileNotFoundError: there is no such program.
+    """
+    waiting = list(enumerate(commands))[::-1]
+    running: list[_Run] = []
+    cores = len(os.sched_getaffinity(0))
+    try:
+        while waiting or running:
+            while waiting and len(running) < cores:
+                index, command = waiting.pop()
+                log = Path(environment["TMPDIR"]) / f"said-{index}"
+                running.append(_start(command, folder, environment, log, time.monotonic() + limit_s))
+            running = [run for run in running if not _ended(run)]
+            if running:
+                time.sleep(_POLL_S)
+    finally:
+        for run in running:
+            _stop(run.process)
+
+
+def _start(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path, deadline_s: float) -> _Run:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True,  # so that a compiler's own children can be stopped with it
+        )  # fmt: skip
+    return _Run(command, process, log, deadline_s)
+
+
+def _ended(run: _Run) -> bool:
+    status = run.process.poll()
+    if status is None and time.monotonic() > run.deadline_s:
+        raise CompilerEnded(run.command, None, "")
+    if status:
+        with run.log.open("rb") as log:
+            raise CompilerEnded(run.command, status, log.read(MAX_OUTPUT_BYTES).decode(errors="replace"))
+    return status is not None
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
