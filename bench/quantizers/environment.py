@@ -44,16 +44,16 @@ def digest(*parts: bytes | str) -> str:
     return hasher.hexdigest()[:32]
 
 
-def peers_python() -> Path:
-    """The interpreter of an environment with PINS, which is made on first use (about 1 GB)."""
-    folder = CACHE / f"environment-{digest(*PINS)[:12]}"
+def peers_python(pins: Sequence[str] = PINS) -> Path:
+    """The interpreter of an environment with these packages, which is made on first use (about 1 GB)."""
+    folder = CACHE / f"environment-{digest(*pins)[:12]}"
     python = folder / "bin/python"
     if (folder / "complete").exists():
         return python
-    print(f"making {folder} with {', '.join(PINS)}", file=sys.stderr)
+    print(f"making {folder} with {', '.join(pins)}", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PINS], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins], check=True)
     (folder / "complete").touch()
     return python
 
@@ -68,13 +68,13 @@ def has_emulator() -> bool:
     return shutil.which(EMULATOR) is not None
 
 
-def run_script(name: str, job: dict[str, Any], python: Path) -> dict[str, Any]:
-    """Runs `scripts/<name>.py` with a job, and returns what it wrote to the job's `result`.
+def run_script(name: str, job: dict[str, Any], python: Path, scripts: Path = SCRIPTS) -> dict[str, Any]:
+    """Runs `<scripts>/<name>.py` with a job, and returns what it wrote to the job's `result`.
 
     Raises:
         ScriptFailed: it ended with an error.
     """
-    return _run([str(python)], name, job)
+    return _run([str(python)], name, job, scripts)
 
 
 def run_emulated(name: str, job: dict[str, Any]) -> dict[str, Any]:
@@ -84,16 +84,17 @@ def run_emulated(name: str, job: dict[str, Any]) -> dict[str, Any]:
     return _run([EMULATOR, "-cpu", SATURATING_CPU, interpreter], name, {**job, "site_packages": site})
 
 
-def _run(command: Sequence[str], name: str, job: dict[str, Any]) -> dict[str, Any]:
+def _run(command: Sequence[str], name: str, job: dict[str, Any], scripts: Path = SCRIPTS) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         file = Path(folder) / "job.json"
         file.write_text(json.dumps({**job, "result": str(result)}), encoding="utf-8")
         try:
             done = subprocess.run(
-                [*command, str(SCRIPTS / f"{name}.py"), str(file)],
+                [*command, str(scripts / f"{name}.py"), str(file)],
                 capture_output=True,
                 text=True,
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
                 timeout=TIMEOUT_S,
                 check=False,
             )
