@@ -128,22 +128,28 @@ class NativeLibrary:
 
         Args:
             path: the file.
-            descriptor: loads the very file that is open here, whatever `path` has come to name meanwhile. It must stay
-                open until `close`: the loader knows libraries by the name that it was given, `/proc/self/fd/N`, and
-                takes another file that got the same N for the one that it has already loaded.
+            descriptor: loads the very file that is open here, whatever `path` has come to name meanwhile.
 
         Raises:
             NativeLibraryError: it cannot be loaded, has another ABI, or describes itself in a way that cannot be.
         """
-        # Without a slash the loader would search its own folders instead.
-        address = str(path.absolute()) if descriptor is None else f"/proc/self/fd/{descriptor}"
         name = path.name
+        # Without a slash the loader would search its own folders instead.
+        address = str(path.absolute())
+        # A descriptor of our own, for as long as the library is loaded: the loader knows libraries by the name that it
+        # was given, and would take another file that got the same number for this one.
+        kept = -1
+        if descriptor is not None:
+            kept = os.dup(descriptor)
+            address = f"/proc/self/fd/{kept}"
         try:
             library = ctypes.CDLL(address, mode=ctypes.RTLD_LOCAL | os.RTLD_NOW)
         except OSError as error:
+            _close(kept)
             reason = str(error).removeprefix(f"{address}: ")
             raise NativeLibraryError(f"{name} cannot be loaded: {reason}") from error
-        self._unload = weakref.finalize(self, _system.dlclose, library._handle)  # noqa: SLF001 - documented, in spite of its name
+        handle: int = library._handle  # noqa: SLF001 - documented, in spite of its name
+        self._unload = weakref.finalize(self, _unload, handle, kept)
         self._unload.atexit = False  # other threads may still be inside
         try:
             self._read(library, name)
@@ -193,6 +199,16 @@ class NativeLibrary:
         """Unloads it, as the end of this object does. No call is under way and none follows."""
         self._run = []
         self._unload()
+
+
+def _unload(handle: int, descriptor: int) -> None:
+    _system.dlclose(handle)
+    _close(descriptor)
+
+
+def _close(descriptor: int) -> None:
+    if descriptor >= 0:
+        os.close(descriptor)
 
 
 class _Impossible(Exception):

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.bundle.manifest import Manifest
-from edgewright.bundle.native_library import ABI
+from edgewright.bundle.native_library import ABI, NativeLibrary
 from edgewright.targets.faults import UserFault
 
 from .array_address import address_of
 from .native_plan import Plan, Ports, Shape, check_ports, make_plan
 from .protocol import LoadOptions, ModelRefused
-from .verified_library import Processor, VerifiedLibrary, load_verified, this_processor
+from .verified_library import Processor, load_verified, this_processor
 
 MAX_PLANS = 256
 """Batch sizes whose preparation is kept."""
@@ -50,8 +50,8 @@ class _Frame:
 class NativeInstance:
     """A loaded library; `run` may be called from any number of threads, and holds no lock while the model runs."""
 
-    def __init__(self, verified: VerifiedLibrary, ports: Ports) -> None:
-        self._verified = verified
+    def __init__(self, library: NativeLibrary, ports: Ports) -> None:
+        self._library = library
         self._ports = ports
         self._leading = ports.leading
         self._plans: dict[int, Plan] = {}
@@ -110,28 +110,28 @@ class NativeInstance:
 
     def _plan(self, inputs: Mapping[str, NDArray[Any]]) -> Plan:
         """The plan for as many samples as there are; made once for each number."""
+        if self._closed:
+            raise RuntimeError("this model is closed")
         rows = 1
         if self._leading is not None:
             leading = inputs.get(self._leading)
             if not isinstance(leading, np.ndarray) or not leading.ndim:
                 raise InputRefused(f"input '{self._leading}' is missing or not an array with a batch axis")
             rows = len(leading)
-        plan = self._plans.get(rows) or make_plan(self._verified.library, self._ports, rows)
+        plan = self._plans.get(rows) or make_plan(self._library, self._ports, rows)
         if len(self._plans) < MAX_PLANS:
             self._plans[rows] = plan
         return plan
 
     def _new_frame(self) -> _Frame:
-        if self._closed:
-            raise RuntimeError("this model is closed")
-        arena_bytes = max(entry.arena_bytes for entry in self._verified.library.entries)
+        arena_bytes = max(entry.arena_bytes for entry in self._library.entries)
         return _Frame(len(self._ports.inputs), len(self._ports.outputs), arena_bytes)
 
     def close(self) -> None:
         self._closed = True
         self._plans.clear()
         self._frames.clear()
-        self._verified.close()
+        self._library.close()
 
 
 def _run_parts(plan: Plan, frame: _Frame) -> None:
@@ -173,11 +173,11 @@ class Native:
         del options
         if manifest.engine.options:
             raise ModelRefused(f"{manifest.model}: engine native has no option {min(manifest.engine.options)!r}")
-        verified = load_verified(directory, manifest, self._processor())
+        library = load_verified(directory, manifest, self._processor())
         try:
-            return NativeInstance(verified, check_ports(manifest, verified.library.entries))
+            return NativeInstance(library, check_ports(manifest, library.entries))
         except BaseException:
-            verified.close()
+            library.close()
             raise
 
 

@@ -21,7 +21,7 @@ from typing import BinaryIO
 from edgewright.bundle.errors import BundleError
 from edgewright.bundle.files import open_regular
 from edgewright.bundle.manifest import Entry, Manifest
-from edgewright.bundle.native_library import NativeLibrary
+from edgewright.bundle.native_library import NativeLibrary, NativeLibraryError
 from edgewright.targets.host import detect_host
 
 from .protocol import ModelRefused
@@ -45,34 +45,21 @@ def this_processor() -> Processor:
     return Processor(board.arch, frozenset(board.cpu.isa if board.cpu else ()))
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedLibrary:
-    """A loaded library and the file that it is mapped from."""
-
-    library: NativeLibrary
-    file: BinaryIO
-
-    def close(self) -> None:
-        """Unloads it. No call is under way and none follows."""
-        self.library.close()
-        self.file.close()
-
-
-def load_verified(directory: Path, manifest: Manifest, processor: Processor) -> VerifiedLibrary:
+def load_verified(directory: Path, manifest: Manifest, processor: Processor) -> NativeLibrary:
     """Load the library of an unpacked bundle.
 
     Raises:
         ModelRefused: it is not the file that the manifest names, not a compiled model, or not for this processor.
     """
     _check_processor(manifest, processor, manifest.target.isa)
-    verified = _load(directory, manifest)
+    library = _load(directory, manifest)
     try:
         # The manifest's features are a promise of the whole bundle; these are what the code was compiled with.
-        _check_processor(manifest, processor, verified.library.isa)
+        _check_processor(manifest, processor, library.isa)
     except BaseException:
-        verified.close()
+        library.close()
         raise
-    return verified
+    return library
 
 
 def _check_processor(manifest: Manifest, processor: Processor, isa: tuple[str, ...]) -> None:
@@ -89,20 +76,15 @@ def _check_processor(manifest: Manifest, processor: Processor, isa: tuple[str, .
         )
 
 
-def _load(directory: Path, manifest: Manifest) -> VerifiedLibrary:
+def _load(directory: Path, manifest: Manifest) -> NativeLibrary:
     entry = next((entry for entry in manifest.entries if entry.path == MODEL_FILE), None)
     if entry is None:
         raise ModelRefused(f"the bundle of {manifest.model} has no {MODEL_FILE}, which engine native loads")
     try:
-        with open_regular(directory / MODEL_FILE) as opened:
-            file = os.fdopen(os.dup(opened.fileno()), "rb", buffering=0)
+        with open_regular(directory / MODEL_FILE) as file:
+            return _load_checked(file, entry, manifest.model)
     except BundleError as error:
         raise ModelRefused(f"{manifest.model}: {error}") from error
-    try:
-        return VerifiedLibrary(_load_checked(file, entry, manifest.model), file)
-    except BaseException:
-        file.close()
-        raise
 
 
 def _load_checked(file: BinaryIO, entry: Entry, model: str) -> NativeLibrary:
@@ -115,7 +97,7 @@ def _load_checked(file: BinaryIO, entry: Entry, model: str) -> NativeLibrary:
         )
     try:
         library = NativeLibrary(Path(MODEL_FILE), descriptor)
-    except BundleError as error:
+    except NativeLibraryError as error:
         hint = ". Its folder is on a file system that is mounted noexec" if _noexec(descriptor) else ""
         raise ModelRefused(f"{model}: {error}{hint}") from error
     if _times(os.fstat(descriptor)) != _times(before):
