@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from edgewright.compiler.lower.native.expression import Accumulator, Beside, Row, Scalar, call
 from edgewright.compiler.lower.native.kernel import Tile
 from edgewright.compiler.lower.native.kernels.direct import FAMILY as DIRECT
-from edgewright.compiler.lower.native.kernels.families import kernel_of
+from edgewright.compiler.lower.native.kernels.families import kernel_of, tiles_of
+from edgewright.compiler.lower.native.kernels.winograd import FAMILY as WINOGRAD
 from edgewright.compiler.lower.native.loaded import Loaded
 from edgewright.compiler.lower.native.machine import Machine, machine_for
 from edgewright.compiler.lower.native.net import Array, Border, Convolution, Epilogue, Net, Tensor
@@ -126,6 +128,45 @@ def test_every_direct_tile_gives_the_same_right_bits(machine: Machine, layer: Co
     assert np.abs(found[0] - expected).max() <= 2e-6 * np.abs(expected).max()
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
+
+
+@pytest.mark.parametrize("machine", [HERE, AVX2, PLAIN], ids=lambda machine: machine.name)
+@SETTINGS
+@given(layer=convolutions(square=True), sizes=st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 3)))
+def test_every_winograd_tile_gives_the_same_right_bits(
+    machine: Machine, layer: Convolution, sizes: tuple[int, int, int]
+) -> None:
+    arrays = arrays_of(layer)
+    expected = reference(layer, arrays["x"], arrays["beside"])
+    tiles = [
+        Tile("winograd", (("rows", rows), ("positions", positions), ("vectors", vectors)))
+        for rows, positions, vectors in (sizes, (1, 1, 1), (9, 4, 2))
+    ]
+    found = run_tiles(layer, arrays, machine, tiles)
+    assert np.abs(found[0] - expected).max() <= 2e-6 * np.abs(expected).max()
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
+def square(size: int, channels: int) -> Convolution:
+    """Of a residual net."""
+    return Convolution(
+        x=Tensor("x", (1, size, size, channels), "f32", Border(1, 1, 1, 1)),
+        y=Tensor("y", (1, size, size, channels)),
+        weight=np.random.default_rng(2).normal(size=(channels, 3, 3, channels)).astype(np.float32),
+        top=1,
+        left=1,
+    )
+
+
+@pytest.mark.parametrize("machine", [HERE, AVX2, machine_for("aarch64", frozenset())], ids=lambda machine: machine.name)
+def test_winograd_comes_first_where_it_pays_and_is_not_offered_where_it_does_not(machine: Machine) -> None:
+    assert tiles_of(square(16, 32), machine)[0].family == "winograd"
+    assert {tile.family for tile in tiles_of(square(16, 4), machine)} == {"direct"}
+    assert {tile.family for tile in tiles_of(replace(square(16, 32), strides=(2, 2)), machine)} == {"direct"}
+    for layer in (square(8, 64), square(14, 256), square(56, 64)):
+        assert len(WINOGRAD.tiles(layer, machine)) <= 10
+        assert len(DIRECT.tiles(layer, machine)) <= 10
 
 
 def test_direct_convolutions_give_the_same_bits_on_other_machines() -> None:

@@ -17,7 +17,7 @@ from ..kernel import Family, Kernel, Tile
 from ..machine import Machine
 from ..nest import Affine, Builder, Node, Scope, loop
 from ..net import Array, Convolution, Epilogue, Tensor
-from .direct_block import ChannelBlock, Reduction, Vector, balanced, channel_blocks, divided, over, pack, sums
+from .direct_block import ChannelBlock, Reduction, Vector, balanced, channel_blocks, divided, kinds, over, pack, sums
 from .direct_tiles import is_direct, tile_sizes
 from .epilogue import finish
 
@@ -91,12 +91,6 @@ class _Nest:
     def depth(self) -> int:
         return math.prod(self.layer.weight.shape[1:])
 
-    def kinds(self) -> list[tuple[int, int]]:
-        """Blocks that are alike and follow one another: the first, and how many."""
-        ends = self.blocks[-1].vectors != self.blocks[0].vectors
-        last = len(self.blocks) - 1
-        return [(0, last), (last, 1)] if ends and last else [(0, len(self.blocks))]
-
     def channels(self, group: Affine, first: int, count: Affine) -> _Channels:
         block = self.blocks[first]
         padded = self.blocks[-1].start + self.blocks[-1].width
@@ -120,7 +114,7 @@ class _Nest:
             )
 
         def group(g: Affine) -> list[Node]:
-            return [node for first, count in self.kinds() for node in kind(g, first, count)]
+            return [node for first, count in kinds(self.blocks) for node in kind(g, first, count)]
 
         def kind(g: Affine, first: int, count: int) -> list[Node]:
             return loop("k", count, lambda k: pictures(self.channels(g, first, k)))
@@ -130,7 +124,7 @@ class _Nest:
 
         if self.layer.groups > 1:
             return [(self.layer.groups, group)]
-        return [(count, one(first)) for first, count in self.kinds()]
+        return [(count, one(first)) for first, count in kinds(self.blocks)]
 
     def rows_outside(self) -> list[tuple[int, Builder]]:
         """Units are pictures, or blocks of rows where there is one picture."""
@@ -141,7 +135,7 @@ class _Nest:
                 return lambda k: self.row(n, r, size, self.channels(g, first, k))
 
             def group(g: Affine) -> list[Node]:
-                return [node for first, count in self.kinds() for node in loop("k", count, kind(g, first))]
+                return [node for first, count in kinds(self.blocks) for node in loop("k", count, kind(g, first))]
 
             return loop("g", self.layer.groups, group)
 

@@ -67,6 +67,12 @@ def _channel_block(start: int, channels: int, widths: Sequence[int]) -> ChannelB
     return ChannelBlock(start, offset, tuple(found))
 
 
+def kinds(blocks: Sequence[ChannelBlock]) -> list[tuple[int, int]]:
+    """Blocks that are alike and follow one another: the first, and how many."""
+    last = len(blocks) - 1
+    return [(0, last), (last, 1)] if last and blocks[-1].vectors != blocks[0].vectors else [(0, len(blocks))]
+
+
 def pack(weight: Array, blocks: Sequence[ChannelBlock]) -> Array:
     """(K, depth) to one run of (depth, width) per block, zeros in lanes that are not real."""
     parts = []

@@ -61,6 +61,11 @@ def _shapes(layer: Convolution, machine: Machine) -> Iterator[tuple[int, int, in
                     yield *shape, wide
 
 
+def best_cycles(layer: Convolution, machine: Machine) -> float:
+    """Of the best block that is known."""
+    return min(cycles(layer, machine, *shape) for shape in _shapes(layer, machine))
+
+
 def cycles(layer: Convolution, machine: Machine, rows: int, columns: int, vectors: int) -> float:
     """Of one picture and one group, if a vector is multiplied per cycle."""
     depth = math.prod(layer.weight.shape[1:])

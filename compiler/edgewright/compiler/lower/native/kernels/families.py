@@ -6,7 +6,7 @@ from ....faults import UnsupportedModel
 from ..kernel import Family, Kernel, Tile
 from ..machine import Machine
 from ..net import Alias, Convolution, Dense, Layer, Map
-from . import dense, depthwise, direct, int8_dense, int8_direct, map
+from . import dense, depthwise, direct, int8_dense, int8_direct, map, winograd
 
 
 def families_of(layer: Layer) -> tuple[Family, ...]:
@@ -15,7 +15,7 @@ def families_of(layer: Layer) -> tuple[Family, ...]:
         case Dense():
             return (dense.FAMILY, int8_dense.FAMILY)
         case Convolution():
-            return (depthwise.FAMILY, direct.FAMILY, int8_direct.FAMILY)
+            return (depthwise.FAMILY, winograd.FAMILY, direct.FAMILY, int8_direct.FAMILY)
         case Map():
             return (map.FAMILY,)
         case _:
