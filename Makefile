@@ -13,7 +13,7 @@ install: $(STAMP) ## create .venv and install everything that is pinned
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[compiler,fleet,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[compiler,fleet,native,dev]'
 	sh .ci/install-system-parts.sh
 	touch $@
 
