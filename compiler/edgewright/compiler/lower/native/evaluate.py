@@ -22,13 +22,17 @@ def _wrapped(found: Array) -> Array:
     return np.asarray(found).astype(np.int64).astype(np.int32).astype(np.int64)
 
 
+def _chosen(truth: Array, then: Array, other: Array) -> Array:
+    return np.asarray(np.where(truth != 0, then, other))
+
+
 def _softplus(x: Array) -> Array:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
 def _sigmoid(x: Array) -> Array:
     small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, small) / (1 + small)
+    return np.asarray(np.where(x >= 0, 1, small) / (1 + small))
 
 
 _FUNCTIONS: Final[Mapping[str, Callable[..., Array]]] = {
@@ -42,8 +46,7 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Array]]] = {
     "iadd": lambda a, b: _wrapped(a + b), "isub": lambda a, b: _wrapped(a - b), "imul": lambda a, b: _wrapped(a * b),
     "imin": np.minimum, "imax": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
     "iless": lambda a, b: _truth(a < b), "iequal": lambda a, b: _truth(a == b), "not": np.invert,
-    "select": lambda truth, then, other: np.where(truth != 0, then, other),
-    "iselect": lambda truth, then, other: np.where(truth != 0, then, other),
+    "select": _chosen, "iselect": _chosen,
     "to_f32": lambda x: x, "to_s32_even": np.rint, "to_s32_trunc": np.trunc,
 }  # fmt: skip
 

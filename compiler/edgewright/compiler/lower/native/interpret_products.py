@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def pool_sums(layer: Pool, buffer: Array) -> Array:
     counted = np.stack([view for _, _, view in _windows(layer, layer.window, layer.dilations, inside)])
     total = np.where(counted != 0, _wide(seen) - (layer.x_zero_point if integers else 0), 0).sum(0)
     if integers:
-        return total
+        return np.asarray(total)
     return np.asarray(total / (counted.sum(0) if not layer.count_border else math.prod(layer.window)))
 
 
@@ -66,19 +66,21 @@ def reduced(layer: Reduce, x: Array) -> Array:
     integers = layer.x.dtype not in ("f32", "f16")
     if integers and layer.kind in ("sum", "mean"):
         return np.asarray((_wide(x) - layer.x_zero_point).sum(layer.axes, keepdims=True))
-    match layer.kind:
-        case "sum":
-            return np.asarray(x.sum(layer.axes, keepdims=True))
-        case "mean":
-            return np.asarray(x.mean(layer.axes, keepdims=True))
-        case "max":
-            return np.asarray(x.max(layer.axes, keepdims=True))
-        case "min":
-            return np.asarray(x.min(layer.axes, keepdims=True))
-        case "prod":
-            return np.asarray(x.prod(layer.axes, keepdims=True))
-        case "sum_square":
-            return np.asarray((x * x).sum(layer.axes, keepdims=True))
+    return np.asarray(_REDUCTIONS[layer.kind](x, axis=layer.axes, keepdims=True))
+
+
+def _sum_square(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    return np.asarray(np.sum(x * x, axis=axis, keepdims=keepdims))
+
+
+_REDUCTIONS: Mapping[str, Callable[..., Array]] = {
+    "sum": np.sum,
+    "mean": np.mean,
+    "max": np.max,
+    "min": np.min,
+    "prod": np.prod,
+    "sum_square": _sum_square,
+}
 
 
 def _wide(array: Array) -> Array:

@@ -59,7 +59,13 @@ def with_tensors(layer: Layer, swap: Swap) -> Layer:
 
 def _rebuilt(layer: Layer, swap: Swap) -> Layer:
     match layer:
-        case Convolution() | Dense() | Pool() | Reduce():
+        case Convolution():
+            return _product(layer, swap)
+        case Dense():
+            return _product(layer, swap)
+        case Pool():
+            return _product(layer, swap)
+        case Reduce():
             return _product(layer, swap)
         case MatMul():
             a, b, y = swap(layer.a), swap(layer.b), swap(layer.y)

@@ -7,7 +7,32 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from ..walk import Walk
+from . import (
+    activations,
+    arithmetic,
+    convolutions,
+    lookup,
+    movement,
+    normalization,
+    products,
+    recurrences,
+    reductions,
+)
 
 Operator = Callable[[Walk, ir.Node], None]
 
-OPERATORS: dict[tuple[str, str], Operator] = {}
+OPERATORS: dict[tuple[str, str], Operator] = {
+    ("", op_type): function
+    for table in (
+        activations.TABLE,
+        arithmetic.TABLE,
+        convolutions.TABLE,
+        lookup.TABLE,
+        movement.TABLE,
+        normalization.TABLE,
+        products.TABLE,
+        recurrences.TABLE,
+        reductions.TABLE,
+    )
+    for op_type, function in table.items()
+}
