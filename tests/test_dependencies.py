@@ -27,6 +27,7 @@ WORKSTATION = {
     "jinja2",
     "pydantic",
 }
+ENGINES = {"onnxruntime", "openvino", "ai-edge-litert", "apache-tvm"}
 
 
 def closure(requirements: list[str]) -> set[str]:
@@ -54,8 +55,43 @@ def test_a_device_gets_no_workstation_packages() -> None:
     dependencies = project()["dependencies"]
     assert isinstance(dependencies, list)
     brought = closure(dependencies)
-    assert {"numpy", "onnxruntime", "paho-mqtt"} <= brought
-    assert brought & WORKSTATION == set()
+    assert {"numpy", "paho-mqtt"} <= brought
+    assert brought & (WORKSTATION | ENGINES) == set()
+
+
+def test_whoever_compiles_can_run_what_he_compares_with() -> None:
+    extras = project()["optional-dependencies"]
+    assert isinstance(extras, dict)
+    assert "onnxruntime" in closure(extras["onnxruntime"])
+    assert "onnxruntime" in closure(extras["compiler"])
+
+
+ABSENT_ENGINES = """
+import importlib, pkgutil, sys
+for name in ("onnxruntime", "openvino", "ai_edge_litert", "tvm"):
+    sys.modules[name] = None
+import edgewright.runtime, edgewright.bundle, edgewright.targets
+for package in (edgewright.runtime, edgewright.bundle, edgewright.targets):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith(("__main__", "engines.onnxruntime")):
+            importlib.import_module(module.name)
+from edgewright.runtime.engines.catalog import find_engine
+from edgewright.runtime.engines.protocol import EngineMissing
+print(find_engine("native").version())
+try:
+    find_engine("onnxruntime")
+except EngineMissing as missing:
+    print(missing)
+"""
+
+
+def test_a_device_without_any_engine_package_runs_native_bundles() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ABSENT_ENGINES], capture_output=True, text=True, check=True, timeout=60
+    )
+    version, missing = done.stdout.splitlines()
+    assert version == "1"
+    assert "pip install 'onnxruntime>=1.31'" in missing
 
 
 def test_the_closure_would_see_them() -> None:
