@@ -139,4 +139,38 @@ EW_INLINE s32x4 ew_to_s32_even_f32x4(f32x4 a) {
 #endif
 #endif
 
+/* Half-precision numbers in memory as float vectors; exact. Without an instruction the bits are moved: the exponent is
+ * rebased by a multiplication, which also gives subnormals their value; infinities and NaNs keep their exponent. */
+EW_INLINE float ew_f16_as_f32(uint16_t h) {
+    union {
+        uint32_t bits;
+        float value;
+    } v = {(uint32_t)(h & 0x7fff) << 13}, all = {0x7f800000};
+    v.value *= 0x1p112f;
+    if ((h & 0x7c00) == 0x7c00) v.bits |= all.bits;
+    v.bits |= (uint32_t)(h & 0x8000) << 16;
+    return v.value;
+}
+#if defined(__F16C__)
+EW_INLINE f32x4 ew_load_f16_as_f32x4(const uint16_t *p) { return (f32x4)_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)p)); }
+#elif defined(__aarch64__)
+EW_INLINE f32x4 ew_load_f16_as_f32x4(const uint16_t *p) {
+    return (f32x4)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+#else
+EW_INLINE f32x4 ew_load_f16_as_f32x4(const uint16_t *p) {
+    return (f32x4){ew_f16_as_f32(p[0]), ew_f16_as_f32(p[1]), ew_f16_as_f32(p[2]), ew_f16_as_f32(p[3])};
+}
+#endif
+#if EW_MAX_LANES >= 8
+EW_INLINE f32x8 ew_load_f16_as_f32x8(const uint16_t *p) {
+    return (f32x8)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+#endif
+#if EW_MAX_LANES >= 16
+EW_INLINE f32x16 ew_load_f16_as_f32x16(const uint16_t *p) {
+    return (f32x16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+#endif
+
 #endif

@@ -1,130 +1,158 @@
-"""Dense layers in float32: register blocks of positions x channel vectors, weights packed by channel block.
+"""Dense layers: register blocks of positions x channel vectors, weights packed by panel of channels.
 
-Every output is summed over the input channels in their order, one fused multiply-add after the other, whatever the
-tile: all tiles and machines give the same bits.
+The loops around a register block come in two orders: panels of channels outermost, so that weights are read once, or
+groups of positions outermost, so that positions are; a group is as many positions as pass over the same weights.
+float16 weights are converted when they are read.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..kernel import Family, Kernel, Tile
 from ..machine import Machine
-from ..nest import Affine, Node, Scope, loop, pieces, tiled
-from ..net import Array, Dense, Tensor
+from ..nest import Affine, Node, loop
+from ..net import Dense, Tensor
 from .epilogue import finish, row_constants
+from .panels import (
+    Body,
+    Line,
+    Panel,
+    Parts,
+    Run,
+    Vector,
+    divided,
+    even,
+    line_at,
+    lines_of,
+    over,
+    pack_panels,
+    panel_width,
+    panels,
+)
+from .product import DEPTH, Operands, Sweep, block_shapes, folds, totals_bytes
 
 NAME = "dense"
-SHAPES = ((6, 4), (5, 4), (8, 2), (12, 2), (6, 2), (4, 4), (4, 2), (14, 1), (8, 1), (4, 1), (1, 4), (1, 8))
-"""Positions x vectors per register block; those that fit the registers are tried."""
+SHAPES = 3
+"""Register blocks to try."""
 
 
 def tiles(layer: Dense, machine: Machine) -> tuple[Tile, ...]:
-    """Blocks that the registers hold."""
-    if not isinstance(layer, Dense) or layer.weight.dtype != np.float32 or layer.y.dtype != "f32":
+    """Blocks that the registers hold, in both orders of loops."""
+    if not computes(layer):
         return ()
-    vectors = -(-layer.weight.shape[0] // machine.lanes)
-    fitting = [
-        (positions, min(wide, vectors))
-        for positions, wide in SHAPES
-        if positions * wide + wide + 1 <= machine.registers and positions <= max(1, _rows(layer)[1])
-    ]
-    return tuple(Tile(NAME, (("positions", p), ("vectors", v))) for p, v in dict.fromkeys(fitting))
+    _, per_line = lines_of(tensors_of(layer))
+    shapes = block_shapes(per_line, layer.weight.shape[0], machine, SHAPES)
+    return tuple(
+        Tile(NAME, (("positions", positions), ("vectors", vectors), ("group", group), ("panels_outermost", outermost)))
+        for positions, vectors in shapes
+        for group, outermost in _orders(layer, positions, vectors * machine.lanes)
+    )
+
+
+def computes(layer: Dense) -> bool:
+    """Whether it is a float layer with weights that these families read."""
+    floats = layer.x.dtype == layer.y.dtype == "f32" and layer.weight.dtype in (np.float32, np.float16)
+    return isinstance(layer, Dense) and floats
+
+
+def tensors_of(layer: Dense) -> tuple[Tensor, ...]:
+    """Everything that is addressed by position."""
+    return layer.x, layer.y, *layer.epilogue.beside
+
+
+def _orders(layer: Dense, positions: int, width: int) -> list[tuple[int, int]]:
+    """Positions of a group, and whether panels are outermost: the best guess first."""
+    _, per_line = lines_of(tensors_of(layer))
+    channels, depth = layer.weight.shape
+    if channels <= width and depth <= DEPTH:
+        return [(positions, 0)]
+    group = min(8 * positions, per_line)
+    return [(group, 0), (group, 1)]
 
 
 def kernel(layer: Dense, machine: Machine, tile: Tile) -> Kernel:
-    """Channel blocks outermost, then blocks of positions."""
-    lanes, width = machine.lanes, machine.lanes * tile["vectors"]
+    """Its units are panels of channels, or groups of positions."""
     channels, depth = layer.weight.shape
-    rows, per_row = _rows(layer)
-    weight = pack(layer.weight, width)
+    lines, per_line = lines_of(tensors_of(layer))
+    rows = layer.x.shape[1] if lines > 1 else 1
+    parts = panels(channels, tile["vectors"], machine)
+    groups = even(per_line, tile["group"])
+    width = max(panel_width(panel) for _, panel in parts)
 
-    def block(start: Affine, size: int) -> Iterable[Node]:
-        vectors = pieces(size, [lanes])
+    def block(line: Line, start: Affine, size: int, channel: Affine, panel: Panel) -> list[Node]:
+        operands = dense_operands(layer, machine, line, channel, panel)
+        return Sweep(operands, panel, depth, tile["positions"]).nodes(start, size)
 
-        def row(r: Affine) -> Iterable[Node]:
-            return tiled(
-                "p",
-                per_row,
-                tile["positions"],
-                lambda p, count: _register_block(layer, machine, r, p, count, start, vectors, depth),
-            )
-
-        return loop("r", rows, row)
-
-    body = tiled("k", channels, width, block)
-    return Kernel(body=tuple(body), constants={"weight": weight, **row_constants(layer.epilogue, width)})
+    nest = _Nest(parts, groups, lines, rows, block)
+    body, units = divided("u", nest.by_panel() if tile["panels_outermost"] else nest.by_group())
+    constants = {"weight": pack_panels(layer.weight, parts), **row_constants(layer.epilogue, machine.lanes)}
+    return Kernel(tuple(body), constants, totals_bytes(depth, groups[0].size, width), units)
 
 
-def pack(weight: Array, width: int) -> Array:
-    """(K, C) to (K / width, C, width), zeros where K ends."""
-    channels, depth = weight.shape
-    padded = np.zeros((-(-channels // width) * width, depth), weight.dtype)
-    padded[:channels] = weight
-    return np.ascontiguousarray(padded.reshape(-1, width, depth).transpose(0, 2, 1))
+@dataclass(frozen=True)
+class _Nest:
+    """The loops around what is computed at once."""
+
+    parts: Parts
+    groups: Sequence[Run]
+    lines: int
+    rows: int
+    block: Callable[[Line, Affine, int, Affine, Panel], list[Node]]
+    """Of a line, the first position and the number of positions, the first channel, and its panel."""
+
+    def by_panel(self) -> list[tuple[Run, Body]]:
+        """Panels of channels outermost."""
+
+        def of(panel: Panel) -> Body:
+            return lambda channel, _: loop("r", self.lines, lambda index: self._line(index, [(channel, panel)]))
+
+        return [(run, of(panel)) for run, panel in self.parts]
+
+    def by_group(self) -> list[tuple[Run, Body]]:
+        """Lines outermost, or groups of positions where there is one line."""
+        if self.lines > 1:
+            return [(Run(0, 1, self.lines), lambda index, _: self._line(index, None))]
+        return [(run, lambda start, size: self._panels(Line(), start, size)) for run in self.groups]
+
+    def _line(self, index: Affine, only: list[tuple[Affine, Panel]] | None) -> list[Node]:
+        found, line = line_at(index, self.lines, self.rows)
+
+        def group(start: Affine, size: int) -> list[Node]:
+            if only is None:
+                return self._panels(line, start, size)
+            return [node for channel, panel in only for node in self.block(line, start, size, channel, panel)]
+
+        return found + over(self.groups, "g", group)
+
+    def _panels(self, line: Line, start: Affine, size: int) -> list[Node]:
+        def of(panel: Panel) -> Body:
+            return lambda channel, _: self.block(line, start, size, channel, panel)
+
+        return [node for run, panel in self.parts for node in over([run], "k", of(panel))]
 
 
-def _rows(layer: Dense) -> tuple[int, int]:
-    """Rows of positions that lie side by side in every tensor: one, where nothing has a border."""
-    tensors = (layer.x, layer.y, *layer.epilogue.beside)
-    positions = math.prod(layer.x.shape[:-1])
-    if not any(tensor.border for tensor in tensors):
-        return 1, positions
-    return positions // layer.x.shape[2], layer.x.shape[2]
+def dense_operands(layer: Dense, machine: Machine, line: Line, channel: Affine, panel: Panel) -> Operands:
+    """What a panel of a layer reads and writes; `channel` is its first."""
+    depth = layer.weight.shape[1]
+    width = panel_width(panel)
+    load = "f32" if layer.weight.dtype == np.float32 else "f16_as_f32"
 
+    def weight(c: Affine, vector: Vector) -> str:
+        return f"ew_load_{load}x{vector.lanes}(weight + {channel * depth + c * width + vector.offset})"
 
-def place(tensor: Tensor, row: Affine, position: Affine, channel: Affine) -> Affine:
-    """Where an element lies in the buffer; with a border, rows are those of one picture."""
-    channels = tensor.shape[-1]
-    if not tensor.border:
-        per_row = tensor.shape[2] if len(tensor.shape) == 4 else 0
-        return row * (per_row * channels) + position * channels + channel
-    return row * tensor.strides[1] + position * channels + channel + tensor.origin
+    def ends(sums: str, position: Affine, vector: Vector) -> list[str]:
+        at = channel + vector.offset
 
+        def address(tensor: Tensor) -> str:
+            return str(line.place(tensor, position, at))
 
-def _register_block(
-    layer: Dense,
-    machine: Machine,
-    row: Affine,
-    position: Affine,
-    count: int,
-    channel: Affine,
-    vectors: tuple[tuple[int, int], ...],
-    depth: int,
-) -> list[Node]:
-    lanes = machine.lanes
-    kind = f"f32x{lanes}"
-    width = sum(1 for _ in vectors) * lanes
-    declare: list[Node] = [f"{kind} s{p}_{v} = {{0}};" for p in range(count) for v in range(len(vectors))]
-    # Blocks of a full width lie `depth * width` apart; the channel is a multiple of the width.
-    weights = f"weight + ({channel}) * {depth}"
+        return finish(layer.epilogue, layer.y, sums, address, str(at), vector.lanes, vector.count)
 
-    def step(c: Affine) -> list[Node]:
-        lines: list[Node] = [
-            f"const {kind} w{v} = ew_load_{kind}({weights} + {c * width + v * lanes});" for v in range(len(vectors))
-        ]
-        for p in range(count):
-            lines.append(f"const {kind} b{p} = ew_splat_{kind}(x0[{place(layer.x, row, position + p, c)}]);")
-            lines += [f"s{p}_{v} = ew_fma_{kind}(b{p}, w{v}, s{p}_{v});" for v in range(len(vectors))]
-        return lines
-
-    ends: list[Node] = []
-    for p in range(count):
-        for v, (offset, size) in enumerate(vectors):
-            at = channel + offset
-            ends += finish(
-                layer.epilogue,
-                layer.y,
-                f"s{p}_{v}",
-                lambda tensor, p=p, at=at: str(place(tensor, row, position + p, at)),
-                str(at),
-                lanes,
-                size,
-            )
-    return [Scope((*declare, *loop("c", depth, step), *ends))]
+    return Operands(lambda position, c: f"x0[{line.place(layer.x, position, c)}]", weight, ends, folds(machine))
 
 
 FAMILY = Family(NAME, tiles, kernel)
