@@ -12,16 +12,19 @@ from edgewright.compiler.lower.native.machine import Machine, machine_for
 from edgewright.compiler.lower.native.net import Array, Layer, Net, Tensor
 from edgewright.compiler.lower.native.source import make_source
 from edgewright.compiler.lower.native.toolchain import build
-
 from tests.compiler.native.single_layer import HERE, PLAIN, with_border, without_border
 
 AVX2 = machine_for("x86_64", frozenset({"avx", "avx2", "fma", "f16c"}))
-MACHINES = tuple({machine.name: machine for machine in (HERE, AVX2, PLAIN) if set(machine.isa) <= set(HERE.isa)}.values())
+MACHINES = tuple(
+    {machine.name: machine for machine in (HERE, AVX2, PLAIN) if set(machine.isa) <= set(HERE.isa)}.values()
+)
 """Those whose code this machine can run."""
 
 
-def run_layers(layers: Sequence[Layer], arrays: Mapping[str, Array], machine: Machine) -> dict[str, Array]:
-    """The outputs of every layer, without borders; no layer reads another's output."""
+def run_layers(
+    layers: Sequence[Layer], arrays: Mapping[str, Array], machine: Machine, *, borders: bool = False
+) -> dict[str, Array]:
+    """The outputs of every layer, without borders unless they are asked for; no layer reads another's output."""
     inputs: dict[str, Tensor] = {tensor.name: tensor for layer in layers for tensor in layer.inputs}
     outputs = tuple(tensor for layer in layers for tensor in layer.outputs)
     net = Net(tuple(inputs.values()), outputs, tuple(layers))
@@ -29,7 +32,7 @@ def run_layers(layers: Sequence[Layer], arrays: Mapping[str, Array], machine: Ma
     with tempfile.TemporaryDirectory() as folder:
         loaded = Loaded(build(source.files, machine, Path(folder)))
         found = loaded.run({name: with_border(tensor, arrays[name]) for name, tensor in inputs.items()})
-    return {tensor.name: without_border(tensor, found[tensor.name]) for tensor in outputs}
+    return found if borders else {tensor.name: without_border(tensor, found[tensor.name]) for tensor in outputs}
 
 
 def same_bits(first: Array, second: Array) -> bool:

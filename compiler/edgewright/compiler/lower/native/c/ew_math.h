@@ -4,7 +4,7 @@
  * found over samples of all exponents against float64 (tests/compiler/native/test_math.py), in units of the last place
  * (ulp) of normal results:
  *
- *   exp 1, log 1, tanh 2, sigmoid 2.5, erf 1.5, softplus 2.5, pow 1, sin and cos 1 for |x| <= 2^20; rsqrt 1.5;
+ *   exp 1, log 1, tanh 2.5, sigmoid 2.5, erf 1.5, softplus 2.5, pow 1, sin and cos 1.5 for |x| <= 2^20; rsqrt 1.5;
  *   floor, ceil, trunc, round_even, sign, fmod exact; reciprocal rounds once.
  *
  * sigmoid is 0 below -88.73. sin and cos of |x| > 2^20 are NaN: their argument is not reduced that far.
@@ -86,6 +86,23 @@ EW_TOTALS(EW_TOTAL, 8, 4)
 #if EW_MAX_LANES >= 16
 EW_TOTALS(EW_TOTAL, 16, 8)
 #endif
+
+/* Four rows of four 32-bit elements become four columns; whatever the elements are, only bits are moved. */
+#if defined(__clang__) || __GNUC__ >= 12
+#define EW_PICK(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define EW_PICK(a, b, i, j, k, l) __builtin_shuffle(a, b, (s32x4){i, j, k, l})
+#endif
+EW_INLINE void ew_transpose_4x4(const float *r0, const float *r1, const float *r2, const float *r3, float *c0, float *c1,
+                                float *c2, float *c3) {
+    const f32x4 a = ew_load_f32x4(r0), b = ew_load_f32x4(r1), c = ew_load_f32x4(r2), d = ew_load_f32x4(r3);
+    const f32x4 ab = EW_PICK(a, b, 0, 4, 1, 5), cd = EW_PICK(c, d, 0, 4, 1, 5);
+    const f32x4 ab2 = EW_PICK(a, b, 2, 6, 3, 7), cd2 = EW_PICK(c, d, 2, 6, 3, 7);
+    ew_store_f32x4(c0, EW_PICK(ab, cd, 0, 1, 4, 5));
+    ew_store_f32x4(c1, EW_PICK(ab, cd, 2, 3, 6, 7));
+    ew_store_f32x4(c2, EW_PICK(ab2, cd2, 0, 1, 4, 5));
+    ew_store_f32x4(c3, EW_PICK(ab2, cd2, 2, 3, 6, 7));
+}
 
 #endif
 #else /* EW_LANES is given */
@@ -253,7 +270,8 @@ EW_INLINE EW_F32 EW_F(circle)(EW_F32 r, EW_S32 n) {
 EW_INLINE EW_F32 EW_F(sin)(EW_F32 x) {
     EW_S32 n;
     const EW_F32 r = EW_F(quadrant)(x, &n);
-    return EW_F(select)(EW_F(abs)(x) <= 0x1p20f, EW_F(circle)(r, n), EW_SPLAT(__builtin_nanf("")));
+    const EW_F32 found = EW_F(select)(EW_F(abs)(x) <= 0x1p20f, EW_F(circle)(r, n), EW_SPLAT(__builtin_nanf("")));
+    return EW_F(select)(x == 0.0f, x, found);
 }
 EW_INLINE EW_F32 EW_F(cos)(EW_F32 x) {
     EW_S32 n;

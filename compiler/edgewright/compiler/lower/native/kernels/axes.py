@@ -43,7 +43,11 @@ def units_loop(index: str, extent: int, body: Builder) -> list[Node]:
 
 
 def nested(
-    extents: Sequence[int], body: Callable[[tuple[Affine, ...]], Iterable[Node]], prefix: str = "a", *, divided: bool = False
+    extents: Sequence[int],
+    body: Callable[[tuple[Affine, ...]], Iterable[Node]],
+    prefix: str = "a",
+    *,
+    divided: bool = False,
 ) -> list[Node]:
     """A loop per axis around `body(index)`; where `divided`, the outermost covers the units of a kernel."""
 

@@ -56,13 +56,13 @@ class _Plan:
         return any(dtype not in _VECTORS or not dense for dtype, dense in (*reads, writes))
 
 
-def tiles(layer: Map, machine: Machine) -> tuple[Tile, ...]:
+def tiles(layer: Map, _machine: Machine) -> tuple[Tile, ...]:
     """One; none where numbers of half precision are read or written."""
     tensors = (layer.y, *layer.inputs)
     return () if any(tensor.dtype == "f16" for tensor in tensors) else (Tile(NAME),)
 
 
-def kernel(layer: Map, machine: Machine, tile: Tile) -> Kernel:
+def kernel(layer: Map, machine: Machine, _tile: Tile) -> Kernel:
     """Units are steps of the outermost axis; of a single axis, its vectors."""
     lanes = machine.lanes
     plan = _repeated(_plan(layer), lanes)
@@ -193,6 +193,8 @@ def read(pointer: str, dtype: Dtype, kind: Kind, stride: int, lanes: int, count:
         return f"ew_splat_{kind}x{lanes}({_element(pointer, 0, dtype, kind)})"
     if stride == 1 and dtype in _VECTORS:
         loaded = load(pointer, dtype, kind, lanes, count)
+        if dtype == "f32" and kind == "s32":
+            return f"ew_to_s32_trunc_f32x{lanes}({loaded})"
         return f"-{loaded}" if dtype == "bool" and kind == "s32" else loaded
     elements = ", ".join(_element(pointer, lane * stride, dtype, kind) for lane in range(count))
     return f"({kind}x{lanes}){{{elements}}}"
