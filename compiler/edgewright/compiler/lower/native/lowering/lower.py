@@ -10,6 +10,7 @@ from ....faults import UnsupportedModel
 from ....graph import Graph, place
 from ..net import Alias, Move, Net, Part, Tensor
 from ..rebuild import substituted
+from .integers import fuse_qdq
 from .operators import OPERATORS
 from .walk import DTYPES, Walk, identity
 
@@ -21,6 +22,7 @@ def lower(graph: Graph, batch: int) -> Net:
         UnsupportedModel: an operator, a type or a shape that has no native form; the message names it and says what
             helps.
     """
+    graph = fuse_qdq(graph)
     opset = graph.opset_imports.get("", 17)
     walk = Walk(opset=opset)
     for value in (*graph.graph.inputs, *graph.graph.outputs):

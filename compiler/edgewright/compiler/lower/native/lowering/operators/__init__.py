@@ -15,6 +15,7 @@ from . import (
     movement,
     normalization,
     products,
+    quantized,
     recurrences,
     reductions,
 )
@@ -22,17 +23,20 @@ from . import (
 Operator = Callable[[Walk, ir.Node], None]
 
 OPERATORS: dict[tuple[str, str], Operator] = {
-    ("", op_type): function
-    for table in (
-        activations.TABLE,
-        arithmetic.TABLE,
-        convolutions.TABLE,
-        lookup.TABLE,
-        movement.TABLE,
-        normalization.TABLE,
-        products.TABLE,
-        recurrences.TABLE,
-        reductions.TABLE,
-    )
-    for op_type, function in table.items()
+    **quantized.TABLE,
+    **{
+        ("", op_type): function
+        for table in (
+            activations.TABLE,
+            arithmetic.TABLE,
+            convolutions.TABLE,
+            lookup.TABLE,
+            movement.TABLE,
+            normalization.TABLE,
+            products.TABLE,
+            recurrences.TABLE,
+            reductions.TABLE,
+        )
+        for op_type, function in table.items()
+    },
 }
