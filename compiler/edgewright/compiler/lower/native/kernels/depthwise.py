@@ -14,8 +14,8 @@ import numpy as np
 from ..kernel import Family, Kernel, Tile
 from ..machine import Machine
 from ..nest import Affine, Node, Scope
-from ..net import Array, Convolution
-from .depthwise_cost import block_shapes
+from ..net import Array, Convolution, Tensor
+from .depthwise_cost import block_shapes, resident
 from .epilogue import finish, row_constants
 from .window import Block, Read, channel_pieces, place, sweep, units, window_of
 
@@ -28,7 +28,8 @@ def tiles(layer: Convolution, machine: Machine) -> tuple[Tile, ...]:
     """Blocks that the registers hold, the fewest expected cycles first; any channel multiplier is taken."""
     if not _is_ours(layer):
         return ()
-    shapes = block_shapes(window_of(layer), machine)
+    window = window_of(layer)
+    shapes = block_shapes(window, machine, window.taps)
     if layer.weight.shape[0] != layer.groups:  # inputs are gathered lane by lane: large blocks would be long
         shapes = tuple(shape for shape in shapes if shape[0] * shape[1] <= MULTIPLIED_OUTPUTS)
     return tuple(Tile(NAME, (("rows", rows), ("columns", columns))) for rows, columns in shapes[:TILES])
@@ -44,16 +45,16 @@ def _is_ours(layer: Convolution) -> bool:
 def kernel(layer: Convolution, machine: Machine, tile: Tile) -> Kernel:
     """Blocks of rows outermost, then channel vectors, then blocks of columns."""
     window = window_of(layer)
-    resident = window.taps + 4 < machine.registers
+    kept = resident(window.taps, machine)
 
     def head(channel: Affine, lanes: int) -> Iterable[Node]:
         lines: list[Node] = [f"const float *const w = weight + {channel * window.taps};"]
-        if resident:
+        if kept:
             lines += [_weight(tap, lanes) for tap in range(window.taps)]
         return lines
 
     def block(at: Block) -> Iterable[Node]:
-        return _register_block(layer, at, resident)
+        return _register_block(layer, at, kept)
 
     body = sweep(window, machine, tile["rows"], tile["columns"], head, block)
     constants = {"weight": pack(layer.weight, machine), **row_constants(layer.epilogue, machine.lanes)}
@@ -77,14 +78,14 @@ def _weight(tap: int, lanes: int) -> str:
     return f"const f32x{lanes} w{tap} = ew_load_f32x{lanes}(w + {tap * lanes});"
 
 
-def _register_block(layer: Convolution, at: Block, resident: bool) -> list[Node]:
+def _register_block(layer: Convolution, at: Block, kept: bool) -> list[Node]:
     window = window_of(layer)
     kind = f"f32x{at.lanes}"
     multiplier = layer.weight.shape[0] // layer.groups
     nodes: list[Node] = [f"{kind} s{r}_{c} = {{0}};" for r in range(at.rows) for c in range(at.columns)]
     start = window.input_place(at.picture, at.row, at.column, at.channel if multiplier == 1 else Affine())
     nodes.append(f"const float *const p = x0 + {start};")
-    loaded = set(range(window.taps)) if resident else set()
+    loaded = set(range(window.taps)) if kept else set()
     for read in window.reads(at.rows, at.columns):
         nodes += [_weight(tap.index, at.lanes) for tap in read.taps if tap.index not in loaded]
         loaded |= {tap.index for tap in read.taps}
@@ -93,18 +94,15 @@ def _register_block(layer: Convolution, at: Block, resident: bool) -> list[Node]
             f"s{t.row}_{t.column} = ew_fma_{kind}(i{read.row}_{read.column}, w{t.index}, s{t.row}_{t.column});"
             for t in read.taps
         ]
-    for r in range(at.rows):
-        for c in range(at.columns):
-            nodes += finish(
-                layer.epilogue,
-                layer.y,
-                f"s{r}_{c}",
-                lambda tensor, r=r, c=c: str(place(tensor, at.picture, at.row + r, at.column + c, at.channel)),
-                str(at.channel),
-                at.lanes,
-                at.count,
-            )
-    return [Scope(tuple(nodes))]
+    ends = (end for r in range(at.rows) for c in range(at.columns) for end in _ends(layer, at, r, c))
+    return [Scope((*nodes, *ends))]
+
+
+def _ends(layer: Convolution, at: Block, r: int, c: int) -> list[str]:
+    def address(tensor: Tensor) -> str:
+        return str(place(tensor, at.picture, at.row + r, at.column + c, at.channel))
+
+    return finish(layer.epilogue, layer.y, f"s{r}_{c}", address, str(at.channel), at.lanes, at.count)
 
 
 def _input(layer: Convolution, at: Block, read: Read, multiplier: int) -> str:

@@ -15,41 +15,49 @@ BLOCK = 4.0
 STORE = 1.0
 
 
-def block_shapes(window: Window, machine: Machine) -> tuple[tuple[int, int], ...]:
-    """Rows x columns per register block that the registers hold, the fewest expected cycles first."""
+def block_shapes(window: Window, machine: Machine, weights: int) -> tuple[tuple[int, int], ...]:
+    """Rows x columns per register block that the registers hold, the fewest expected cycles first.
+
+    `weights` is the number of weight vectors of a channel vector: one per tap, or 0.
+    """
     _, height, width, _ = window.y.shape
     sides = [
         (rows, columns)
         for rows in range(1, min(MAX_SIDE, height) + 1)
         for columns in range(1, min(MAX_SIDE, width) + 1)
-        if rows * columns + 2 + _live_weights(window, machine, rows) <= machine.registers
+        if rows * columns + 2 + _live_weights(window, machine, rows, weights) <= machine.registers
     ]
-    return tuple(sorted(sides, key=lambda side: (_cycles(window, machine, *side), side)))
+    return tuple(sorted(sides, key=lambda side: (_cycles(window, machine, weights, *side), side)))
 
 
-def _live_weights(window: Window, machine: Machine, rows: int) -> int:
+def _live_weights(window: Window, machine: Machine, rows: int, weights: int) -> int:
     """Weight vectors that a block holds at once: all, or those of the kernel rows that meet one input row."""
-    if window.taps + 4 < machine.registers:
-        return window.taps
+    if resident(weights, machine):
+        return weights
     return min(rows, window.size[0]) * window.size[1]
 
 
-def _cycles(window: Window, machine: Machine, rows: int, columns: int) -> float:
+def resident(weights: int, machine: Machine) -> bool:
+    """Whether all weight vectors of a channel vector stay in registers; else a block reads them again."""
+    return weights + 4 < machine.registers
+
+
+def _cycles(window: Window, machine: Machine, weights: int, rows: int, columns: int) -> float:
     _, height, width, _ = window.y.shape
-    resident = window.taps + 4 < machine.registers
+    reread = 0 if resident(weights, machine) else weights
     total = 0.0
     for band, bands in ((rows, height // rows), (height % rows, 1)):
         if not band:
             continue
-        total += bands * window.taps * LOAD * resident
+        total += bands * (weights - reread) * LOAD
         for size, count in ((columns, width // columns), (width % columns, 1)):
             if size:
-                total += bands * count * _block_cycles(window, band, size, resident)
+                total += bands * count * _block_cycles(window, band, size, reread)
     return total
 
 
 @lru_cache(maxsize=4096)
-def _block_cycles(window: Window, rows: int, columns: int, resident: bool) -> float:
-    reads = len(window.reads(rows, columns)) + (0 if resident else window.taps)
+def _block_cycles(window: Window, rows: int, columns: int, reread: int) -> float:
+    reads = len(window.reads(rows, columns)) + reread
     products = rows * columns * window.taps
     return max(products, reads) + LOAD * reads + STORE * rows * columns + BLOCK

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ....faults import UnsupportedModel
 from ..kernel import Family, Kernel, Tile
 from ..machine import Machine
-from ..net import Alias, Convolution, Dense, Layer, Map
-from . import dense, depthwise, direct, int8_dense, int8_direct, map, winograd
+from ..net import Alias, Convolution, Dense, Layer, Map, Move, Pool
+from . import dense, depthwise, direct, int8_dense, int8_direct, map, move, pool, winograd
 
 
 def families_of(layer: Layer) -> tuple[Family, ...]:
@@ -16,8 +16,12 @@ def families_of(layer: Layer) -> tuple[Family, ...]:
             return (dense.FAMILY, int8_dense.FAMILY)
         case Convolution():
             return (depthwise.FAMILY, winograd.FAMILY, direct.FAMILY, int8_direct.FAMILY)
+        case Pool():
+            return (pool.FAMILY,)
         case Map():
             return (map.FAMILY,)
+        case Move():
+            return (move.FAMILY,)
         case _:
             return ()
 
