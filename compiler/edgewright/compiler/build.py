@@ -97,6 +97,7 @@ class Build:
     tunings: Tunings
     engines: tuple[str, ...] | None
     """That may ship; None for all that a board has."""
+    emit_c: bool
     host: Board
     scratch: Scratch
     stages: Stages

@@ -79,5 +79,9 @@ def _record(model: NativeModel, machine: Machine) -> PassRecord:
     return PassRecord(
         name="native",
         options={"machine": machine.name},
-        evidence={"arena_bytes": model.arena_bytes, "library_bytes": model.size_bytes},
+        evidence={
+            "arena_bytes": model.arena_bytes,
+            "library_bytes": model.size_bytes,
+            "toolchain": model.toolchain,
+        },
     )

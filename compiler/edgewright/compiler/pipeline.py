@@ -99,6 +99,7 @@ def prepare(
         timings=timings,
         tunings=Tunings(host, request.tune_s, recorded, cache),
         engines=request.engines,
+        emit_c=request.emit_c,
         host=host,
         scratch=scratch,
         stages=stages,
@@ -221,10 +222,10 @@ def make_report(build: Build, source: SourceModel, outcomes: tuple[TargetReport,
 
 def publish(stage: Path, out: Path, report: Report, measurements: Measurements) -> None:
     """Gives every file its name at once; the report comes last, so that it never speaks of files that are not there."""
-    bundles = [target.bundle for target in report.targets if target.bundle is not None]
+    files = [file for target in report.targets for file in target.files]
     try:
         (stage / MEASUREMENTS).write_bytes(measure.encode(measurements))
         (stage / REPORT).write_bytes(encode_report(report))
-        take_names(stage, out, (*bundles, MEASUREMENTS, REPORT))
+        take_names(stage, out, (*files, MEASUREMENTS, REPORT))
     except OSError as error:
         raise EnvironmentFault(f"--out {out}: cannot be written: {error.strerror}") from error

@@ -113,5 +113,5 @@ class Results:
         """Keeps the files of a result, unless a target failed or an input was changed while it was made."""
         if report.exit_code not in {EXIT_SHIPPED, EXIT_BUDGET_MISSED} or result_key(request) != key:
             return
-        bundles = [target.bundle for target in report.targets if target.bundle is not None]
-        self.cache.put_files(key, request.out, [*bundles, MEASUREMENTS, REPORT])
+        files = [file for target in report.targets for file in target.files]
+        self.cache.put_files(key, request.out, [*files, MEASUREMENTS, REPORT])

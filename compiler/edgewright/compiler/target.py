@@ -9,6 +9,7 @@ from edgewright.bundle.manifest import Accuracy, Interval
 from edgewright.targets.board import Board
 
 from .build import Build
+from .c_source import write_c_source
 from .choose import BUDGET_MISSED, Decision, choose
 from .faults import ToolchainMissing, UnsupportedModel
 from .lower import onnxruntime as engine
@@ -50,6 +51,7 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
     packaging = build.stages.stage(f"{board.name}: packaging {decision.chosen}")
     with packaging, storage_faults(f"writing the files of {board.name}"):
         file_name, digest = write_bundle(_shipment(chosen, decision, board, build), stage)
+        c_source = write_c_source(chosen.variant, variants, board, build, stage) if build.emit_c else None
     return TargetReport(
         target=board.name,
         target_digest=board.digest(),
@@ -59,6 +61,7 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
         bundle=file_name,
         bundle_digest=digest,
         bundle_bytes=(stage / file_name).stat().st_size,
+        c_source=c_source,
         chosen=decision.chosen,
         flags=decision.flags,
         notes=forms.missing,

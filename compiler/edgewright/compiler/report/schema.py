@@ -49,6 +49,8 @@ class TargetReport(_Part, frozen=True, kw_only=True):
     """File name in the output folder."""
     bundle_digest: str | None = None
     bundle_bytes: int | None = None
+    c_source: str | None = None
+    """File name of the C source, where it was asked for."""
     chosen: str | None = None
     flags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -56,6 +58,11 @@ class TargetReport(_Part, frozen=True, kw_only=True):
     candidates: tuple[CandidateReport, ...] = ()
     control: ControlReport | None = None
     """Of accuracy control, where int8 was faster but lost too much."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of what it put into the output folder."""
+        return tuple(name for name in (self.bundle, self.c_source) if name is not None)
 
 
 class SourceReport(_Part, frozen=True, kw_only=True):

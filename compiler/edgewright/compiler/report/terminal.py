@@ -98,6 +98,10 @@ def _summary(target: TargetReport) -> Text:
             text.append(f"\n  {row.name}: {row.verdict}")
     if target.control is not None:
         text.append(f"\n  accuracy control: {target.control.reason}")
+    if target.c_source is not None:
+        text.append(f"\n  -> {target.c_source}: the C source; its README.md says how to build it")
+    for note in target.notes:
+        text.append(f"\n  {note}")
     if target.flags:
         text.append(f"\n  flags: {', '.join(target.flags)}")
     chosen = next((row for row in target.candidates if row.name == target.chosen), None)

@@ -14,6 +14,7 @@ from .machine import Machine
 from .net import Alias, Dense, Net
 from .source import Source, make_source
 from .toolchain import build
+from .toolchain_choice import find_toolchain
 from .tune import Choices, chosen_tile
 
 FILE = "model.so"
@@ -38,6 +39,9 @@ class NativeModel:
     size_bytes: int
     arena_bytes: int
     """Of the largest entry."""
+    machine: Machine
+    toolchain: str
+    """Version line of the compiler."""
     source: Source = field(repr=False)
 
 
@@ -79,6 +83,8 @@ def compile_library(
         digest=f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}",
         size_bytes=path.stat().st_size,
         arena_bytes=source.arena_bytes,
+        machine=machine,
+        toolchain=find_toolchain(machine).version,
         source=source,
     )
 
@@ -92,5 +98,6 @@ def _compiled(name: str, nets: dict[int, Net], machine: Machine, choices: Choice
         )
         for batch, net in nets.items()
     }
-    source = make_source(name, nets, kernels, machine, "")
-    return source, build(source.files, machine, folder)
+    toolchain = find_toolchain(machine)
+    source = make_source(name, nets, kernels, machine, toolchain.version)
+    return source, build(source.files, machine, folder, toolchain)
