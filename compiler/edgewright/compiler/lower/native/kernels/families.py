@@ -6,14 +6,14 @@ from ....faults import UnsupportedModel
 from ..kernel import Family, Kernel, Tile
 from ..machine import Machine
 from ..net import Alias, Convolution, Dense, Layer, Map, Move, Pool
-from . import dense, depthwise, direct, int8_dense, int8_direct, map, move, pool, winograd
+from . import dense, depthwise, direct, gemv, int8_dense, int8_direct, map, move, pool, winograd
 
 
 def families_of(layer: Layer) -> tuple[Family, ...]:
     """Every family that knows this kind of layer, the most special first."""
     match layer:
         case Dense():
-            return (dense.FAMILY, int8_dense.FAMILY)
+            return (gemv.FAMILY, dense.FAMILY, int8_dense.FAMILY)
         case Convolution():
             return (depthwise.FAMILY, winograd.FAMILY, direct.FAMILY, int8_direct.FAMILY)
         case Pool():
