@@ -107,6 +107,10 @@ class Build:
         """The record of everything measured that had a say in this run."""
         return msgspec.structs.replace(self.timings.used, tiles=self.tunings.used)
 
+    def asks_for(self, engine: str) -> bool:
+        """Whether the user names this engine, or needs it for what he names."""
+        return self.emit_c or (self.engines is not None and engine in self.engines)
+
     def may_ship(self, engine: str) -> bool:
         """Whether the user lets this engine be used."""
         return self.engines is None or engine in self.engines

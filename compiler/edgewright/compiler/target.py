@@ -20,9 +20,13 @@ from .native_variants import NativeForms, native_forms
 from .package import Shipment, write_bundle
 from .repair import repair
 from .report.schema import CandidateReport, TargetReport, exit_code_of_outcome
-from .trial import Trial, call_shapes, float_baseline, scored_by, try_beside_float, try_variant
+from .trial import Trial, call_shapes, float_baseline, is_here, scored_by, try_beside_float, try_variant
 from .variants import FLOAT, NATIVE, Variant
 
+NOT_KNOWN_FASTER = (
+    "native code was not tried: the target is not here to be measured, and its estimates know no engines; "
+    "--engine native ships it"
+)
 REMEDIES = {
     "ethos-u-vela": "Ethos-U takes int8 TFLite through Arm's Vela compiler, which this version cannot emit yet",
 }
@@ -131,6 +135,8 @@ def as_code(variants: list[Variant], board: Board, build: Build) -> NativeForms:
     """
     if not (build.may_ship(NATIVE) and any(support.name == NATIVE for support in board.engines)):
         return NativeForms((), ())
+    if not (is_here(board, build.host) or build.asks_for(NATIVE) or not runs_onnx(board, build)):
+        return NativeForms((), (NOT_KNOWN_FASTER,))
     forms = native_forms(variants, board, build)
     if not forms.variants and not runs_onnx(board, build):
         kind = ToolchainMissing if forms.toolchain_missing else UnsupportedModel
