@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from ..net import Net
+from .borders import fold_borders
+from .epilogues import fuse_epilogues
+from .links import without_dead_layers
+from .moves import simplify_moves
 
 
 def fuse(net: Net) -> Net:
     """The same net with fewer layers."""
-    return net
+    net = simplify_moves(without_dead_layers(net))
+    net = fuse_epilogues(net)
+    return without_dead_layers(fold_borders(net))
