@@ -62,3 +62,28 @@ def test_convolutions_are_exact(
     tiles = tiles_of(layer, machine)
     found = run_layer(layer, {"x": values}, machine, tiles[seed % len(tiles)])["y"]
     np.testing.assert_array_equal(found, wanted)
+
+
+@machines
+@SLOW
+@given(
+    seed=st.integers(0, 2**32 - 1), batch=st.integers(1, 2), sides=st.tuples(st.integers(7, 14), st.integers(7, 20)),
+    channels=st.sampled_from([2, 3, 4, 8, 16, 19, 24, 32, 47, 64, 80, 130]),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 4)), strides=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    dilations=st.tuples(st.integers(1, 2), st.integers(1, 2)), pads=st.tuples(*[st.integers(0, 2)] * 4), x=TYPES,
+    y=TYPES, extreme=st.booleans(), border=st.booleans(),
+)  # fmt: skip
+def test_depthwise_convolutions_are_exact(
+    machine: Machine, seed: int, batch: int, sides: tuple[int, int], channels: int, kernel: tuple[int, int],
+    strides: tuple[int, int], dilations: tuple[int, int], pads: tuple[int, int, int, int], x: Dtype, y: Dtype,
+    extreme: bool, border: bool,
+) -> None:  # fmt: skip
+    random = np.random.default_rng(seed)
+    pads = (pads[0] + 2, *pads[1:]) if sides[0] < 9 else pads
+    layer, values, wanted = convolution(
+        random, (batch, *sides, channels), channels, kernel, x, y, strides=strides, dilations=dilations,
+        groups=channels, pads=pads, y_border=Border(1, 2, 0, 1) if border else None, extreme=extreme,
+    )  # fmt: skip
+    tiles = tiles_of(layer, machine)
+    found = run_layer(layer, {"x": values}, machine, tiles[seed % len(tiles)])["y"]
+    np.testing.assert_array_equal(found, wanted)
