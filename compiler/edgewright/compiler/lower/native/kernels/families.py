@@ -6,7 +6,7 @@ from ....faults import UnsupportedModel
 from ..kernel import Family, Kernel, Tile
 from ..machine import Machine
 from ..net import Alias, Convolution, Dense, Layer, Map, Move, Pool
-from . import dense, depthwise, direct, gemv, int8_dense, int8_direct, map, move, pool, winograd
+from . import dense, depthwise, direct, gemv, int8_dense, int8_depthwise, int8_direct, map, move, pool, winograd
 
 
 def families_of(layer: Layer) -> tuple[Family, ...]:
@@ -15,7 +15,7 @@ def families_of(layer: Layer) -> tuple[Family, ...]:
         case Dense():
             return (gemv.FAMILY, dense.FAMILY, int8_dense.FAMILY)
         case Convolution():
-            return (depthwise.FAMILY, winograd.FAMILY, direct.FAMILY, int8_direct.FAMILY)
+            return (depthwise.FAMILY, winograd.FAMILY, direct.FAMILY, int8_depthwise.FAMILY, int8_direct.FAMILY)
         case Pool():
             return (pool.FAMILY,)
         case Map():
