@@ -5,8 +5,24 @@ from __future__ import annotations
 from ....faults import UnsupportedModel
 from ..kernel import Family, Kernel, Tile
 from ..machine import Machine
-from ..net import Alias, Convolution, Dense, Layer, Map, Move, Pool
-from . import dense, depthwise, direct, gemv, int8_dense, int8_depthwise, int8_direct, map, move, pool, winograd
+from ..net import Alias, Convolution, Dense, Layer, Map, MatMul, Move, Normalize, Pool, Separable, Softmax
+from . import (
+    dense,
+    depthwise,
+    direct,
+    gemv,
+    int8_dense,
+    int8_depthwise,
+    int8_direct,
+    matmul,
+    move,
+    normalize,
+    pool,
+    separable,
+    softmax,
+    winograd,
+)
+from .map import FAMILY as MAP
 
 
 def families_of(layer: Layer) -> tuple[Family, ...]:
@@ -16,12 +32,20 @@ def families_of(layer: Layer) -> tuple[Family, ...]:
             return (gemv.FAMILY, dense.FAMILY, int8_dense.FAMILY)
         case Convolution():
             return (depthwise.FAMILY, winograd.FAMILY, direct.FAMILY, int8_depthwise.FAMILY, int8_direct.FAMILY)
+        case Separable():
+            return (separable.FAMILY,)
         case Pool():
             return (pool.FAMILY,)
+        case MatMul():
+            return (matmul.FAMILY,)
         case Map():
-            return (map.FAMILY,)
+            return (MAP,)
         case Move():
             return (move.FAMILY,)
+        case Softmax():
+            return (softmax.FAMILY,)
+        case Normalize():
+            return (normalize.FAMILY,)
         case _:
             return ()
 
