@@ -4,6 +4,7 @@ Runs in the peers' environment. Peers are at their best settings: inputs lie in 
 copied. Of ours, the call through ctypes is part of the time.
 """
 
+import ctypes
 import json
 import statistics
 import sys
@@ -80,8 +81,11 @@ def native_call(path: str, x: np.ndarray) -> tuple[Call, Call]:
     arena = np.zeros(entry.arena_bytes + 64, np.uint8)
     start = -(-arena.ctypes.data // 64) * 64
     outputs = [np.zeros(port.shape, np.float32) for port in entry.outputs]
-    inputs, addresses = [x.ctypes.data], [output.ctypes.data for output in outputs]
-    return lambda: library.call(0, inputs, addresses, start), lambda: outputs[0]
+    inputs = (ctypes.c_void_p * 1)(x.ctypes.data)
+    addresses = (ctypes.c_void_p * len(outputs))(*(output.ctypes.data for output in outputs))
+    function, where = library.function(0), ctypes.c_void_p(start)
+    keep = (library, arena, x)
+    return lambda: function(inputs, addresses, where), lambda: outputs[0] if keep else None
 
 
 CALLS = {"onnxruntime": onnxruntime_call, "openvino": openvino_call, "litert": litert_call, "native": native_call}

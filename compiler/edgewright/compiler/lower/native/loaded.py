@@ -1,14 +1,16 @@
-"""A compiled library that runs on numpy arrays: for measuring, scoring and tests on this machine."""
+"""A compiled library that runs on numpy arrays: for tuning, scoring and tests on this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ctypes
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from edgewright.bundle.native_library import NativeLibrary
 
+from .memory import ALIGNMENT_BYTES
 from .net import Array
 
 NUMPY_OF_V2 = {
@@ -23,28 +25,38 @@ class Loaded:
     def __init__(self, path: Path, entry: int = 0) -> None:
         self.library = NativeLibrary(path)
         self.entry = self.library.entries[entry]
-        self._index = entry
-        arena = np.zeros(self.entry.arena_bytes + 64, np.uint8)
-        self._arena_start = -(-arena.ctypes.data // 64) * 64
+        self._function = self.library.function(entry)
+        arena = np.zeros(self.entry.arena_bytes + ALIGNMENT_BYTES, np.uint8)
+        start = -(-arena.ctypes.data // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
         self._arena = arena
+        self._arena_start = ctypes.c_void_p(start)
         self.outputs: dict[str, Array] = {
             port.name: np.zeros(port.shape, NUMPY_OF_V2[port.datatype]) for port in self.entry.outputs
         }
-        self._output_addresses = [array.ctypes.data for array in self.outputs.values()]
+        self._output_table = _table(list(self.outputs.values()))
 
-    def bind(self, inputs: Mapping[str, Array]) -> list[int]:
-        """Keeps the inputs, in the library's types and order, and returns their addresses."""
-        self._inputs: list[Array] = [
+    def bind(self, inputs: Mapping[str, Array]) -> Callable[[], None]:
+        """One inference into `outputs`, as a call that costs half a microsecond beside the inference itself.
+
+        The inputs are taken as they are now; their values may change where they are of the library's types.
+        """
+        arrays = [
             np.ascontiguousarray(inputs[port.name], NUMPY_OF_V2[port.datatype]).reshape(port.shape)
             for port in self.entry.inputs
         ]
-        return [array.ctypes.data for array in self._inputs]
+        function, table, output_table, arena = self._function, _table(arrays), self._output_table, self._arena_start
 
-    def call(self, addresses: list[int]) -> None:
-        """One inference into `outputs`."""
-        self.library.call(self._index, addresses, self._output_addresses, self._arena_start)
+        def call() -> None:
+            function(table, output_table, arena)
+
+        call.__dict__["inputs"] = arrays  # they live as long as their addresses are used
+        return call
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """One inference; the outputs are copies."""
-        self.call(self.bind(inputs))
+        self.bind(inputs)()
         return {name: array.copy() for name, array in self.outputs.items()}
+
+
+def _table(arrays: list[Array]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))

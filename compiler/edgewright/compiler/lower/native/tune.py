@@ -112,13 +112,13 @@ def _library(layer: Layer, machine: Machine, tiles: Sequence[Tile], folder: Path
 
 
 def _timed(library: Path, tiles: Sequence[Tile], rounds: int) -> dict[Tile, float]:
-    calls = [Loaded(library, index) for index in range(len(tiles))]
-    inputs = _random_inputs(calls[0])
-    bound = [call.bind(inputs) for call in calls]
+    entries = [Loaded(library, index) for index in range(len(tiles))]
+    inputs = _random_inputs(entries[0])
+    calls = [entry.bind(inputs) for entry in entries]
     best = [float("inf")] * len(tiles)
     for _ in range(rounds):
         for index, call in enumerate(calls):
-            best[index] = min(best[index], _round(call, bound[index]))
+            best[index] = min(best[index], _round(call))
     return dict(zip(tiles, best, strict=True))
 
 
@@ -133,12 +133,12 @@ def _random_inputs(loaded: Loaded) -> dict[str, Array]:
     return {port.name: values(port) for port in loaded.entry.inputs}
 
 
-def _round(call: Loaded, addresses: list[int]) -> float:
-    call.call(addresses)
+def _round(call: Callable[[], None]) -> float:
+    call()
     start = time.perf_counter_ns()
     calls = 0
     while True:
-        call.call(addresses)
+        call()
         calls += 1
         spent = time.perf_counter_ns() - start
         if spent >= ROUND_NS:
