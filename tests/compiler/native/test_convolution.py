@@ -17,6 +17,7 @@ from edgewright.compiler.lower.native.kernel import Tile
 from edgewright.compiler.lower.native.kernels.direct import FAMILY as DIRECT
 from edgewright.compiler.lower.native.kernels.families import kernel_of, tiles_of
 from edgewright.compiler.lower.native.kernels.winograd import FAMILY as WINOGRAD
+from edgewright.compiler.lower.native.kernels.winograd_scheme import LONGEST, scheme
 from edgewright.compiler.lower.native.loaded import Loaded
 from edgewright.compiler.lower.native.machine import Machine, machine_for
 from edgewright.compiler.lower.native.net import Array, Border, Convolution, Epilogue, Net, Tensor
@@ -30,19 +31,19 @@ BORDERS = st.builds(Border, *([st.integers(0, 2)] * 4))
 
 
 @st.composite
-def convolutions(draw: st.DrawFn, *, square: bool = False) -> Convolution:
-    """A layer whose windows stay in the buffer of x; `square`: 3 x 3, stride 1, one group, as Winograd takes it."""
+def convolutions(draw: st.DrawFn, *, plain: bool = False) -> Convolution:
+    """A layer whose windows stay in the buffer of x; `plain`: stride 1 and one group, as Winograd takes it."""
     seed = np.random.default_rng(draw(st.integers(0, 2**32)))
     border = draw(BORDERS)
-    size = st.integers(1, 5)
-    groups = 1 if square else draw(st.sampled_from((1, 1, 2, 3)))
-    kernel = (3, 3) if square else (draw(size), draw(size))
-    strides = (1, 1) if square else (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
-    dilations = (1, 1) if square else (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
+    size = st.integers(1, 7 if plain else 5)
+    groups = 1 if plain else draw(st.sampled_from((1, 1, 2, 3)))
+    kernel = (draw(size), draw(size))
+    strides = (1, 1) if plain else (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    dilations = (1, 1) if plain else (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
     top, left = draw(st.integers(-1, border.top)), draw(st.integers(-1, border.left))
     out = (
         (draw(st.integers(2, 9)), draw(st.integers(2, 9)))
-        if square
+        if plain
         else (draw(st.integers(1, 8)), draw(st.integers(1, 17)))
     )
     spare = (draw(st.integers(0, 1)), draw(st.integers(0, 1)))
@@ -132,7 +133,7 @@ def test_every_direct_tile_gives_the_same_right_bits(machine: Machine, layer: Co
 
 @pytest.mark.parametrize("machine", [HERE, AVX2, PLAIN], ids=lambda machine: machine.name)
 @SETTINGS
-@given(layer=convolutions(square=True), sizes=st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 3)))
+@given(layer=convolutions(plain=True), sizes=st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 3)))
 def test_every_winograd_tile_gives_the_same_right_bits(
     machine: Machine, layer: Convolution, sizes: tuple[int, int, int]
 ) -> None:
@@ -146,6 +147,14 @@ def test_every_winograd_tile_gives_the_same_right_bits(
     assert np.abs(found[0] - expected).max() <= 2e-6 * np.abs(expected).max()
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
+
+
+@pytest.mark.parametrize("window", range(1, LONGEST + 1))
+def test_schemes_give_two_outputs_of_a_window(window: int) -> None:
+    d, g = np.random.default_rng(3).normal(size=window + 1), np.random.default_rng(4).normal(size=window)
+    found = scheme(window)
+    expected = [d[:window] @ g, d[1:] @ g]
+    np.testing.assert_allclose(found.outputs @ ((found.inputs @ d) * (found.weights @ g)), expected, atol=1e-12)
 
 
 def square(size: int, channels: int) -> Convolution:

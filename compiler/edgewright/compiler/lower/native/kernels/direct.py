@@ -1,8 +1,9 @@
 """Convolutions in float32, computed as they are defined: register blocks of output positions x channel vectors.
 
 Every output is summed over the window's rows, its columns and the input channels, in that order, one fused
-multiply-add after the other, whatever the tile: all tiles and machines give the same bits. A row of a window without
-dilation lies in one piece in memory (columns x channels), so that few input channels cost no more than many.
+multiply-add after the other (long sums row by row), whatever the tile: all tiles and machines give the same bits. A row
+of a window without dilation lies in one piece in memory (columns x channels), so that few input channels cost no more
+than many.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from .direct_tiles import is_direct, tile_sizes
 from .epilogue import finish
 
 NAME = "direct"
+LONG_SUM = 768
+"""Products; longer sums are folded: one sum per row of the window, then those are added."""
 
 
 def tiles(layer: Convolution, machine: Machine) -> tuple[Tile, ...]:
@@ -158,7 +161,7 @@ class _Nest:
         begin = place(layer.x, n, r * down - layer.top, c * right - layer.left, channels.x)
         nodes: list[Node] = [f"const float *x = x0 + {begin};", f"const float *w = weight + {channels.weight};"]
         places = [i * down * row_step + j * right * column_step for i, j in positions]
-        nodes += sums(reductions(layer, self.unroll), places, channels.block)
+        nodes += sums(reductions(layer, self.unroll), places, channels.block, folded=self.depth > LONG_SUM)
         for p, (i, j) in enumerate(positions):
             for v, vector in enumerate(channels.block.vectors):
                 nodes += self.finish(f"s{p}_{v}", (n, r + i, c + j), channels, vector)

@@ -84,32 +84,59 @@ def pack(weight: Array, blocks: Sequence[ChannelBlock]) -> Array:
     return np.concatenate(parts)
 
 
-def sums(reductions: Sequence[Reduction], positions: Sequence[int], block: ChannelBlock) -> list[Node]:
+def sums(
+    reductions: Sequence[Reduction], positions: Sequence[int], block: ChannelBlock, *, folded: bool = False
+) -> list[Node]:
     """Declares and computes `s<position>_<vector>`: products of `x[place + …]` with the packed weights at `w`.
 
     `positions` are places of the first factor from the pointer `x`, in elements. The weights lie in the order of the
-    reductions.
+    reductions. `folded`: every turn of the first reduction is a sum of its own, which keeps rounding errors of long
+    sums small.
     """
-    declared: list[Node] = [
-        f"f32x{vector.lanes} s{p}_{v} = {{0}};" for p in range(len(positions)) for v, vector in enumerate(block.vectors)
+    declared = _zeros("s", positions, block)
+    if not folded:
+        return [*declared, *_reduce("s", reductions, number(0), number(0), positions, block)]
+    first, *rest = reductions
+    fold = [
+        f"s{p}_{v} = ew_add_f32x{vector.lanes}(s{p}_{v}, t{p}_{v});"
+        for p in range(len(positions))
+        for v, vector in enumerate(block.vectors)
     ]
-    return [*declared, *_reduce(reductions, number(0), number(0), positions, block)]
+
+    def turn(index: Affine) -> list[Node]:
+        part = _reduce("t", rest, index * first.x_step, index, positions, block)
+        return [*_zeros("t", positions, block), *part, *fold]
+
+    return [*declared, *loop(first.index, first.extent, turn, unroll=first.unroll)]
+
+
+def _zeros(name: str, positions: Sequence[int], block: ChannelBlock) -> list[Node]:
+    return [
+        f"f32x{vector.lanes} {name}{p}_{v} = {{0}};"
+        for p in range(len(positions))
+        for v, vector in enumerate(block.vectors)
+    ]
 
 
 def _reduce(
-    reductions: Sequence[Reduction], x: Affine, step: Affine, positions: Sequence[int], block: ChannelBlock
+    name: str,
+    reductions: Sequence[Reduction],
+    x: Affine,
+    step: Affine,
+    positions: Sequence[int],
+    block: ChannelBlock,
 ) -> list[Node]:
     if not reductions:
-        return list(_step(x, step, positions, block))
+        return list(_step(name, x, step, positions, block))
     first, *rest = reductions
 
     def body(index: Affine) -> list[Node]:
-        return _reduce(rest, x + index * first.x_step, step * first.extent + index, positions, block)
+        return _reduce(name, rest, x + index * first.x_step, step * first.extent + index, positions, block)
 
     return loop(first.index, first.extent, body, unroll=first.unroll)
 
 
-def _step(x: Affine, step: Affine, positions: Sequence[int], block: ChannelBlock) -> Iterator[Node]:
+def _step(name: str, x: Affine, step: Affine, positions: Sequence[int], block: ChannelBlock) -> Iterator[Node]:
     for v, vector in enumerate(block.vectors):
         at = step * block.width + vector.offset
         yield f"const f32x{vector.lanes} w{v} = ew_load_f32x{vector.lanes}(w + {at});"
@@ -118,8 +145,8 @@ def _step(x: Affine, step: Affine, positions: Sequence[int], block: ChannelBlock
     for p, position in enumerate(positions):
         yield f"const float b{p} = x[{x + position}];"
         for v, vector in enumerate(block.vectors):
-            kind = f"f32x{vector.lanes}"
-            yield f"s{p}_{v} = ew_fma_{kind}(ew_splat_{kind}(b{p}), w{v}, s{p}_{v});"
+            kind, total = f"f32x{vector.lanes}", f"{name}{p}_{v}"
+            yield f"{total} = ew_fma_{kind}(ew_splat_{kind}(b{p}), w{v}, {total});"
 
 
 def balanced(extent: int, tile: int) -> tuple[tuple[int, int, int], ...]:

@@ -71,19 +71,29 @@ def cycles(layer: Convolution, machine: Machine, rows: int, columns: int, vector
     depth = math.prod(layer.weight.shape[1:])
     heights = balanced(layer.y.shape[1], rows)
     widths = balanced(layer.y.shape[2], columns)
+    clash = _clash(layer, machine)
     total = 0.0
     for block in channel_blocks(layer.weight.shape[0] // layer.groups, vectors, machine):
         wide = sum(max(vector.lanes, machine.lanes // 2) for vector in block.vectors) / machine.lanes
         for _, high, many in heights:
             for _, broad, count in widths:
-                total += many * count * block_cycles(high * broad, wide, depth, machine, block.width * depth * 4)
+                each = block_cycles(high * broad, wide, depth, machine, block.width * depth * 4)
+                total += many * count * each * (1.5 if high * broad >= clash else 1.0)
     return total
 
 
-def block_cycles(positions: int, vectors: float, depth: int, machine: Machine, weight_bytes: int) -> float:
-    """Of one register block: products or loads, whatever takes longer, and what is paid once per block."""
+def _clash(layer: Convolution, machine: Machine) -> int:
+    """How many positions push one another out of the first cache, if its ways are 4 KiB (a page) each."""
+    step = layer.x.strides[2] * layer.strides[1] * 4
+    return machine.l1_bytes // max(math.gcd(step, 4096), 64)
+
+
+def block_cycles(
+    positions: int, vectors: float, depth: int, machine: Machine, weight_bytes: int, end: float = 4.0
+) -> float:
+    """Of one register block: products or loads, whatever takes longer, and what is paid once per block and vector."""
     # Wide vectors are multiplied one per cycle or less; two numbers of x and of the weights are loaded meanwhile.
     per_load = 0.5 if machine.vector_bytes == 64 else 1.0
     from_cache = 0.25 if weight_bytes <= machine.l1_bytes // 2 else 1.0
     products = max(positions * vectors, 8.0, (positions + vectors) * per_load)
-    return depth * (products + from_cache * vectors) + 12 + 4 * positions * vectors
+    return depth * (products + from_cache * vectors) + 12 + end * positions * vectors

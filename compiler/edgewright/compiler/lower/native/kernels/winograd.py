@@ -1,15 +1,15 @@
-"""3 x 3 convolutions in float32 by Winograd's F(2 x 2, 3 x 3): 16 products for 4 outputs instead of 36.
+"""Convolutions in float32 by Winograd's F(2 x 2): for a window of 3 x 3, 16 products for 4 outputs instead of 36.
 
-Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016. Patches of 4 x 4 inputs are transformed with
-sums alone, each of the 16 places is a matrix product over the input channels in their order, and 2 x 2 outputs are sums
-again: every block and machine gives the same bits, and errors stay near those of the definition. (F(4 x 4, 3 x 3) needs
-fewer products still, but its errors exceed what we allow.) Where the height or the width of y is odd, the last patches
-overlap those before them, and only what is new is stored.
+Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016. Patches of inputs are transformed with sums
+alone, each place of a patch is a matrix product over the input channels in their order, and 2 x 2 outputs are sums
+again: every block and machine gives the same bits, and errors stay near those of the definition. (Four outputs at once
+need fewer products still, but their errors exceed what we allow.) Where the height or the width of y is odd, the last
+patches overlap those before them, and only what is new is stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +21,10 @@ from ..net import Array, Convolution
 from .direct import place, row_constants
 from .direct_block import ChannelBlock, Reduction, Vector, balanced, channel_blocks, divided, kinds, over, pack, sums
 from .epilogue import finish
-from .winograd_tiles import PLACES, scratch_floats, tile_sizes
+from .winograd_scheme import Scheme, scheme, signed_sum
+from .winograd_tiles import patch_floats, places, scratch_floats, tile_sizes
 
 NAME = "winograd"
-_WEIGHTS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
 
 def tiles(layer: Convolution, machine: Machine) -> tuple[Tile, ...]:
@@ -37,19 +37,20 @@ def kernel(layer: Convolution, machine: Machine, tile: Tile) -> Kernel:
     blocks = channel_blocks(layer.weight.shape[0], tile["vectors"], machine)
     nest = _Nest(layer, machine, blocks, tile["rows"], tile["positions"])
     parts = nest.parts()
-    pointers = ["float *const v = (float *)scratch;", f"float *const m = v + {PLACES * nest.pitches[0]};"]
+    pointers = ["float *const v = (float *)scratch;", f"float *const m = v + {nest.places * nest.pitches[0]};"]
     return Kernel(
         body=(*pointers, *divided("u", parts)),
         constants={"weight": pack(transformed(layer.weight), blocks), **row_constants(layer.epilogue, 1, blocks)},
-        scratch_bytes=4 * PLACES * sum(nest.pitches),
+        scratch_bytes=4 * nest.places * sum(nest.pitches),
         units=sum(count for count, _ in parts),
     )
 
 
 def transformed(weight: Array) -> Array:
-    """(K, 3, 3, C) to (K, 16 * C), computed in float64 and rounded once."""
-    places: Array = np.einsum("ia,kabc,jb->kijc", _WEIGHTS, weight.astype(np.float64), _WEIGHTS)
-    rounded: Array = places.reshape(len(weight), -1).astype(np.float32)
+    """(K, KH, KW, C) to (K, places * C), computed in float64 and rounded once."""
+    down, across = scheme(weight.shape[1]), scheme(weight.shape[2])
+    found: Array = np.einsum("ia,kabc,jb->kijc", down.weights, weight.astype(np.float64), across.weights)
+    rounded: Array = found.reshape(len(weight), -1).astype(np.float32)
     return rounded
 
 
@@ -60,6 +61,16 @@ class _Nest:
     blocks: tuple[ChannelBlock, ...]
     rows: int
     positions: int
+
+    @property
+    def schemes(self) -> tuple[Scheme, Scheme]:
+        """Down the rows, and across the columns."""
+        return scheme(self.layer.weight.shape[1]), scheme(self.layer.weight.shape[2])
+
+    @property
+    def places(self) -> int:
+        """Of a transformed patch."""
+        return places(self.layer)
 
     @property
     def across(self) -> int:
@@ -77,10 +88,15 @@ class _Nest:
         return channel_blocks(self.layer.weight.shape[3], self.layer.weight.shape[3], self.machine)[0]
 
     @property
+    def patch(self) -> int:
+        """Between two transformed patches of a place."""
+        return patch_floats(self.inputs.width)
+
+    @property
     def pitches(self) -> tuple[int, int]:
         """Between two of the 16 places: of transformed patches, of products."""
         patches = max(size for _, size, _ in balanced(self.down, self.rows)) * self.across
-        return scratch_floats(patches, self.inputs.width), scratch_floats(patches, self.blocks[0].width)
+        return scratch_floats(patches, self.patch), scratch_floats(patches, self.blocks[0].width)
 
     def parts(self) -> list[tuple[int, Builder]]:
         """Units are pictures, or blocks of rows of patches where there is one picture."""
@@ -124,37 +140,38 @@ class _Nest:
     def transform(self, n: Affine, patch: Affine) -> list[Node]:
         """One patch of x, all channels, into `v`."""
         _, row_step, column_step, _ = self.layer.x.strides
+        down, across = self.schemes
         begin = place(self.layer.x, n, variable("a") - self.layer.top, variable("b") - self.layer.left, number(0))
         nodes: list[Node] = [
             f"const float *x = x0 + {begin};",
-            f"float *to = v + {patch * self.inputs.width};",
+            f"float *to = v + {patch * self.patch};",
         ]
 
         def vector(channel: Affine, lanes: int, count: int) -> list[Node]:
             kind = f"f32x{lanes}"
             part, tail = ("", "") if lanes == count else ("part_", f", {count}")
             loads = [
-                f"const {kind} d{i}{j} = ew_load_{part}{kind}(x + {channel + (i * row_step + j * column_step)}{tail});"
-                for i in range(4)
-                for j in range(4)
+                f"const {kind} d{i}_{j} = ew_load_{part}{kind}(x + {channel + (i * row_step + j * column_step)}{tail});"
+                for i in range(down.reads)
+                for j in range(across.reads)
             ]
             stores = [
-                f"ew_store_{kind}(to + {channel + (4 * i + j) * self.pitches[0]}, v{i}{j});"
-                for i in range(4)
-                for j in range(4)
+                f"ew_store_{kind}(to + {channel + (across.places * i + j) * self.pitches[0]}, v{i}_{j});"
+                for i in range(down.places)
+                for j in range(across.places)
             ]
-            return [*loads, *_input_sums(kind), *stores]
+            return [*loads, *self.input_sums(kind), *stores]
 
         return [*nodes, *_vectors(self.inputs, vector)]
 
     def products(self, start: Affine, block: ChannelBlock, patches: int) -> list[Node]:
         """A matrix product per place: patches x input channels x a block of output channels, into `m`."""
-        deep, width = self.layer.weight.shape[3], self.inputs.width
+        deep, width = self.layer.weight.shape[3], self.patch
 
         def positions(at: Affine, xi: Affine, size: int) -> list[Node]:
             pointers: list[Node] = [
                 f"const float *x = v + {xi * self.pitches[0] + at * width};",
-                f"const float *w = weight + {start * (PLACES * deep) + xi * (deep * block.width)};",
+                f"const float *w = weight + {start * (self.places * deep) + xi * (deep * block.width)};",
                 f"float *to = m + {xi * self.pitches[1] + at * block.width};",
             ]
             products = sums([Reduction("e", deep, 1)], [p * width for p in range(size)], block)
@@ -165,23 +182,50 @@ class _Nest:
             ]
             return [Scope((*pointers, *products, *stores))]
 
-        return loop("q", PLACES, lambda xi: over("p", patches, self.positions, lambda p, size: positions(p, xi, size)))
+        return loop(
+            "q", self.places, lambda xi: over("p", patches, self.positions, lambda p, size: positions(p, xi, size))
+        )
+
+    def input_sums(self, kind: str) -> list[Node]:
+        """The transform of a patch d to v: columns first, then rows."""
+        down, across = self.schemes
+        read, places = range(across.reads), range(down.places)
+        columns = [
+            _apply(kind, down.inputs, _square("d", range(down.reads), [j]), _square("t", places, [j])) for j in read
+        ]
+        rows = [
+            _apply(kind, across.inputs, _square("t", [i], read), _square("v", [i], range(across.places)))
+            for i in places
+        ]
+        return [line for part in (*columns, *rows) for line in part]
+
+    def output_sums(self, kind: str) -> list[Node]:
+        """The transform of products m back to 2 x 2 outputs y."""
+        down, across = self.schemes
+        places = range(across.places)
+        columns = [
+            _apply(kind, down.outputs, _square("m", range(down.places), [j]), _square("r", range(2), [j]))
+            for j in places
+        ]
+        rows = [_apply(kind, across.outputs, _square("r", [i], places), _square("y", [i], range(2))) for i in range(2)]
+        return [line for part in (*columns, *rows) for line in part]
 
     def outputs(
         self, n: Affine, patch: Affine, unheld: tuple[Affine, Affine], start: Affine, block: ChannelBlock
     ) -> list[Node]:
         """One patch of y from `m`; where it overlaps another (it begins before `unheld`), only what is new."""
         nodes: list[Node] = []
+        down, across = self.schemes
         for vector in block.vectors:
             kind = f"f32x{vector.lanes}"
             from_m = [
-                f"const {kind} m{i}{j} = ew_load_{kind}(m + "
-                f"{patch * block.width + vector.offset + (4 * i + j) * self.pitches[1]});"
-                for i in range(4)
-                for j in range(4)
+                f"const {kind} m{i}_{j} = ew_load_{kind}(m + "
+                f"{patch * block.width + vector.offset + (across.places * i + j) * self.pitches[1]});"
+                for i in range(down.places)
+                for j in range(across.places)
             ]
             ends = [node for i in range(2) for j in range(2) for node in self.store(n, (i, j), unheld, start, vector)]
-            nodes.append(Scope((*from_m, *_output_sums(kind), *ends)))
+            nodes.append(Scope((*from_m, *self.output_sums(kind), *ends)))
         return nodes
 
     def store(
@@ -192,7 +236,7 @@ class _Nest:
         lines = finish(
             self.layer.epilogue,
             self.layer.y,
-            f"y{at[0]}{at[1]}",
+            f"y{at[0]}_{at[1]}",
             lambda tensor: str(place(tensor, n, row, column, channel)),
             str(channel),
             vector.lanes,
@@ -228,39 +272,14 @@ def _shape(vector: Vector) -> tuple[int, int]:
     return vector.lanes, vector.count
 
 
-def _input_sums(kind: str) -> list[str]:
-    """The transform of a patch d to v: columns first, then rows."""
-
-    def four(d: list[str], to: list[str]) -> list[str]:
-        terms = (("sub", d[0], d[2]), ("add", d[1], d[2]), ("sub", d[2], d[1]), ("sub", d[1], d[3]))
-        return [
-            f"const {kind} {name} = ew_{operation}_{kind}({left}, {right});"
-            for name, (operation, left, right) in zip(to, terms, strict=True)
-        ]
-
-    columns = [line for j in range(4) for line in four(_names("d", 4, [j]), _names("t", 4, [j]))]
-    rows = [line for i in range(4) for line in four(_names("t", [i], 4), _names("v", [i], 4))]
-    return [*columns, *rows]
+def _apply(kind: str, rows: tuple[tuple[int, ...], ...], names: list[str], to: list[str]) -> list[Node]:
+    return [f"const {kind} {name} = {signed_sum(kind, row, names)};" for name, row in zip(to, rows, strict=True)]
 
 
-def _output_sums(kind: str) -> list[str]:
-    """The transform of products m back to 2 x 2 outputs y."""
-
-    def two(m: list[str], to: list[str]) -> list[str]:
-        return [
-            f"const {kind} {to[0]} = ew_add_{kind}(ew_add_{kind}({m[0]}, {m[1]}), {m[2]});",
-            f"const {kind} {to[1]} = ew_sub_{kind}(ew_sub_{kind}({m[1]}, {m[2]}), {m[3]});",
-        ]
-
-    columns = [line for j in range(4) for line in two(_names("m", 4, [j]), _names("r", 2, [j]))]
-    rows = [line for i in range(2) for line in two(_names("r", [i], 4), _names("y", [i], 2))]
-    return [*columns, *rows]
-
-
-def _names(letter: str, rows: int | list[int], columns: int | list[int]) -> list[str]:
-    """Of the parts of a square: a row or a column of it."""
-    down, across = (range(part) if isinstance(part, int) else part for part in (rows, columns))
-    return [f"{letter}{i}{j}" for i in down for j in across]
+def _square(letter: str, rows: Iterable[int], columns: Iterable[int]) -> list[str]:
+    """Names of a square's parts: of a row, or of a column."""
+    columns = list(columns)
+    return [f"{letter}{i}_{j}" for i in rows for j in columns]
 
 
 FAMILY = Family(NAME, tiles, kernel)
