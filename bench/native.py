@@ -23,6 +23,7 @@ from rich.table import Table
 
 from bench import record
 from bench.native_race.contenders import FLOAT, INT8, NATIVE, Code, code, contenders, graphs
+from bench.native_race.peak import peak_gmacs
 from bench.native_race.promises import Promise, geometric_mean, kept, promises
 from bench.quantizers.environment import peers_python, run_script
 from bench.quantizers.nets import NETS, Data, Net
@@ -63,17 +64,24 @@ def race(net: Net, rounds: int) -> dict[str, Any]:
         folder = Path(name)
         built: dict[str, Code] = {precision: code(net, precision, graph, folder) for precision, graph in found.items()}
         raced = timed(data, contenders(net, built, found), rounds, folder)
-    sgemm = raced["sgemm_gmacs"]
+    sgemm, peak = raced["sgemm_gmacs"], peak_gmacs()
     rows: dict[str, Any] = {name: {"latency_us": microseconds(values)} for name, values in raced["rounds_ns"].items()}
     for precision, part in built.items():
         row = rows[f"{NATIVE} {precision}"]
         row |= {name: value for name, value in asdict(part).items() if name != "path"}
         row["gmacs"] = round(part.macs / row["latency_us"]["value"] / 1e3, 2)
         row["of_sgemm"] = round(row["gmacs"] / sgemm, 3)
+        row["macs"] = part.macs
         for rival, values in raced["rounds_ns"].items():
             if not rival.startswith(NATIVE):
                 row.setdefault("ratios", {})[rival] = ratio(raced["rounds_ns"][f"{NATIVE} {precision}"], values)
-    return {"rows": rows, "failed": raced["failed"], "sgemm_gmacs": round(sgemm, 1), "agreement": agreement(raced)}
+    return {
+        "rows": rows,
+        "failed": raced["failed"],
+        "sgemm_gmacs": round(sgemm, 1),
+        "peak_gmacs": round(peak, 1),
+        "agreement": agreement(raced),
+    }
 
 
 def timed(data: Data, race: list[Any], rounds: int, folder: Path) -> dict[str, Any]:
@@ -114,7 +122,10 @@ def report(figures: dict[str, Any], judged: Sequence[Promise]) -> None:
     """Prints the table and what was promised."""
     console = Console()
     for net, found in figures.items():
-        table = Table(title=f"{net}: sgemm of numpy {found['sgemm_gmacs']} GMAC/s, 1 thread", title_justify="left")
+        table = Table(
+            title=f"{net}: numpy's sgemm {found['sgemm_gmacs']} GMAC/s, peak {found['peak_gmacs']}; 1 thread",
+            title_justify="left",
+        )
         for column in ("engine", "µs", "GMAC/s", "of sgemm", "compile s", "tune s"):
             table.add_column(column, justify="left" if column == "engine" else "right")
         for name, row in sorted(found["rows"].items(), key=lambda item: item[1]["latency_us"]["value"]):

@@ -40,7 +40,7 @@ class Loaded:
 
         The inputs are taken as they are now; their values may change where they are of the library's types.
         """
-        arrays = [
+        arrays: list[Array] = [
             np.ascontiguousarray(inputs[port.name], NUMPY_OF_V2[port.datatype]).reshape(port.shape)
             for port in self.entry.inputs
         ]
