@@ -6,7 +6,6 @@ Used by the server (in a thread), by the trial process and by `edgewright run`. 
 from __future__ import annotations
 
 import hashlib
-import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,4 +104,4 @@ def _warm_up(instance: Instance, inputs: Mapping[str, NDArray[Any]]) -> float:
         begun_s = time.perf_counter()
         instance.run(inputs)
         times_s.append(time.perf_counter() - begun_s)
-    return statistics.median(times_s)
+    return sorted(times_s)[len(times_s) // 2]
