@@ -139,6 +139,22 @@ EW_INLINE s32x4 ew_to_s32_even_f32x4(f32x4 a) {
 #endif
 #endif
 
+/* Four lanes out of eight: two vectors side by side. */
+#if defined(__clang__)
+#define EW_PICK4(A, B, I, J, K, L) __builtin_shufflevector(A, B, I, J, K, L)
+#else
+#define EW_PICK4(A, B, I, J, K, L) __builtin_shuffle(A, B, (s32x4){I, J, K, L})
+#endif
+/* Rows become columns. */
+EW_INLINE void ew_transpose_f32x4(f32x4 *a, f32x4 *b, f32x4 *c, f32x4 *d) {
+    const f32x4 ab = EW_PICK4(*a, *b, 0, 4, 1, 5), cd = EW_PICK4(*c, *d, 0, 4, 1, 5);
+    const f32x4 AB = EW_PICK4(*a, *b, 2, 6, 3, 7), CD = EW_PICK4(*c, *d, 2, 6, 3, 7);
+    *a = EW_PICK4(ab, cd, 0, 1, 4, 5);
+    *b = EW_PICK4(ab, cd, 2, 3, 6, 7);
+    *c = EW_PICK4(AB, CD, 0, 1, 4, 5);
+    *d = EW_PICK4(AB, CD, 2, 3, 6, 7);
+}
+
 /* Half-precision numbers in memory as float vectors; exact. Without an instruction the bits are moved: the exponent is
  * rebased by a multiplication, which also gives subnormals their value; infinities and NaNs keep their exponent. */
 EW_INLINE float ew_f16_as_f32(uint16_t h) {

@@ -38,14 +38,18 @@ from .product import DEPTH, Operands, Sweep, block_shapes, folds, totals_bytes
 NAME = "dense"
 SHAPES = 3
 """Register blocks to try."""
+FEW_POSITIONS = 4
+"""Up to here, reading weights takes the time."""
 
 
 def tiles(layer: Dense, machine: Machine) -> tuple[Tile, ...]:
     """Blocks that the registers hold, in both orders of loops."""
     if not computes(layer):
         return ()
-    _, per_line = lines_of(tensors_of(layer))
-    shapes = block_shapes(per_line, layer.weight.shape[0], machine, SHAPES)
+    lines, per_line = lines_of(tensors_of(layer))
+    # With so few positions weights that are read once are what counts: another family is tried first.
+    most = SHAPES if lines * per_line > FEW_POSITIONS else SHAPES - 1
+    shapes = block_shapes(per_line, layer.weight.shape[0], machine, most)
     return tuple(
         Tile(NAME, (("positions", positions), ("vectors", vectors), ("group", group), ("panels_outermost", outermost)))
         for positions, vectors in shapes

@@ -7,7 +7,7 @@ products, batch sizes and machines with FMA give the same bits, and the error of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..machine import Machine
@@ -40,31 +40,43 @@ def folds(machine: Machine) -> bool:
 
 
 def products(
-    operands: Operands, positions: Sequence[Affine], panel: Panel, start: Affine, depth: int, name: str = "s"
+    operands: Operands, positions: Sequence[Affine], panel: Panel, starts: Mapping[str, Affine], depth: int
 ) -> list[Node]:
-    """Declares the sums `<name><position>_<vector>` of `depth` input channels from `start`, and computes them."""
+    """Sums over `depth` input channels from each of some starts, side by side: `<name of start><position>_<vector>`."""
     declared: list[Node] = [
-        f"{vector.kind} {name}{p}_{v} = {{0}};" for p in range(len(positions)) for v, vector in enumerate(panel)
+        f"{vector.kind} {name}{p}_{v} = {{0}};"
+        for name in starts
+        for p in range(len(positions))
+        for v, vector in enumerate(panel)
     ]
 
     def step(c: Affine) -> list[Node]:
-        x = [operands.x(position, start + c) for position in positions]
-        return _step(operands, x, panel, start + c, name)
+        return [
+            Scope(
+                tuple(
+                    _step(operands, [operands.x(position, start + c) for position in positions], panel, start + c, name)
+                )
+            )
+            for name, start in starts.items()
+        ]
 
     def four(c: Affine) -> list[Node]:
-        lines: list[Node] = [
-            f"const f32x4 q{p} = ew_load_f32x4(&{operands.x(position, start + c * 4)});"
-            for p, position in enumerate(positions)
-        ]
-        for lane in range(4):
-            x = [f"q{p}[{lane}]" for p in range(len(positions))]
-            lines.append(Scope(tuple(_step(operands, x, panel, start + c * 4 + lane, name))))
-        return lines
+        return [Scope(tuple(_four(operands, positions, panel, start + c * 4, name))) for name, start in starts.items()]
 
     if not operands.fold:
         return [*declared, *loop("c", depth, step)]
-    rest = [Scope(tuple(step(number(c)))) for c in range(depth // 4 * 4, depth)]
+    rest = [node for c in range(depth // 4 * 4, depth) for node in step(number(c))]
     return [*declared, *loop("c", depth // 4, four), *rest]
+
+
+def _four(operands: Operands, positions: Sequence[Affine], panel: Panel, c: Affine, name: str) -> list[Node]:
+    lines: list[Node] = [
+        f"const f32x4 q{p} = ew_load_f32x4(&{operands.x(position, c)});" for p, position in enumerate(positions)
+    ]
+    for lane in range(4):
+        x = [f"q{p}[{lane}]" for p in range(len(positions))]
+        lines.append(Scope(tuple(_step(operands, x, panel, c + lane, name))))
+    return lines
 
 
 def _step(operands: Operands, x: Sequence[str], panel: Panel, c: Affine, name: str) -> list[Node]:
@@ -111,7 +123,7 @@ class Sweep:
 
     def _add(self, position: Affine, count: int, c: Affine, place: Affine) -> list[Node]:
         return [
-            *products(self.operands, _positions(position, count), self.panel, c, DEPTH),
+            *products(self.operands, _positions(position, count), self.panel, {"s": c}, DEPTH),
             *(
                 f"ew_store_{kind}({at}, ew_add_{kind}(ew_load_{kind}({at}), {name}));"
                 for name, kind, at in self._totals(count, place)
@@ -120,7 +132,7 @@ class Sweep:
 
     def _end(self, position: Affine, count: int, c: Affine, place: Affine) -> list[Node]:
         positions = _positions(position, count)
-        nodes = products(self.operands, positions, self.panel, c, self.depth - c.constant)
+        nodes = products(self.operands, positions, self.panel, {"s": c}, self.depth - c.constant)
         if c.constant:
             nodes += [
                 f"{name} = ew_add_{kind}(ew_load_{kind}({at}), {name});"
