@@ -20,7 +20,8 @@ ROUNDS = 40
 SOURCE = f"""
 typedef float v __attribute__((vector_size(4 * {LANES})));
 float turn(long turns, float b, float c) {{
-    v {", ".join(f"s{i} = {{{i}}}" for i in range(CHAINS))}, x = {{b, b, b, b, b, b, b, b}}, y = {{c, c, c, c, c, c, c, c}};
+    v {", ".join(f"s{i} = {{{i}}}" for i in range(CHAINS))};
+    v x = {{{", ".join(["b"] * LANES)}}}, y = {{{", ".join(["c"] * LANES)}}};
     for (long i = 0; i < turns; i++) {{ {" ".join(f"s{i} = s{i} * x + y;" for i in range(CHAINS))} }}
     v sum = {" + ".join(f"s{i}" for i in range(CHAINS))};
     return sum[0];

@@ -84,8 +84,12 @@ def native_call(path: str, x: np.ndarray) -> tuple[Call, Call]:
     inputs = (ctypes.c_void_p * 1)(x.ctypes.data)
     addresses = (ctypes.c_void_p * len(outputs))(*(output.ctypes.data for output in outputs))
     function, where = library.function(0), ctypes.c_void_p(start)
-    keep = (library, arena, x)
-    return lambda: function(inputs, addresses, where), lambda: outputs[0] if keep else None
+
+    def call() -> None:
+        function(inputs, addresses, where)
+
+    call.__dict__["keeps"] = (library, arena, outputs, x)  # the library knows only their addresses
+    return call, lambda: outputs[0]
 
 
 CALLS = {"onnxruntime": onnxruntime_call, "openvino": openvino_call, "litert": litert_call, "native": native_call}
