@@ -5,11 +5,27 @@ from __future__ import annotations
 from ....faults import UnsupportedModel
 from ..kernel import Family, Kernel, Tile
 from ..machine import Machine
-from ..net import Alias, Convolution, Dense, Layer, Map, MatMul, Move, Normalize, Pool, Separable, Softmax
+from ..net import (
+    Alias,
+    Convolution,
+    Dense,
+    Gather,
+    Layer,
+    Map,
+    MatMul,
+    Move,
+    Normalize,
+    Pool,
+    Reduce,
+    Resize,
+    Separable,
+    Softmax,
+)
 from . import (
     dense,
     depthwise,
     direct,
+    gather,
     gemv,
     int8_dense,
     int8_depthwise,
@@ -18,36 +34,34 @@ from . import (
     move,
     normalize,
     pool,
+    reduce,
+    resize,
     separable,
     softmax,
     winograd,
 )
 from .map import FAMILY as MAP
 
+FAMILIES: dict[type[Layer], tuple[Family, ...]] = {
+    Dense: (gemv.FAMILY, dense.FAMILY, int8_dense.FAMILY),
+    Convolution: (depthwise.FAMILY, winograd.FAMILY, direct.FAMILY, int8_depthwise.FAMILY, int8_direct.FAMILY),
+    Separable: (separable.FAMILY,),
+    Pool: (pool.FAMILY,),
+    MatMul: (matmul.FAMILY,),
+    Map: (MAP,),
+    Move: (move.FAMILY,),
+    Softmax: (softmax.FAMILY,),
+    Normalize: (normalize.FAMILY,),
+    Reduce: (reduce.FAMILY,),
+    Gather: (gather.FAMILY,),
+    Resize: (resize.FAMILY,),
+}
+"""By kind of layer, the most special first."""
+
 
 def families_of(layer: Layer) -> tuple[Family, ...]:
     """Every family that knows this kind of layer, the most special first."""
-    match layer:
-        case Dense():
-            return (gemv.FAMILY, dense.FAMILY, int8_dense.FAMILY)
-        case Convolution():
-            return (depthwise.FAMILY, winograd.FAMILY, direct.FAMILY, int8_depthwise.FAMILY, int8_direct.FAMILY)
-        case Separable():
-            return (separable.FAMILY,)
-        case Pool():
-            return (pool.FAMILY,)
-        case MatMul():
-            return (matmul.FAMILY,)
-        case Map():
-            return (MAP,)
-        case Move():
-            return (move.FAMILY,)
-        case Softmax():
-            return (softmax.FAMILY,)
-        case Normalize():
-            return (normalize.FAMILY,)
-        case _:
-            return ()
+    return FAMILIES.get(type(layer), ())
 
 
 def tiles_of(layer: Layer, machine: Machine) -> tuple[Tile, ...]:

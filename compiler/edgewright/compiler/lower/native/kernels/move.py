@@ -100,7 +100,7 @@ def _nest(copy: _Copy, machine: Machine, divided: bool) -> list[Node]:
         def copied(index: tuple[Affine, ...]) -> list[Node]:
             start = (*index, number(0))
             x, y = (f"(const char *)({copy.x} + {copy.at_x(start)})", f"(char *)(y0 + {copy.at_y(start)})")
-            return _run(x, y, run, machine)
+            return copied_run(x, y, run, machine)
 
         return nested(copy.extents[:-1], copied, divided=divided)
     return nested(copy.extents, lambda index: [_element(copy, index)], divided=divided)
@@ -111,7 +111,7 @@ def _element(copy: _Copy, index: Iterable[Affine]) -> str:
     return f"y0[{copy.at_y(at)}] = {copy.x}[{copy.at_x(at)}];"
 
 
-def _run(x: str, y: str, size_bytes: int, machine: Machine) -> list[Node]:
+def copied_run(x: str, y: str, size_bytes: int, machine: Machine) -> list[Node]:
     """Bytes from one pointer to another; what a vector does not fill is covered by one that ends where the run ends."""
     head: list[Node] = [f"const char *from = {x};", f"char *to = {y};"]
     width = next((4 * lanes for lanes in machine.widths() if 4 * lanes <= size_bytes), 0)
