@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..expression import Beside, Expression, Leaf, Row, Scalar, call
+from ..expression import Beside, Call, Expression, Leaf, Row, Scalar, call
 from ..expression import replace as replace_leaves
 from ..net import Array, Convolution, Dense, Dtype, Epilogue, Layer, Map, MatMul, Net, Operand, Pool, Reduce, Tensor
 from .links import Links
@@ -18,6 +18,9 @@ from .links import Links
 Product = Convolution | Dense | MatMul | Pool | Reduce
 _EXACT: tuple[Dtype, ...] = ("f32", "u8", "s8", "s32")
 """Types that lose nothing between an epilogue and a Map that reads it."""
+
+MAX_PARTS = 300
+"""Of an expression: what is read several times is written out several times until C is made of it."""
 
 
 def fuse_epilogues(net: Net) -> Net:
@@ -87,14 +90,18 @@ def _converted(value: Expression, leaf: Beside) -> Expression | None:
     return call("to_f32", value) if leaf.kind == "f32" else None
 
 
+def _is_same(first: Tensor | Array, second: Tensor | Array) -> bool:
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return first == second
+    return first is second
+
+
 def _into_map(source: Map, layer: Map) -> Map | None:
     operands: list[Operand] = []
 
     def kept(operand: Operand) -> int:
         for index, known in enumerate(operands):
-            if known.value is operand.value and known.strides == operand.strides:
-                return index
-            if isinstance(known.value, Tensor) and known.value == operand.value and known.strides == operand.strides:
+            if _is_same(known.value, operand.value) and known.strides == operand.strides:
                 return index
         operands.append(operand)
         return len(operands) - 1
@@ -117,7 +124,7 @@ def _into_map(source: Map, layer: Map) -> Map | None:
         return found or leaf
 
     value = replace_leaves(layer.value, of_layer)
-    if refused:
+    if refused or _parts(value) > MAX_PARTS:
         return None
     return Map(y=layer.y, value=value, operands=tuple(operands), origin=f"{source.origin} + {layer.origin}")
 
@@ -140,8 +147,14 @@ def _into_epilogue(source: Product, layer: Map) -> Layer | None:
             return None
         leaves[leaf] = found
     value = replace_leaves(layer.value, lambda leaf: leaves[leaf] if isinstance(leaf, Beside) else leaf)
+    if _parts(value) > MAX_PARTS:
+        return None
     epilogue = Epilogue(value, tuple(rows), tuple(beside))
     return replace(source, y=layer.y, epilogue=epilogue, origin=f"{source.origin} + {layer.origin}")
+
+
+def _parts(expression: Expression) -> int:
+    return 1 + sum(map(_parts, expression.arguments)) if isinstance(expression, Call) else 1
 
 
 def _besides(layer: Map) -> list[Beside]:
