@@ -42,6 +42,8 @@ def fuse_qdq(graph: Graph) -> Graph:
         elif node.op_type in CLAMPS:
             fuser.absorb(node)
     for node in list(result.graph):
+        fuser.skip(node)
+    for node in list(result.graph):
         fuser.join(node)
     fuser.clean()
     return result
@@ -108,6 +110,17 @@ class _Fuser:
         if (limits.min - point) * step >= bounds[0] and (limits.max - point) * step <= bounds[1]:
             quantize.replace_input_with(0, source)
             self._graph.graph.remove([node], safe=True)
+
+    def skip(self, node: ir.Node) -> None:
+        """A quantizer of what was dequantized by the same numbers gives the same integers."""
+        if node.op_type != "QuantizeLinear" or node.domain not in ("", "ai.onnx"):
+            return
+        encoded = self._encoded(node.inputs[0])
+        if encoded is None or any(value is None or value.const_value is None for value in node.inputs[1:]):
+            return
+        result = self._result(node)
+        if _type_of(encoded) == _type_of(result) and _numbers(encoded) == _numbers(result):
+            ir.convenience.replace_all_uses_with(node.outputs[0], encoded.integers)
 
     def join(self, node: ir.Node) -> None:
         """One cluster, where the node's inputs and its result are encoded as its integer operator needs them."""
@@ -277,3 +290,10 @@ def _type_of(encoded: _Encoded) -> ir.DataType:
     """Of the integers: their zero point's."""
     known = encoded.zero.const_value
     return ir.DataType.UNDEFINED if known is None else known.dtype
+
+
+def _numbers(encoded: _Encoded) -> tuple[list[float], list[int]]:
+    scale, zero = encoded.scale.const_value, encoded.zero.const_value
+    if scale is None or zero is None:
+        raise ValueError(f"{encoded.integers.name!r} has scales of the run time")
+    return scale.numpy().reshape(-1).tolist(), zero.numpy().reshape(-1).tolist()

@@ -17,10 +17,10 @@ import onnx_ir as ir
 from ...expression import Accumulator, Expression, Row, Scalar, call
 from ...net import Array, Convolution, Dense, Dtype, Epilogue, Reduce
 from ...requantization import LIMITS, requantized, rounded
-from ..attributes import given, integer, needed, number
+from ..attributes import given, integer, integers, needed, number
 from ..elementwise import emit_map
 from ..walk import Order, Walk, identity
-from . import movement, products
+from . import movement, products, reductions
 from .windows import windows_of
 
 MICROSOFT = "com.microsoft"
@@ -320,6 +320,27 @@ def global_average(walk: Walk, node: ir.Node) -> None:
     walk.give(node.outputs[0], result, order)
 
 
+def average(walk: Walk, node: ir.Node) -> None:
+    """QLinearAveragePool of the whole picture, which is the global one; others are summed in float."""
+    value = needed(node, 0)
+    seen = windows_of(walk, node, integers(node, "kernel_shape") or ())
+    if seen.covers_all:
+        global_average(walk, node)
+        return
+    x, y = encoding(walk, node, 1, 2), encoding(walk, node, 3, 4)
+    name = node.outputs[0].name
+    real, mean = ir.Value(name=f"{name}.real"), ir.Value(name=f"{name}.mean")
+    emit_map(walk, [value], real, "f32", lambda q: _real(q, x))
+    attributes = list(node.attributes.values())
+    reductions.TABLE["AveragePool"](walk, ir.Node("", "AveragePool", [real], attributes, outputs=[mean]))
+    step, zero = Scalar(float(y.step)), Scalar(float(y.zero))
+    quantized = _dtype(y)
+    emit_map(
+        walk, [mean], node.outputs[0], quantized,
+        lambda each: _held(call("add", call("div", each, step), zero), quantized),
+    )  # fmt: skip
+
+
 def _real(value: Expression, x: Encoding) -> Expression:
     return call("mul", call("to_f32", _less(value, x.zero)), Scalar(float(x.step)))
 
@@ -394,6 +415,7 @@ TABLE: Mapping[tuple[str, str], Operator] = {
     (MICROSOFT, "QLinearAdd"): qlinear_add,
     (MICROSOFT, "QLinearMul"): qlinear_mul,
     (MICROSOFT, "QLinearGlobalAveragePool"): global_average,
+    (MICROSOFT, "QLinearAveragePool"): average,
     (MICROSOFT, "QLinearSigmoid"): table(_sigmoid),
     (MICROSOFT, "QLinearLeakyRelu"): table(_leaky),
     (MICROSOFT, "QLinearConcat"): concat,
