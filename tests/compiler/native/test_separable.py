@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgewright.compiler.lower.native.fusion.separable import fuse_separable
 from edgewright.compiler.lower.native.kernels import separable
 from edgewright.compiler.lower.native.kernels.families import tiles_of
 from edgewright.compiler.lower.native.machine import Machine, machine_for
-from edgewright.compiler.lower.native.net import Array, Border, Convolution, Dense, Separable, Tensor
+from edgewright.compiler.lower.native.net import Array, Border, Convolution, Dense, Layer, Net, Separable, Tensor
 from tests.compiler.native.every_tile import run_tiles
 from tests.compiler.native.pictures import borders, epilogue, finished, geometries, windows
 from tests.compiler.native.single_layer import HERE, PLAIN, with_border
@@ -84,12 +85,41 @@ def test_pairs_meet_float64_and_the_bits_of_two_kernels(machine: Machine, drawn:
     np.testing.assert_array_equal(fused[0], run_tiles([(lower, arrays, tiles_of(lower, machine)[:1])], machine)[0][0])
 
 
-def test_bands_fit_the_caches() -> None:
+def pair(side: int, channels: int) -> tuple[Convolution, Dense]:
+    """3 x 3 over a square picture, then 24 channels."""
     upper = Convolution(
-        x=Tensor("x", (1, 56, 56, 144), "f32", Border(1, 1, 1, 1)), y=Tensor("m", (1, 56, 56, 144)),
-        weight=np.zeros((144, 3, 3, 1), np.float32), top=1, left=1, groups=144,
+        x=Tensor("x", (1, side, side, channels), "f32", Border(1, 1, 1, 1)), y=Tensor("m", (1, side, side, channels)),
+        weight=np.zeros((channels, 3, 3, 1), np.float32), top=1, left=1, groups=channels,
     )  # fmt: skip
-    lower = Dense(x=upper.y, y=Tensor("y", (1, 56, 56, 24)), weight=np.zeros((24, 144), np.float32))
+    y = Tensor("y", (1, side, side, 24))
+    return upper, Dense(x=upper.y, y=y, weight=np.zeros((24, channels), np.float32))
+
+
+def test_pairs_with_a_large_middle_become_one_layer() -> None:
+    upper, lower = pair(56, 144)
+    fused = fuse_separable(Net((upper.x,), (lower.y,), (upper, lower)), HERE)
+    assert [type(layer) for layer in fused.layers] == [Separable]
+
+
+@pytest.mark.parametrize("reason", ["small", "seen", "read twice", "bordered"])
+def test_other_pairs_stay_two_layers(reason: str) -> None:
+    upper, lower = pair(14 if reason == "small" else 56, 144)
+    outputs: tuple[Tensor, ...] = (lower.y,)
+    layers: tuple[Layer, ...] = (upper, lower)
+    if reason == "seen":
+        outputs = (lower.y, upper.y)
+    if reason == "read twice":
+        layers = (upper, lower, replace(lower, y=replace(lower.y, name="z")))
+    if reason == "bordered":
+        y = replace(upper.y, border=Border(1, 1, 1, 1))
+        layers = (replace(upper, y=y), replace(lower, x=y))
+    net = Net((upper.x,), outputs, layers)
+    assert fuse_separable(net, HERE).layers == layers
+
+
+def test_bands_fit_the_caches() -> None:
+    upper, lower = pair(56, 144)
     found = separable.FAMILY.tiles(Separable(depthwise=upper, pointwise=lower), HERE)
     assert 1 <= len(found) <= 8
-    assert all(tile["rows"] * 56 * 144 * 4 <= HERE.l2_bytes // 4 for tile in found)
+    assert found[0]["rows"] * 56 * 144 * 4 <= HERE.l2_bytes // 4
+    assert found[-1]["rows"] == 56, "one after the other"

@@ -79,14 +79,14 @@ def separable_of(name: str, depthwise_family: Family, pointwise_family: Family) 
 
 
 def _bands(layer: Separable, machine: Machine) -> tuple[int, ...]:
-    """Rows per band, the best guess first: what lies between takes half of L1, or less, or a quarter of L2."""
+    """Rows per band, the best guess first: what lies between takes a quarter of L2, half of L1, or is all of it."""
     _, height, width, channels = layer.depthwise.y.shape
     row_bytes = width * channels * 4
     found = []
-    for limit in (machine.l1_bytes // 2, machine.l1_bytes // 4, machine.l2_bytes // 4):
+    for limit in (machine.l2_bytes // 4, machine.l1_bytes // 2):
         rows = min(height, max(1, limit // row_bytes))
         found.append(-(-height // -(-height // rows)))
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys((*found, height)))
 
 
 def _prefixed(prefix: str, tile: Tile) -> tuple[tuple[str, int], ...]:
