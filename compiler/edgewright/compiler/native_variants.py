@@ -12,8 +12,10 @@ from edgewright.targets.board import Board
 from .build import Build
 from .faults import ToolchainMissing, UnsupportedModel
 from .logits import with_logits
+from .lower.native.half_weights import with_half_weights
 from .lower.native.library import NativeModel, compile_library, nets_of
 from .lower.native.machine import Machine, machine_of
+from .lower.native.net import Array, Dense, Net
 from .variants import NATIVE, Variant
 
 
@@ -32,53 +34,66 @@ def native_forms(variants: Sequence[Variant], board: Board, build: Build) -> Nat
     for variant in variants:
         if not board.supports(NATIVE, variant.precision):
             continue
+        if variant.plan is not None and variant.scheme is not None and variant.scheme.method == "dynamic":
+            missing.append(f"{NATIVE}-{variant.name}: native code has no dynamic ranges; static int8 is what it takes")
+            continue
         try:
-            made.append(native_form(variant, board, build))
+            made += native_form(variant, board, build)
         except UnsupportedModel as reason:
-            missing.append(f"native {variant.name}: {reason}")
+            missing.append(f"{NATIVE}-{variant.name}: {reason}")
         except ToolchainMissing as reason:
             return NativeForms((), (str(reason),), toolchain_missing=True)
     return NativeForms(tuple(made), tuple(dict.fromkeys(missing)))
 
 
-def native_form(variant: Variant, board: Board, build: Build) -> Variant:
-    """A variant as code for a board.
+def native_form(variant: Variant, board: Board, build: Build) -> list[Variant]:
+    """A variant as code for a board; where weights are read once per call, also with weights of half the size.
 
     Raises:
         UnsupportedModel: an operator or a way to quantize has no native form.
         ToolchainMissing: there is no compiler for the board.
     """
     machine = machine_of(board)
-    model = _compiled(variant, machine, build, probed=False)
+    nets = nets_of(variant.graph)
+    forms = [_form(variant, f"{NATIVE}-{variant.name}", nets, machine, build)]
+    if variant.plan is None and (halved := with_half_weights(nets, machine)) is not None:
+        forms.append(_form(variant, f"{NATIVE}-{variant.name}-half-weights", halved, machine, build))
+    return forms
+
+
+def _form(variant: Variant, name: str, nets: dict[int, Net], machine: Machine, build: Build) -> Variant:
+    here = machine_of(build.host)
+    model = _compiled(name, nets, machine, build)
+    probe = model
+    if variant.logits is not None:
+        probed = {batch: net for batch, net in nets_of(with_logits(variant.graph)[0]).items() if batch == min(nets)}
+        halves = any(array.dtype == "float16" for array in _weights(nets))
+        probe = _compiled(name, (with_half_weights(probed, machine) or probed) if halves else probed, here, build)
     return replace(
-        variant,
-        name=f"{NATIVE}-{variant.name}",
-        model=model,
-        probe=model if variant.logits is None else _compiled(variant, machine_of(build.host), build, probed=True),
-        source=variant,
-        records=(*variant.records, _record(model, machine)),
+        variant, name=name, model=model, probe=probe, source=variant, records=(*variant.records, _record(model))
     )
 
 
-def _compiled(variant: Variant, machine: Machine, build: Build, *, probed: bool) -> NativeModel:
-    graph = with_logits(variant.graph)[0] if probed else variant.graph
-    nets = nets_of(graph)
-    here = machine_of(build.host)
-    with build.stages.stage(f"tuning {variant.name} for {machine.name}", 1) as advance:
+def _weights(nets: dict[int, Net]) -> list[Array]:
+    return [layer.weight for net in nets.values() for layer in net.layers if isinstance(layer, Dense)]
+
+
+def _compiled(name: str, nets: dict[int, Net], machine: Machine, build: Build) -> NativeModel:
+    with build.stages.stage(f"tuning {name} for {machine.name}", len(nets[min(nets)].layers)) as advance:
         choices = build.tunings.choices(list(nets.values()), machine, advance)
-    with build.stages.stage(f"compiling {variant.name} to code for {machine.name}"):
+    with build.stages.stage(f"compiling {name} for {machine.name}"):
         folder = build.scratch.new_file(".native")
-        return compile_library(_identifier(build.name), nets, machine, here, choices, folder)
+        return compile_library(_identifier(build.name), nets, machine, machine_of(build.host), choices, folder)
 
 
 def _identifier(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
 
 
-def _record(model: NativeModel, machine: Machine) -> PassRecord:
+def _record(model: NativeModel) -> PassRecord:
     return PassRecord(
         name="native",
-        options={"machine": machine.name},
+        options={"machine": model.machine.name},
         evidence={
             "arena_bytes": model.arena_bytes,
             "library_bytes": model.size_bytes,
