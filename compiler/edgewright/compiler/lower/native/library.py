@@ -6,18 +6,22 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from ...graph import Graph, fixed_batch
 from .fusion.fuse import fuse
-from .kernels.families import kernel_of
+from .kernel import Kernel
+from .kernels.families import kernel_of, tiles_of
 from .lowering.lower import lower
 from .machine import Machine
-from .net import Alias, Dense, Net
+from .net import Alias, Dense, Layer, Net
 from .source import Source, make_source
 from .toolchain import build
 from .toolchain_choice import find_toolchain
 from .tune import Choices, chosen_tile
 
 FILE = "model.so"
+LARGE_CONSTANT_BYTES = 4096
 VERSION_RANGE = ">=1,<2"
 """Of the ABI."""
 BUCKET = 8
@@ -91,13 +95,35 @@ def compile_library(
 
 def _compiled(name: str, nets: dict[int, Net], machine: Machine, choices: Choices, folder: Path) -> tuple[Source, Path]:
     folder.mkdir(parents=True)
-    kernels = {
-        batch: tuple(
-            None if isinstance(layer, Alias) else kernel_of(layer, machine, chosen_tile(layer, machine, choices))
-            for layer in net.layers
-        )
-        for batch, net in nets.items()
-    }
     toolchain = find_toolchain(machine)
-    source = make_source(name, nets, kernels, machine, toolchain.version)
+    source = make_source(name, nets, choose_kernels(nets, machine, choices), machine, toolchain.version)
     return source, build(source.files, machine, folder, toolchain)
+
+
+def choose_kernels(nets: dict[int, Net], machine: Machine, choices: Choices) -> dict[int, tuple[Kernel | None, ...]]:
+    """A kernel for every layer of every entry.
+
+    Larger batches take tiles that pack weights as the smallest batch does, where there are such: else the file would
+    hold them twice.
+    """
+    chosen: dict[int, tuple[Kernel | None, ...]] = {}
+    packed: set[bytes] = set()
+    for batch, net in sorted(nets.items()):
+        chosen[batch] = tuple(_kernel(layer, machine, choices, packed) for layer in net.layers)
+        packed |= {key for kernel in chosen[batch] if kernel is not None for key in _large_constants(kernel)}
+    return chosen
+
+
+def _kernel(layer: Layer, machine: Machine, choices: Choices, packed: set[bytes]) -> Kernel | None:
+    if isinstance(layer, Alias):
+        return None
+    best = kernel_of(layer, machine, chosen_tile(layer, machine, choices))
+    if not packed or _large_constants(best) <= packed:
+        return best
+    others = (kernel_of(layer, machine, tile) for tile in tiles_of(layer, machine))
+    return next((kernel for kernel in others if _large_constants(kernel) <= packed), best)
+
+
+def _large_constants(kernel: Kernel) -> set[bytes]:
+    arrays = (array for array in kernel.constants.values() if array.nbytes >= LARGE_CONSTANT_BYTES)
+    return {hashlib.sha256(np.ascontiguousarray(array).data).digest() for array in arrays}
