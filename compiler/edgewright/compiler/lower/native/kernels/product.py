@@ -16,8 +16,8 @@ from .panels import Panel, Vector, even, over, panel_width
 
 DEPTH = 128
 """Products that are summed before their sum is added to those before; a constant, as results depend on it."""
-MOST_POSITIONS = 14
-"""Of a register block: one line of a 14 x 14 picture."""
+MOST_POSITIONS = 12
+"""Of a register block: each may need a pointer, and where those run out they are read from the stack."""
 
 
 @dataclass(frozen=True)
@@ -166,10 +166,11 @@ def block_shapes(positions: int, channels: int, machine: Machine, most: int) -> 
     """Positions x vectors of register blocks that the registers hold, the least work for the layer first."""
     all_vectors = -(-channels // machine.lanes)
     found = []
+    by_lane = folds(machine)
     for vectors in range(1, min(all_vectors, machine.registers // 2) + 1):
         for count in range(1, min(positions, MOST_POSITIONS) + 1):
             alike = even(positions, count)[0].size == count and even(all_vectors, vectors)[0].size == vectors
-            if alike and count * vectors + vectors + 1 <= machine.registers:
+            if alike and count * vectors + vectors + (count if by_lane else 1) <= machine.registers:
                 found.append((_work(positions, all_vectors, count, vectors), -count, vectors))
     return tuple((-count, vectors) for _, count, vectors in sorted(found)[:most])
 
@@ -188,4 +189,4 @@ def _step_cost(positions: int, vectors: int) -> float:
     A multiply-add takes four cycles, so that eight sums must be under way. Weights come from the second-level cache:
     a vector of theirs costs more than a float of x, which lies in the first.
     """
-    return max(positions * vectors, positions + vectors, 8) + 0.5 * vectors + 0.125 * positions
+    return max(positions * vectors, positions + vectors, 8) + 0.5 * vectors + 0.25 * positions
