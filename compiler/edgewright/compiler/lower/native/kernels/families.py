@@ -16,6 +16,7 @@ from ..net import (
     Move,
     Normalize,
     Pool,
+    Recurrent,
     Reduce,
     Resize,
     Separable,
@@ -34,6 +35,7 @@ from . import (
     move,
     normalize,
     pool,
+    recurrent,
     reduce,
     resize,
     separable,
@@ -55,6 +57,7 @@ FAMILIES: dict[type[Layer], tuple[Family, ...]] = {
     Reduce: (reduce.FAMILY,),
     Gather: (gather.FAMILY,),
     Resize: (resize.FAMILY,),
+    Recurrent: (recurrent.FAMILY,),
 }
 """By kind of layer, the most special first."""
 
