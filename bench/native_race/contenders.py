@@ -66,7 +66,7 @@ def code(net: Net, precision: str, graph: Graph, folder: Path) -> Code:
     host = detect_host()
     machine = machine_of(host)
     start = time.perf_counter()
-    nets = nets_of(graph)
+    nets = nets_of(graph, machine)
     lowered_s = time.perf_counter() - start
     choices = Tunings(host, TUNE_S, None, None).choices(list(nets.values()), machine)
     tuned = time.perf_counter()

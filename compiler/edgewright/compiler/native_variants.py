@@ -54,7 +54,7 @@ def native_form(variant: Variant, board: Board, build: Build) -> list[Variant]:
         ToolchainMissing: there is no compiler for the board.
     """
     machine = machine_of(board)
-    nets = nets_of(variant.graph)
+    nets = nets_of(variant.graph, machine)
     forms = [_form(variant, f"{NATIVE}-{variant.name}", nets, machine, build)]
     if variant.plan is None and (halved := with_half_weights(nets, machine)) is not None:
         forms.append(_form(variant, f"{NATIVE}-{variant.name}-half-weights", halved, machine, build))
@@ -66,7 +66,8 @@ def _form(variant: Variant, name: str, nets: dict[int, Net], machine: Machine, b
     model = _compiled(name, nets, machine, build)
     probe = model
     if variant.logits is not None:
-        probed = {batch: net for batch, net in nets_of(with_logits(variant.graph)[0]).items() if batch == min(nets)}
+        every = nets_of(with_logits(variant.graph)[0], here)
+        probed = {min(every): every[min(every)]}
         halves = any(array.dtype == "float16" for array in _weights(nets))
         probe = _compiled(name, (with_half_weights(probed, machine) or probed) if halves else probed, here, build)
     return replace(

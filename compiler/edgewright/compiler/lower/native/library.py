@@ -10,6 +10,7 @@ import numpy as np
 
 from ...graph import Graph, fixed_batch
 from .fusion.fuse import fuse
+from .fusion.separable import fuse_separable
 from .kernel import Kernel
 from .kernels.families import kernel_of, tiles_of
 from .lowering.lower import lower
@@ -49,7 +50,7 @@ class NativeModel:
     source: Source = field(repr=False)
 
 
-def nets_of(graph: Graph) -> dict[int, Net]:
+def nets_of(graph: Graph, machine: Machine) -> dict[int, Net]:
     """The net of every entry, by batch size: the fixed one, or 1 and, where weights are most of the work, a bucket.
 
     Raises:
@@ -57,9 +58,13 @@ def nets_of(graph: Graph) -> dict[int, Net]:
     """
     batch = fixed_batch(graph)
     if batch is not None:
-        return {batch: fuse(lower(graph, batch))}
-    single = fuse(lower(graph, 1))
-    return {1: single, BUCKET: fuse(lower(graph, BUCKET))} if streams_weights(single) else {1: single}
+        return {batch: _net(graph, batch, machine)}
+    single = _net(graph, 1, machine)
+    return {1: single, BUCKET: _net(graph, BUCKET, machine)} if streams_weights(single) else {1: single}
+
+
+def _net(graph: Graph, batch: int, machine: Machine) -> Net:
+    return fuse_separable(fuse(lower(graph, batch)), machine)
 
 
 def streams_weights(net: Net) -> bool:
