@@ -27,6 +27,8 @@ def main() -> None:
     control = socket.socket(fileno=int(arguments["--control-fd"]))
     listening = [socket.socket(fileno=int(number)) for number in arguments["--listen-fds"].split(",")]
 
+    # numpy's linear algebra is never called here; without this it starts a thread per core.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from .process import ServerOptions, ServerProcess
 
     options = ServerOptions(
