@@ -216,6 +216,15 @@ def test_inputs_come_in_the_librarys_order_and_one_may_have_no_batch(tmp_path: P
         instance.run({"a": a, "b": np.array([[7, 5]], np.uint8)})
 
 
+def test_libraries_get_aligned_arrays(tmp_path: Path) -> None:
+    """Not every processor reads a float from an odd address."""
+    body = "((int64_t *)out[0])[0] = (uintptr_t)in[1] % 4;"
+    instance = ENGINE.load(tmp_path / "b", hand_written_bundle(tmp_path, HAND_WRITTEN.replace("BODY", body)), OPTIONS)
+    odd = np.ndarray((1, 3), np.float32, bytearray(13), offset=1)
+    assert odd.ctypes.data % 4 != 0
+    assert instance.run({"a": odd, "b": np.zeros(2, np.uint8)})["n"].tolist() == [[0]]
+
+
 def test_a_new_version_at_the_same_descriptor_is_not_taken_for_the_old_one(tmp_path: Path) -> None:
     """The loader knows libraries by name, and these come by the number of a descriptor, which is used again."""
     for seed in (1, 2, 3):
