@@ -65,15 +65,15 @@ def resizes(draw: st.DrawFn, number: int) -> tuple[Resize, Array, Array]:
 
 
 def _taps(random: np.random.Generator, count: int, extent: int, weighted: bool) -> Taps:
-    first, second = random.integers(0, extent, (2, count)).tolist()
-    weights = np.float32(random.random(count) * weighted).tolist()
-    return tuple(zip(first, second, weights, strict=True))
+    places = random.integers(0, extent, (count, 2))
+    weights = (random.random(count) * weighted).astype(np.float32)
+    return tuple((int(a), int(b), float(weight)) for (a, b), weight in zip(places, weights, strict=True))
 
 
 def _mixed(array: Array, taps: Taps, axis: int) -> Array:
     shape = [-1 if at == axis else 1 for at in range(4)]
     weight = np.array([tap[2] for tap in taps]).reshape(shape)
-    first, second = (array.take([tap[i] for tap in taps], axis) for i in range(2))
+    first, second = array.take([tap[0] for tap in taps], axis), array.take([tap[1] for tap in taps], axis)
     return first * (1 - weight) + second * weight  # type: ignore[no-any-return]
 
 

@@ -117,7 +117,7 @@ def test_random_layers_are_exact(machine: Machine, data: st.DataObject) -> None:
 def test_short_rows_beside_a_constant_are_joined() -> None:
     """Pixels of three channels, normalised: rows of three numbers become rows of 48."""
     from_pixels = Tensor("x", (1, 32, 32, 3), "u8")
-    scale, shift = np.float32([2, 3, 4]), np.float32([0.5, 0.25, 0.125])
+    scale, shift = np.array([2, 3, 4], np.float32), np.array([0.5, 0.25, 0.125], np.float32)
     y = Tensor("y", (1, 32, 32, 3), "f32", Border(0, 0, 1, 1))
     value = call("fma", Beside(0), Beside(1), Beside(2))
     row = (0, 0, 0, 1)

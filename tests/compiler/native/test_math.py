@@ -63,10 +63,10 @@ def _samples() -> tuple[Array, Array]:
     bits = random.integers(0, 1 << 32, COUNT, dtype=np.uint32).view(np.float32)
     near = random.normal(0, 8, COUNT).astype(np.float32)
     x = np.where(np.arange(COUNT) % 2, bits, near)
-    x[: len(SPECIAL) ** 2] = np.repeat(np.float32(SPECIAL), len(SPECIAL))
+    x[: len(SPECIAL) ** 2] = np.repeat(np.array(SPECIAL, np.float32), len(SPECIAL))
     y = random.normal(0, 4, COUNT).astype(np.float32)
     y[::3] = np.rint(y[::3])
-    y[: len(SPECIAL) ** 2] = np.tile(np.float32(SPECIAL), len(SPECIAL))
+    y[: len(SPECIAL) ** 2] = np.tile(np.array(SPECIAL, np.float32), len(SPECIAL))
     return x, y
 
 

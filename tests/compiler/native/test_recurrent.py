@@ -53,7 +53,7 @@ def cases(draw: st.DrawFn, number: int) -> Case:
 
 
 def _sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))  # type: ignore[no-any-return]
+    return 1 / (1 + np.exp(-x))
 
 
 def _truth(layer: Recurrent, arrays: dict[str, Array]) -> dict[str, Array]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -14,7 +16,8 @@ from tests.compiler.native.single_layer import HERE
 NO_SHRINKING = (Phase.explicit, Phase.generate)
 """Every try is a call of the compiler."""
 SIZES = st.sampled_from((1, 2, 3, 5, 16, 17, 40, 70))
-KINDS = ("sum", "mean", "max", "min", "prod", "sum_square", "argmax", "argmin")
+Kind = Literal["sum", "mean", "max", "min", "prod", "sum_square", "argmax", "argmin"]
+KINDS: tuple[Kind, ...] = ("sum", "mean", "max", "min", "prod", "sum_square", "argmax", "argmin")
 Case = tuple[Reduce, dict[str, Array], Array]
 
 
@@ -28,11 +31,11 @@ def cases(draw: st.DrawFn, number: int) -> Case:
     axes = tuple(sorted(draw(st.sets(st.integers(0, rank - 1), min_size=1))))
     dtypes: tuple[Dtype, ...] = ("f32", "f32", "u8", "s8", "s32")
     dtype = draw(st.sampled_from(dtypes))
-    kind = draw(st.sampled_from(KINDS))
+    kind: Kind = draw(st.sampled_from(KINDS))
     border = draw(st.sampled_from((NO_BORDER, Border(1, 2, 0, 1)))) if rank == 4 else NO_BORDER
     x = Tensor(f"x{number}", shape, dtype, border)
     random = np.random.default_rng(draw(st.integers(0, 99)))
-    array = random.normal(size=shape) + 1 if dtype == "f32" else random.integers(-2, 9, shape)
+    array: Array = random.normal(size=shape) + 1 if dtype == "f32" else random.integers(-2, 9, shape)
     if kind == "prod" and dtype == "f32":
         array = np.exp(random.normal(size=shape) / 20)
     array = np.maximum(array, 0).astype(NUMPY[dtype]) if dtype == "u8" else array.astype(NUMPY[dtype])

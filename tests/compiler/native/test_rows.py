@@ -42,7 +42,7 @@ def cases(draw: st.DrawFn, number: int) -> Case:
 def _softmax(x: Array, logarithm: bool) -> Array:
     below = x - x.max(-1, keepdims=True)
     total = np.exp(below).sum(-1, keepdims=True)
-    return below - np.log(total) if logarithm else np.exp(below) / total
+    return np.asarray(below - np.log(total) if logarithm else np.exp(below) / total)
 
 
 def _norm(layer: Normalize, x: Array) -> Array:
@@ -51,7 +51,7 @@ def _norm(layer: Normalize, x: Array) -> Array:
     y = off / np.sqrt((off**2).mean(axes, keepdims=True) + layer.epsilon)
     row = x.shape[-layer.axes :]
     y = y if layer.scale is None else y * layer.scale.reshape(row)
-    return y if layer.shift is None else y + layer.shift.reshape(row)
+    return np.asarray(y if layer.shift is None else y + layer.shift.reshape(row))
 
 
 def _run(found: list[Case], machine: Machine) -> dict[str, Array]:

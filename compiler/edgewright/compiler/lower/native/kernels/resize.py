@@ -61,8 +61,8 @@ def kernel(layer: Resize, machine: Machine, _tile: Tile) -> Kernel:
 
 def _table(name: str, taps: Taps, stride: int) -> dict[str, Array]:
     return {
-        name: np.int32([[first * stride, second * stride] for first, second, _ in taps]).reshape(-1),
-        f"{name}_weight": np.float32([weight for *_, weight in taps]),
+        name: np.array([[first * stride, second * stride] for first, second, _ in taps], np.int32).reshape(-1),
+        f"{name}_weight": np.array([weight for *_, weight in taps], np.float32),
     }
 
 
