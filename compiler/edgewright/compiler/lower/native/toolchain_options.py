@@ -5,17 +5,19 @@ from __future__ import annotations
 from .machine import Machine
 from .toolchain_choice import CompilerName
 
-COMPILE = (
-    "-std=gnu11", "-O2", "-fPIC", "-w",
+PORTABLE = (
+    "-std=gnu11", "-O2",
     # The same bits everywhere: products and sums are fused where the code says so and nowhere else.
     "-ffp-contract=off",
     # What no kernel looks at: errno and the floating-point flags.
     "-fno-math-errno", "-fno-trapping-math",
-    "-fvisibility=hidden", "-fstack-protector-strong", "-fno-sanitize=all",
+)  # fmt: skip
+"""-O3 is no faster on these kernels, which are unrolled already."""
+COMPILE = (
+    *PORTABLE, "-fPIC", "-w", "-fvisibility=hidden", "-fstack-protector-strong", "-fno-sanitize=all",
     # No exception passes through C.
     "-fno-unwind-tables", "-fno-asynchronous-unwind-tables",
 )  # fmt: skip
-"""-O3 is no faster on these kernels, which are unrolled already."""
 LINK = (
     # Nothing of a C library and no start files: the library needs no version of anything, and loading it runs no code.
     "-shared", "-nostdlib",

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,13 +47,24 @@ def run_all(commands: Sequence[Sequence[str]], folder: Path, environment: Mappin
             while waiting and len(running) < cores:
                 index, command = waiting.pop()
                 log = Path(environment["TMPDIR"]) / f"said-{index}"
-                running.append(_start(command, folder, environment, log, time.monotonic() + limit_s))
+                with _uninterrupted():  # a process that has begun is known, and so will be stopped
+                    running.append(_start(command, folder, environment, log, time.monotonic() + limit_s))
             running = [run for run in running if not _ended(run)]
             if running:
                 time.sleep(_POLL_S)
     finally:
         for run in running:
             _stop(run.process)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the end. What is started meanwhile keeps the mask; it is stopped by a signal that has none."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path, deadline_s: float) -> _Run:

@@ -1,0 +1,50 @@
+"""Code for machines that are not here gives the bits that this machine gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgewright.compiler.lower.native.machine import Machine
+from tests.compiler.native.cross import (
+    ARM7,
+    ARM7_FMA,
+    AVX2,
+    NEON,
+    NEON_DOT,
+    NEON_I8MM,
+    dense_net,
+    foreign,
+    random_inputs,
+    run_foreign,
+    run_here,
+    source_of,
+)
+from tests.compiler.native.single_layer import HERE, PLAIN
+
+pytestmark = pytest.mark.skipif(not HERE.fma, reason="this machine has no fused multiply-add to compare with")
+
+
+@pytest.mark.parametrize("machine", foreign(AVX2, NEON, NEON_DOT, NEON_I8MM, ARM7_FMA))
+def test_machines_with_fused_multiply_add_give_the_same_bits(machine: Machine) -> None:
+    net = dense_net()
+    inputs = random_inputs(net)
+    (found,) = run_foreign(source_of(net, machine), machine, net, inputs)
+    assert found["t3"].tobytes() == run_here(source_of(net, HERE), HERE, inputs)["t3"].tobytes()
+
+
+@pytest.mark.parametrize("machine", foreign(ARM7, PLAIN))
+def test_machines_without_it_give_the_same_bits_too(machine: Machine) -> None:
+    net = dense_net()
+    inputs = random_inputs(net)
+    (found,) = run_foreign(source_of(net, machine), machine, net, inputs)
+    assert found["t3"].tobytes() == run_here(source_of(net, PLAIN), PLAIN, inputs)["t3"].tobytes()
+
+
+@pytest.mark.parametrize("machine", foreign(NEON))
+def test_an_entry_is_picked_by_its_batch(machine: Machine) -> None:
+    nets = {1: dense_net(1), 4: dense_net(4)}
+    inputs = random_inputs(nets[4])
+    (found,) = run_foreign(source_of(nets, machine), machine, nets[4], inputs, batch=4)
+    single = {"t0": inputs["t0"][:1]}
+    np.testing.assert_array_equal(found["t3"][:1], run_here(source_of(nets, HERE), HERE, single)["t3"])
