@@ -12,17 +12,17 @@ import numpy as np
 from edgewright.compiler.lower.native.kernel import Kernel, Tile
 from edgewright.compiler.lower.native.kernels.families import kernel_of, tiles_of
 from edgewright.compiler.lower.native.loaded import Loaded
-from edgewright.compiler.lower.native.machine import Machine, machine_for
+from edgewright.compiler.lower.native.machine import Machine
 from edgewright.compiler.lower.native.nest import Loop
 from edgewright.compiler.lower.native.net import Array, Dense, Layer, MatMul, Net, Tensor
-from edgewright.compiler.lower.native.source import make_source
+from edgewright.compiler.lower.native.source import Source, make_source
 from edgewright.compiler.lower.native.toolchain import build
+from tests.compiler.native.cross import AVX2, run_foreign
 from tests.compiler.native.single_layer import HERE, with_border, without_border
 
 Product = Dense | MatMul
 Case = tuple[Product, Mapping[str, Array]]
 """A layer, and the contents of its inputs by tensor name, without borders."""
-AVX2 = machine_for("x86_64", frozenset({"avx", "avx2", "fma", "f16c"}))
 FUSED = tuple(machine for machine in (HERE, AVX2) if set(machine.isa) <= set(HERE.isa) and machine.fma)
 """Machines that this one can be, with fused multiply-add."""
 
@@ -32,6 +32,18 @@ def outputs_of(cases: Sequence[Case], machine: Machine, *, unit_by_unit: bool = 
 
     `unit_by_unit` calls every function as threads would: for each unit alone, the last one first.
     """
+    net, source, buffers = _joined(cases, machine, unit_by_unit)
+    with tempfile.TemporaryDirectory() as folder:
+        return _by_tile(cases, machine, net, Loaded(build(source.files, machine, Path(folder))).run(buffers))
+
+
+def foreign_outputs_of(cases: Sequence[Case], machine: Machine) -> list[dict[Tile, Array]]:
+    """The same on a machine that is emulated."""
+    net, source, buffers = _joined(cases, machine, False)
+    return _by_tile(cases, machine, net, run_foreign(source, machine, net, buffers)[0])
+
+
+def _joined(cases: Sequence[Case], machine: Machine, unit_by_unit: bool) -> tuple[Net, Source, dict[str, Array]]:
     layers: list[Layer] = []
     kernels: list[Kernel] = []
     buffers: dict[str, Array] = {}
@@ -44,13 +56,14 @@ def outputs_of(cases: Sequence[Case], machine: Machine, *, unit_by_unit: bool = 
             made = kernel_of(layer, machine, tile)
             kernels.append(_unit_by_unit(made) if unit_by_unit else made)
     inputs = tuple({tensor.name: tensor for layer in layers for tensor in layer.inputs}.values())
-    outputs = tuple(layer.outputs[0] for layer in layers)
-    source = make_source("test", {1: Net(inputs, outputs, tuple(layers))}, {1: tuple(kernels)}, machine, "test")
-    with tempfile.TemporaryDirectory() as folder:
-        found = Loaded(build(source.files, machine, Path(folder))).run(buffers)
-    for output in outputs:
+    net = Net(inputs, tuple(layer.outputs[0] for layer in layers), tuple(layers))
+    return net, make_source("test", {1: net}, {1: tuple(kernels)}, machine, "test"), buffers
+
+
+def _by_tile(cases: Sequence[Case], machine: Machine, net: Net, found: Mapping[str, Array]) -> list[dict[Tile, Array]]:
+    for output in net.outputs:
         assert _border_is_zero(output, found[output.name]), output.name
-    results = iter(without_border(output, found[output.name]) for output in outputs)
+    results = iter(without_border(output, found[output.name]) for output in net.outputs)
     return [{tile: next(results) for tile in tiles_of(layer, machine)} for layer, _ in cases]
 
 
