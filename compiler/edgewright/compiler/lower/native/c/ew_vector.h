@@ -32,6 +32,9 @@
     EW_MEMORY(s32x##N, s32x##N, int32_t)                                                                               \
     EW_MEMORY(u8x##N, u8x##N, uint8_t)                                                                                 \
     EW_MEMORY(s8x##N, s8x##N, int8_t)                                                                                  \
+    EW_LOAD_PART_32(N)                                                                                                 \
+    EW_LOAD_PART(u8x##N, u8x##N, uint8_t)                                                                              \
+    EW_LOAD_PART(s8x##N, s8x##N, int8_t)                                                                               \
     EW_INLINE s32x##N ew_widen_u8x##N(u8x##N v) { return __builtin_convertvector(v, s32x##N); }                        \
     EW_INLINE s32x##N ew_widen_s8x##N(s8x##N v) { return __builtin_convertvector(v, s32x##N); }                        \
     EW_INLINE u8x##N ew_narrow_u8x##N(s32x##N v) { return __builtin_convertvector(v, u8x##N); }                        \
@@ -44,14 +47,47 @@
         return v;                                                                                                      \
     }                                                                                                                  \
     EW_INLINE void ew_store_##NAME(SCALAR *p, TYPE v) { __builtin_memcpy(p, &v, sizeof v); }                           \
+    EW_INLINE void ew_store_part_##NAME(SCALAR *p, TYPE v, int64_t count) {                                            \
+        __builtin_memcpy(p, &v, (unsigned long)count * sizeof *p);                                                     \
+    }
+#define EW_LOAD_PART(NAME, TYPE, SCALAR)                                                                               \
     EW_INLINE TYPE ew_load_part_##NAME(const SCALAR *p, int64_t count) {                                               \
         TYPE v = {0};                                                                                                  \
         __builtin_memcpy(&v, p, (unsigned long)count * sizeof *p);                                                     \
         return v;                                                                                                      \
-    }                                                                                                                  \
-    EW_INLINE void ew_store_part_##NAME(SCALAR *p, TYPE v, int64_t count) {                                            \
-        __builtin_memcpy(p, &v, (unsigned long)count * sizeof *p);                                                     \
     }
+
+/* Parts of 32-bit vectors by a mask where the machine has one: put together in memory, they would wait for stores. */
+#if defined(__AVX512VL__)
+#define EW_LOAD_PART_32(N)                                                                                             \
+    EW_INLINE f32x##N ew_load_part_f32x##N(const float *p, int64_t count) {                                            \
+        return (f32x##N)EW_X86_NAME##N(_maskz_loadu_ps)((1u << count) - 1, p);                                         \
+    }                                                                                                                  \
+    EW_INLINE s32x##N ew_load_part_s32x##N(const int32_t *p, int64_t count) {                                          \
+        return (s32x##N)EW_X86_NAME##N(_maskz_loadu_epi32)((1u << count) - 1, p);                                      \
+    }
+#elif defined(__AVX2__)
+#define EW_LANES4 {0, 1, 2, 3}
+#define EW_LANES8 {0, 1, 2, 3, 4, 5, 6, 7}
+#define EW_INTEGERS4 __m128i
+#define EW_INTEGERS8 __m256i
+#define EW_LOAD_PART_32(N)                                                                                             \
+    EW_INLINE f32x##N ew_load_part_f32x##N(const float *p, int64_t count) {                                            \
+        const s32x##N mask = (s32x##N)EW_LANES##N < (int32_t)count;                                                    \
+        return (f32x##N)EW_X86_NAME##N(_maskload_ps)(p, (EW_INTEGERS##N)mask);                                         \
+    }                                                                                                                  \
+    EW_INLINE s32x##N ew_load_part_s32x##N(const int32_t *p, int64_t count) {                                          \
+        const s32x##N mask = (s32x##N)EW_LANES##N < (int32_t)count;                                                    \
+        return (s32x##N)EW_X86_NAME##N(_maskload_epi32)(p, (EW_INTEGERS##N)mask);                                      \
+    }
+#else
+#define EW_LOAD_PART_32(N)                                                                                             \
+    EW_LOAD_PART(f32x##N, f32x##N, float)                                                                              \
+    EW_LOAD_PART(s32x##N, s32x##N, int32_t)
+#endif
+#define EW_X86_NAME4(name) _mm##name
+#define EW_X86_NAME8(name) _mm256##name
+#define EW_X86_NAME16(name) _mm512##name
 
 /* Operations that every vector extension writes the same way. */
 #define EW_PLAIN(N)                                                                                                    \
