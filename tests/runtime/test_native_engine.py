@@ -160,7 +160,7 @@ def test_threads_are_inside_at_the_same_time(tmp_path: Path) -> None:
     instance = ENGINE.load(tmp_path / "b", hand_written_bundle(tmp_path, text), OPTIONS)
     found: list[int] = []
     inputs: list[dict[str, NDArray[Any]]] = [
-        {"a": np.zeros((1, 3), np.float32), "b": np.zeros((2,), np.uint8)} for _ in range(4)
+        {"a": np.zeros((1, 3), np.float32), "b": np.zeros((12,), np.uint8)} for _ in range(4)
     ]
 
     def work(index: int) -> None:
@@ -176,9 +176,9 @@ def test_threads_are_inside_at_the_same_time(tmp_path: Path) -> None:
 
 HAND_WRITTEN = """
 #include "edgewright_native.h"
-static const int64_t a1[] = {1, 3}, a4[] = {4, 3}, b[] = {2}, n1[] = {1, 1}, n4[] = {4, 1};
-static const edgewright_tensor in1[] = {{"b", "UINT8", 1, 0, b, 2}, {"a", "FP32", 2, 0, a1, 12}};
-static const edgewright_tensor in4[] = {{"b", "UINT8", 1, 0, b, 2}, {"a", "FP32", 2, 0, a4, 48}};
+static const int64_t a1[] = {1, 3}, a4[] = {4, 3}, b[] = {12}, n1[] = {1, 1}, n4[] = {4, 1};
+static const edgewright_tensor in1[] = {{"b", "UINT8", 1, 0, b, 12}, {"a", "FP32", 2, 0, a1, 12}};
+static const edgewright_tensor in4[] = {{"b", "UINT8", 1, 0, b, 12}, {"a", "FP32", 2, 0, a4, 48}};
 static const edgewright_tensor out1[] = {{"n", "INT64", 2, 0, n1, 8}};
 static const edgewright_tensor out4[] = {{"n", "INT64", 2, 0, n4, 32}};
 static void run1(const void *const *in, void *const *out, void *arena) { BODY }
@@ -195,11 +195,11 @@ const edgewright_model *edgewright_describe(void) { return &model; }
 
 def hand_written_bundle(folder: Path, text: str) -> Manifest:
     compile_c(folder / "hand.so", text)
-    a, b = np.zeros((1, 3), np.float32), np.zeros((2,), np.uint8)
+    a, b = np.zeros((1, 3), np.float32), np.zeros((12,), np.uint8)
     return write_native_bundle(
         folder / "b",
         folder / "hand.so",
-        [TensorSpec(name="a", datatype="FP32", shape=(-1, 3)), TensorSpec(name="b", datatype="UINT8", shape=(2,))],
+        [TensorSpec(name="a", datatype="FP32", shape=(-1, 3)), TensorSpec(name="b", datatype="UINT8", shape=(12,))],
         [TensorSpec(name="n", datatype="INT64", shape=(-1, 1))],
         ({"a": a, "b": b}, {"n": np.zeros((1, 1), np.int64)}),
     )
@@ -210,10 +210,10 @@ def test_inputs_come_in_the_librarys_order_and_one_may_have_no_batch(tmp_path: P
     body = "((int64_t *)out[0])[0] = 10 * ((const float *)in[1])[2] + ((const uint8_t *)in[0])[1];"
     instance = ENGINE.load(tmp_path / "b", hand_written_bundle(tmp_path, HAND_WRITTEN.replace("BODY", body)), OPTIONS)
     a = np.arange(18, dtype=np.float32).reshape(6, 3)
-    answer = instance.run({"a": a, "b": np.array([7, 5], np.uint8)})["n"]
+    answer = instance.run({"a": a, "b": np.array([7, *[5] * 11], np.uint8)})["n"]
     assert answer.ravel().tolist() == [1025, 1055, 1085, 1115, 145, 175]
     with pytest.raises(InputRefused, match="'b'"):
-        instance.run({"a": a, "b": np.array([[7, 5]], np.uint8)})
+        instance.run({"a": a, "b": np.full((1, 12), 5, np.uint8)})
 
 
 def test_libraries_get_aligned_arrays(tmp_path: Path) -> None:
@@ -222,7 +222,15 @@ def test_libraries_get_aligned_arrays(tmp_path: Path) -> None:
     instance = ENGINE.load(tmp_path / "b", hand_written_bundle(tmp_path, HAND_WRITTEN.replace("BODY", body)), OPTIONS)
     odd = np.ndarray((1, 3), np.float32, bytearray(13), offset=1)
     assert odd.ctypes.data % 4 != 0
-    assert instance.run({"a": odd, "b": np.zeros(2, np.uint8)})["n"].tolist() == [[0]]
+    assert instance.run({"a": odd, "b": np.zeros(12, np.uint8)})["n"].tolist() == [[0]]
+
+
+def test_copies_live_until_the_library_has_read_them(tmp_path: Path) -> None:
+    """Both inputs are copied, to as many bytes: the second must not come to lie where the first one is."""
+    body = "((int64_t *)out[0])[0] = 10 * ((const float *)in[1])[2] + ((const uint8_t *)in[0])[1];"
+    instance = ENGINE.load(tmp_path / "b", hand_written_bundle(tmp_path, HAND_WRITTEN.replace("BODY", body)), OPTIONS)
+    a, b = np.array([[2, 1, 0]], np.float32)[:, ::-1], np.full(24, 5, np.uint8)[::2]
+    assert instance.run({"a": a, "b": b})["n"].tolist() == [[25]]
 
 
 def test_a_new_version_at_the_same_descriptor_is_not_taken_for_the_old_one(tmp_path: Path) -> None:
