@@ -14,7 +14,8 @@ from edgewright.compiler.lower.native.kernels.families import tiles_of
 from edgewright.compiler.lower.native.machine import Machine, machine_for
 from edgewright.compiler.lower.native.net import NO_BORDER, Array, Border, Dense, Epilogue, Tensor
 from edgewright.targets.board import Arch
-from tests.compiler.native.every_tile_of import AVX2, FUSED, Case, outputs_of
+from tests.compiler.native.cross import AVX2
+from tests.compiler.native.every_tile_of import FUSED, Case, outputs_of
 from tests.compiler.native.single_layer import HERE, PLAIN
 
 EXAMPLES = settings(
