@@ -1,8 +1,8 @@
 """Runs a source on machines that are not here, and here under the eyes of sanitizers and valgrind.
 
 The source is built into one program: with `driver.c`, which needs no C library, for machines that are not here, and
-here with the example that ships with exported C. Both read inputs from files and write outputs to files, in buffers of exactly
-the size that the model asks for.
+here with the example that ships with exported C. Both read inputs from files and write outputs to files, in buffers of
+exactly the size that the model asks for.
 """
 
 from __future__ import annotations
