@@ -78,9 +78,7 @@ def cases(draw: st.DrawFn, number: int) -> Case:
 
 
 def _as_kind(array: Array, kind: Kind) -> Array:
-    if kind == "f32":
-        return array.astype(np.float32)
-    return -array.astype(np.int32) if array.dtype == np.bool_ else array.astype(np.int32)
+    return array.astype(np.float32 if kind == "f32" else np.int32)
 
 
 def _form(

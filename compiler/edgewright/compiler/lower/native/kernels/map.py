@@ -1,7 +1,7 @@
 """Element-wise layers: one loop nest with as few axes as the operands allow, vectors along the innermost.
 
-Tensors of bytes that hold truth values are read as 0 or -1 where the expression is of kind s32 and as 0 or 1 where it
-is f32; they are written as 0 or 1. Numbers of 64 bits are computed in 32.
+Booleans are read as 0 or 1 (an expression makes truth values of them); the lowest bit of a value is written. Numbers of
+64 bits are computed in 32.
 """
 
 from __future__ import annotations
@@ -109,9 +109,7 @@ def _plan(layer: Map) -> _Plan:
 
 
 def _of_kind(array: Array, kind: Kind) -> Array:
-    if kind == "f32":
-        return array.astype(np.float32)
-    return -array.astype(np.int32) if array.dtype == np.bool_ else array.astype(np.int32)
+    return array.astype(np.float32 if kind == "f32" else np.int32)
 
 
 def _repeated(plan: _Plan, lanes: int) -> _Plan:
@@ -190,19 +188,18 @@ def _pointer(source: _Source, index: tuple[Affine, ...]) -> str:
 def read(pointer: str, dtype: Dtype, kind: Kind, stride: int, lanes: int, count: int) -> str:
     """C text: `count` elements, `stride` apart, as a vector of `kind`."""
     if stride == 0:
-        return f"ew_splat_{kind}x{lanes}({_element(pointer, 0, dtype, kind)})"
+        return f"ew_splat_{kind}x{lanes}({_element(pointer, 0, kind)})"
     if stride == 1 and dtype in _VECTORS:
         loaded = load(pointer, dtype, kind, lanes, count)
         if dtype == "f32" and kind == "s32":
             return f"ew_to_s32_trunc_f32x{lanes}({loaded})"
-        return f"-{loaded}" if dtype == "bool" and kind == "s32" else loaded
-    elements = ", ".join(_element(pointer, lane * stride, dtype, kind) for lane in range(count))
+        return loaded
+    elements = ", ".join(_element(pointer, lane * stride, kind) for lane in range(count))
     return f"({kind}x{lanes}){{{elements}}}"
 
 
-def _element(pointer: str, at: int, dtype: Dtype, kind: Kind) -> str:
-    sign = "-" if dtype == "bool" and kind == "s32" else ""
-    return f"{sign}({'float' if kind == 'f32' else 'int32_t'})({pointer})[{at}]"
+def _element(pointer: str, at: int, kind: Kind) -> str:
+    return f"({'float' if kind == 'f32' else 'int32_t'})({pointer})[{at}]"
 
 
 def write(pointer: str, dtype: Dtype, value: str, stride: int, lanes: int, count: int) -> list[str]:
