@@ -167,10 +167,12 @@ EW_INLINE s32x4 ew_to_s32_even_f32x4(f32x4 a) { return (s32x4)vcvtnq_s32_f32((fl
 EW_INLINE f32x4 ew_sqrt_f32x4(f32x4 a) {
     return (f32x4){__builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]), __builtin_sqrtf(a[3])};
 }
-/* Adding 1.5 * 2^23 rounds to a whole number, half to even, where |x| < 2^22; larger ones come from the fallback. */
+/* Below 2^23, adding 2^23 to a magnitude rounds it to a whole number, half to even; from there on all floats are whole. */
 EW_INLINE s32x4 ew_to_s32_even_f32x4(f32x4 a) {
-    return (s32x4){(int32_t)__builtin_rintf(a[0]), (int32_t)__builtin_rintf(a[1]), (int32_t)__builtin_rintf(a[2]),
-                   (int32_t)__builtin_rintf(a[3])};
+    const f32x4 limit = ew_splat_f32x4(8388608.0f);
+    const f32x4 size = ew_abs_f32x4(a);
+    const f32x4 whole = ew_select_f32x4(size < limit, (size + limit) - limit, size);
+    return ew_to_s32_trunc_f32x4((f32x4)((s32x4)whole | ((s32x4)a & ew_splat_s32x4((int32_t)0x80000000u))));
 }
 #endif
 #endif
