@@ -18,6 +18,7 @@ from . import (
     quantized,
     recurrences,
     reductions,
+    transposed,
 )
 
 Operator = Callable[[Walk, ir.Node], None]
@@ -36,6 +37,7 @@ OPERATORS: dict[tuple[str, str], Operator] = {
             products.TABLE,
             recurrences.TABLE,
             reductions.TABLE,
+            transposed.TABLE,
         )
         for op_type, function in table.items()
     },
