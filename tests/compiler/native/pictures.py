@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from hypothesis import Phase
 from hypothesis import strategies as st
 
 from edgewright.compiler.lower.native.expression import Accumulator, Beside, Row, Scalar, call
 from edgewright.compiler.lower.native.net import Array, Border, Convolution, Epilogue, Pool, Tensor
+
+UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)
+"""A failure is shown as it was found: every step of making it smaller would call the compiler."""
 
 
 @dataclass(frozen=True)

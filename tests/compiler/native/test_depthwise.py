@@ -15,7 +15,7 @@ from edgewright.compiler.lower.native.kernels import depthwise
 from edgewright.compiler.lower.native.machine import Machine, machine_for
 from edgewright.compiler.lower.native.net import Array, Border, Convolution, Tensor
 from tests.compiler.native.every_tile import run_tiles
-from tests.compiler.native.pictures import Geometry, borders, epilogue, finished, geometries, windows
+from tests.compiler.native.pictures import UNSHRUNK, Geometry, borders, epilogue, finished, geometries, windows
 from tests.compiler.native.single_layer import HERE, PLAIN, with_border
 
 AVX2 = machine_for("x86_64", frozenset({"avx", "avx2", "fma", "f16c"}))
@@ -83,7 +83,7 @@ def reference(layer: Convolution, arrays: dict[str, Array], kind: str) -> Array:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5, deadline=None, phases=UNSHRUNK)
 @given(st.lists(cases(), min_size=2, max_size=2))
 def test_random_shapes_meet_float64_and_tiles_agree_bit_by_bit(machine: Machine, drawn: list[Case]) -> None:
     results = run_tiles([(each.layer, each.arrays, each.tiles(machine, 2)[:2]) for each in drawn], machine)

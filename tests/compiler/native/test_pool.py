@@ -15,7 +15,7 @@ from edgewright.compiler.lower.native.kernels import pool
 from edgewright.compiler.lower.native.machine import Machine, machine_for
 from edgewright.compiler.lower.native.net import NUMPY, Array, Border, Dtype, Epilogue, Pool
 from tests.compiler.native.every_tile import run_tiles
-from tests.compiler.native.pictures import Geometry, borders, epilogue, finished, geometries, windows
+from tests.compiler.native.pictures import UNSHRUNK, Geometry, borders, epilogue, finished, geometries, windows
 from tests.compiler.native.single_layer import HERE, PLAIN, with_border
 
 AVX2 = machine_for("x86_64", frozenset({"avx", "avx2", "fma", "f16c"}))
@@ -79,7 +79,7 @@ def reduced(layer: Pool, x: Array) -> Array:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5, deadline=None, phases=UNSHRUNK)
 @given(st.lists(floats(), min_size=3, max_size=3))
 def test_floats_meet_float64_and_tiles_agree_bit_by_bit(machine: Machine, drawn: list[Case]) -> None:
     listed = [pool.FAMILY.tiles(each.layer, machine) for each in drawn]
@@ -90,6 +90,19 @@ def test_floats_meet_float64_and_tiles_agree_bit_by_bit(machine: Machine, drawn:
         assert np.abs(found[0] - each.expected).max() <= 2e-6 * np.abs(each.expected).max() + 1e-30
         for other in found[1:]:
             np.testing.assert_array_equal(found[0], other)
+
+
+@pytest.mark.parametrize("window", [(3, 3), (9, 11)])
+def test_means_divide_by_the_part_of_a_window_that_lies_inside(window: tuple[int, int]) -> None:
+    geometry = Geometry(1, (5, 4), window, (1, 2), (1, 1), 20, Border(1, 1, 1, 1), (0, 0))
+    layer = Pool(
+        kind="mean", x=geometry.x(), y=geometry.y(20, Border()), window=window, strides=(1, 2), top=1, left=1,
+        count_border=False,
+    )  # fmt: skip
+    x = np.random.default_rng(0).normal(size=layer.x.shape).astype(np.float32)
+    found = run_tiles([(layer, {"x": x}, pool.FAMILY.tiles(layer, HERE)[:1])], HERE)[0][0]
+    expected = reduced(layer, x)
+    assert np.abs(found - expected).max() <= 2e-6 * np.abs(expected).max()
 
 
 @st.composite
@@ -135,7 +148,7 @@ def exactly(layer: Pool, x: Array, taps: int, offset: int) -> Array:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5, deadline=None, phases=UNSHRUNK)
 @given(st.lists(integers(), min_size=3, max_size=3))
 def test_integers_are_exact(machine: Machine, drawn: list[Case]) -> None:
     cases = [(each.layer, each.arrays, pool.FAMILY.tiles(each.layer, machine)[:1]) for each in drawn]

@@ -15,7 +15,7 @@ from edgewright.compiler.lower.native.kernels.families import tiles_of
 from edgewright.compiler.lower.native.machine import Machine, machine_for
 from edgewright.compiler.lower.native.net import Array, Border, Convolution, Dense, Layer, Net, Separable, Tensor
 from tests.compiler.native.every_tile import run_tiles
-from tests.compiler.native.pictures import borders, epilogue, finished, geometries, windows
+from tests.compiler.native.pictures import UNSHRUNK, borders, epilogue, finished, geometries, windows
 from tests.compiler.native.single_layer import HERE, PLAIN, with_border
 
 AVX2 = machine_for("x86_64", frozenset({"avx", "avx2", "fma", "f16c"}))
@@ -70,7 +70,7 @@ def reference(layer: Separable, arrays: dict[str, Array], kinds: tuple[str, str]
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3, deadline=None, phases=UNSHRUNK)
 @given(cases())
 def test_pairs_meet_float64_and_the_bits_of_two_kernels(machine: Machine, drawn: Case) -> None:
     small = replace(machine, l1_bytes=512, l2_bytes=4096)  # small maps then have bands, and a last one that is smaller
