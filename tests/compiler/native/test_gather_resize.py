@@ -57,10 +57,15 @@ def resizes(draw: st.DrawFn, number: int) -> tuple[Resize, Array, Array]:
     borders = st.sampled_from((NO_BORDER, Border(1, 0, 2, 1)))
     x = Tensor(f"x{number}", (batch, height, width, channels), dtype, draw(borders))
     y = Tensor(f"y{number}", (batch, len(rows), len(columns), channels), dtype, draw(borders))
+    if draw(st.integers(0, 2)) == 0:
+        rows = ((0, 0, 0.0),)
+        x = Tensor(x.name, (batch, width, channels), dtype)
+        y = Tensor(y.name, (batch, len(columns), channels), dtype)
     low = -128 if dtype == "s8" else 0
     array = random.normal(size=x.shape) if dtype == "f32" else random.integers(low, low + 256, x.shape)
     array = array.astype(NUMPY[dtype])
-    truth = _mixed(_mixed(array.astype(np.float64), columns, 2), rows, 1)
+    picture = array.astype(np.float64).reshape(batch, -1, width, channels)
+    truth = _mixed(_mixed(picture, columns, 2), rows, 1).reshape(y.shape)
     return Resize(x=x, y=y, rows=rows, columns=columns), array, truth
 
 

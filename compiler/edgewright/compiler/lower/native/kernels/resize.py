@@ -1,6 +1,7 @@
 """Pictures of another size: every row and column is one source row (column), or two with a weight.
 
-y = (1 - w) a + w b, first along columns, then along rows, computed as a + w (b - a). Integers are rounded half to even.
+y = (1 - w) a + w b, first along columns, then along rows, computed as a + w (b - a); sequences (N, L, C) along L.
+Integers are rounded half to even.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import numpy as np
 from ..kernel import Family, Kernel, Tile
 from ..machine import Machine
 from ..nest import Affine, Loop, Node, Scope, number, pieces, tiled, variable
-from ..net import Array, Resize
+from ..net import Array, Resize, Tensor
 from .axes import nested
 from .epilogue import load, store
 
@@ -27,13 +28,14 @@ def tiles(layer: Resize, _machine: Machine) -> tuple[Tile, ...]:
 def kernel(layer: Resize, machine: Machine, _tile: Tile) -> Kernel:
     """Units are rows of y where the batch is one picture, else pictures."""
     x, y = layer.x, layer.y
-    batch, height, width, channels = y.shape
-    constants = {**_table("rows", layer.rows, x.strides[1]), **_table("columns", layer.columns, x.strides[2])}
+    batch, height, width, channels = y.shape if len(y.shape) == 4 else (y.shape[0], 1, *y.shape[1:])
+    x_strides, y_strides = _strides(x), _strides(y)
+    constants = {**_table("rows", layer.rows, x_strides[1]), **_table("columns", layer.columns, x_strides[2])}
 
     def element(n: Affine, row: Affine, column: Affine) -> list[Node]:
         x_at, y_at = (
-            n * x.strides[0] + x.origin,
-            n * y.strides[0] + row * y.strides[1] + column * y.strides[2] + y.origin,
+            n * x_strides[0] + x.origin,
+            n * y_strides[0] + row * y_strides[1] + column * y_strides[2] + y.origin,
         )
         lines: list[Node] = [
             f"const int32_t a = columns[{column * 2}], b = columns[{column * 2 + 1}];",
@@ -57,6 +59,11 @@ def kernel(layer: Resize, machine: Machine, _tile: Tile) -> Kernel:
         return Kernel(body=tuple(body), constants=constants, units=height)
     body = nested([batch, height], picture_row, divided=True)
     return Kernel(body=tuple(body), constants=constants, units=batch)
+
+
+def _strides(tensor: Tensor) -> tuple[int, ...]:
+    """Of a picture; a sequence (N, L, C) is a picture of one row."""
+    return tensor.strides if len(tensor.shape) == 4 else (tensor.strides[0], *tensor.strides)
 
 
 def _table(name: str, taps: Taps, stride: int) -> dict[str, Array]:
