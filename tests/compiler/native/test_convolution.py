@@ -192,12 +192,12 @@ def test_winograd_comes_first_where_it_pays_and_is_not_offered_where_it_does_not
 
 
 def test_long_sums_stay_near_those_of_float64() -> None:
-    layer = replace(square(7, 384), epilogue=Epilogue())
+    layer = replace(square(5, 384), epilogue=Epilogue())
     arrays = {"x": np.abs(arrays_of(layer)["x"])}
     expected = reference(layer, arrays["x"], np.zeros(1))
     found = run_tiles(layer, arrays, HERE, [*DIRECT.tiles(layer, HERE)[:2], *WINOGRAD.tiles(layer, HERE)[:2]])
-    for each in found:
-        assert np.abs(each - expected).max() <= 2e-6 * np.abs(expected).max()
+    for each in found:  # in one go, the direct sum is 1.8e-6 away
+        assert np.abs(each - expected).max() <= 1.2e-6 * np.abs(expected).max()
     np.testing.assert_array_equal(found[0], found[1])
 
 
