@@ -173,7 +173,7 @@ def test_transposed_convolutions(seed: int, axes: int) -> None:
     else:
         reach = [(size - 1) * step for size, step in zip(kernel, dilations, strict=True)]
         full = [(size - 1) * stride + far for size, stride, far in zip(x.shape[2:], strides, reach, strict=True)]
-        most = [min(far, length // 2) for far, length in zip(reach, full, strict=True)]
+        most = [min(far, (length - 1) // 2) for far, length in zip(reach, full, strict=True)]
         attributes["pads"] = [int(random.integers(0, each + 1)) for each in (*most, *most)]
         attributes["output_padding"] = [int(random.integers(0, stride)) for stride in strides]
     constants = {"w": floats(random, given_, made, *kernel), "b": floats(random, made * groups)}
