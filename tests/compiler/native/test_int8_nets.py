@@ -107,7 +107,7 @@ def gated(seed: int) -> Net:
 
 @pytest.mark.parametrize("machine", [HERE, PLAIN], ids=lambda machine: machine.name)
 def test_planned_nets_give_the_emulators_bits(machine: Any) -> None:
-    nets = [quantized(net, kind) for net in (convolutional(1), gated(2)) for kind in ("uint8", "int8")]  # type: ignore[arg-type]
+    nets = [quantized(net, kind) for net in (convolutional(1), gated(2)) for kind in ("uint8", "int8")]
     found = native([model for model, _ in nets], [samples for _, samples in nets], machine)
     for (model, samples), outputs in zip(nets, found, strict=True):
         for output, wanted in Emulator(model, exact).call(samples).items():

@@ -18,7 +18,7 @@ AVX2 = machine_for("x86_64", frozenset({"avx", "avx2", "fma", "f16c"}))
 MACHINES = tuple(
     {machine.name: machine for machine in (HERE, AVX2, PLAIN) if set(machine.isa) <= set(HERE.isa)}.values()
 )
-SLOW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TYPES = st.sampled_from(["u8", "s8"])
 machines = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
