@@ -16,7 +16,8 @@ SHAPES = (
 )  # fmt: skip
 """Positions x vectors per register block."""
 BLOCK_COST, QUAD_COST, SINGLE_COST, LATENCY = 2.0, 1.5, 2.5, 4.0
-"""In dot products: of beginning a register block, of requantizing a vector, and of waiting for a dot product. Fitted to timings of 26 layers with VNNI; the block that they put first is within 11 % of the best, 2 % on average."""
+"""In dot products: of beginning a register block, of requantizing a vector, and of waiting for a dot product. Fitted to
+timings of 26 layers with VNNI; the block that they put first is within 11 % of the best, 2 % on average."""
 MAX_TILES = 6
 
 
