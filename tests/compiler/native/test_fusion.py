@@ -44,6 +44,12 @@ def test_a_result_that_someone_else_reads_is_still_made() -> None:
     check_model(net.model(first, second))
 
 
+def test_a_result_that_the_caller_sees_is_still_made() -> None:
+    net = writer(6)
+    first = net.gemm(4)
+    check_model(net.model(first, net.node("Relu", first)))
+
+
 def test_an_activation_of_its_own_argument_is_one_epilogue() -> None:
     net = writer(4, 6, 6)
     x = net.conv(4)

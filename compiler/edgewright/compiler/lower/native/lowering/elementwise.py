@@ -28,8 +28,11 @@ def emit_map(walk: Walk, values: Sequence[ir.Value], result: ir.Value, dtype: Dt
     shape = tuple(np.broadcast_shapes(*(walk.shape(value) for value in values)))
     order = _order(walk, values, shape)
     operands: list[Operand] = []
-    leaves = [_leaf(walk, value, shape, order, operands) for value in values]
-    expression = build(*leaves)
+    leaves: dict[ir.Value, Expression] = {}
+    for value in values:
+        if value not in leaves:
+            leaves[value] = _leaf(walk, value, shape, order, operands)
+    expression = build(*(leaves[value] for value in values))
     if dtype == "bool":
         expression = call("and", expression, ONE)
     y = walk.fresh(result.name or "", tuple(1 if axis == UNIT else shape[axis] for axis in order), dtype)
