@@ -100,3 +100,16 @@ def test_means_of_many_elements_stay_close() -> None:
     for machine in MACHINES:
         found = run_layers([Reduce(kind="mean", x=x, y=y, axes=(1, 2))], {"x": array}, machine)["y"]
         assert np.abs(found - truth).max() <= 3e-7 * truth.max()
+
+
+def test_borders_between_single_elements() -> None:
+    """Axes of one element in a bordered picture: rows that look dense are not."""
+    x = Tensor("x", (3, 40, 1, 1), "f32", Border(1, 2, 0, 1))
+    array = np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
+    layers = [
+        Reduce(kind="max", x=x, y=Tensor(f"y{axis}", shape), axes=(axis,))
+        for axis, shape in ((0, (1, 40, 1, 1)), (1, (3, 1, 1, 1)))
+    ]
+    for machine in MACHINES:
+        found = run_layers(layers, {"x": array}, machine)
+        assert all((found[f"y{axis}"] == array.max(axis, keepdims=True)).all() for axis in (0, 1))

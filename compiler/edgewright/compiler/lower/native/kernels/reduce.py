@@ -56,7 +56,11 @@ def kernel(layer: Reduce, machine: Machine, _tile: Tile) -> Kernel:
     if layer.kind in _PLACES:
         return _places(layer)
     last = max((axis for axis, extent in enumerate(layer.x.shape) if extent > 1), default=len(layer.x.shape) - 1)
-    body, units = _rows(layer, machine) if last in layer.axes else _columns(layer, machine, last)
+    dense = layer.x.strides[last] == 1
+    if not dense:  # a border lies between neighbours: the last axis, of one element, stands in for theirs
+        last = len(layer.x.shape) - 1
+    in_rows = dense and last in layer.axes
+    body, units = _rows(layer, machine) if in_rows else _columns(layer, machine, last)
     return Kernel(body=tuple(body), constants=row_constants(layer.epilogue, machine.lanes), units=units)
 
 
