@@ -18,6 +18,7 @@ from . import (
     quantized,
     recurrences,
     reductions,
+    shapes,
     transposed,
 )
 
@@ -37,6 +38,7 @@ OPERATORS: dict[tuple[str, str], Operator] = {
             products.TABLE,
             recurrences.TABLE,
             reductions.TABLE,
+            shapes.TABLE,
             transposed.TABLE,
         )
         for op_type, function in table.items()
