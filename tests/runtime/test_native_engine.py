@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from edgewright.bundle.archive import read_manifest
 from edgewright.bundle.manifest import Manifest, TensorSpec
+from edgewright.bundle.native_call import InputRefused, NativeInstance
 from edgewright.compiler.lower.native.machine import machine_of
-from edgewright.runtime.engines.array_address import address_of
 from edgewright.runtime.engines.catalog import engine_for
-from edgewright.runtime.engines.native import ENGINE, InputRefused, NativeInstance
+from edgewright.runtime.engines.native import ENGINE
 from edgewright.runtime.engines.protocol import LoadOptions
 from edgewright.runtime.server.loading import load_bundle
 from edgewright.targets.host import detect_host
@@ -278,9 +278,3 @@ def test_a_closed_model_says_so(instance: NativeInstance) -> None:
     with pytest.raises(RuntimeError, match="closed"):
         instance.run({"image": images(1)})
     instance.close()
-
-
-def test_addresses_are_those_that_numpy_says() -> None:
-    base = np.arange(1000, dtype=np.int16)
-    for view in (base, base[7:], base[::-3], base.reshape(10, 100)[3:], base[:0], np.ones(()), base.T):
-        assert address_of(view) == view.ctypes.data

@@ -1,4 +1,7 @@
-"""A compiled library behind the few methods of an ONNX Runtime session that the compiler uses."""
+"""A compiled library behind the few methods of an ONNX Runtime session that the compiler uses.
+
+It is called as devices call it, so that what is timed here is what a request costs there.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from edgewright.bundle.native_call import NativeInstance
+from edgewright.bundle.native_library import NativeEntry, NativeLibrary, NativeTensor
+from edgewright.bundle.native_plan import NUMPY_OF_DATATYPE, Port, Ports
 
-from .loaded import Loaded
 from .net import Array
 
 
 @dataclass(frozen=True)
-class Port:
+class Value:
     """Name and shape of an input or output; None where the batch is free."""
 
     name: str
@@ -21,30 +25,40 @@ class Port:
 
 
 class NativeSession:
-    """A library with its first entry, which is called once per batch."""
+    """A library with all its entries."""
 
-    def __init__(self, library: Path) -> None:
-        self._loaded = Loaded(library)
-        self._free = len(self._loaded.library.entries) > 1 or self._loaded.entry.batch == 1
+    def __init__(self, path: Path) -> None:
+        library = NativeLibrary(path)
+        self._ports = ports_of(library.entries)
+        self._call = NativeInstance(library, self._ports).run
 
-    def get_inputs(self) -> list[Port]:
+    def get_inputs(self) -> list[Value]:
         """Of the model as a caller sees it."""
-        return [Port(port.name, self._shape(port.shape)) for port in self._loaded.entry.inputs]
+        return [_value(port) for port in self._ports.inputs]
 
-    def get_outputs(self) -> list[Port]:
+    def get_outputs(self) -> list[Value]:
         """Of the model as a caller sees it."""
-        return [Port(port.name, self._shape(port.shape)) for port in self._loaded.entry.outputs]
+        return [_value(port) for port in self._ports.outputs]
 
     def run(self, names: list[str] | None, inputs: Mapping[str, Array]) -> list[Array]:
-        """All samples, one call of the library per batch; outputs in the order of `names`."""
-        step = self._loaded.entry.batch
-        count = len(next(iter(inputs.values())))
-        wanted = [port.name for port in self._loaded.entry.outputs] if names is None else names
-        calls = [
-            self._loaded.run({name: array[start : start + step] for name, array in inputs.items()})
-            for start in range(0, count, step)
-        ]
-        return [np.concatenate([call[name] for call in calls]) if len(calls) > 1 else calls[0][name] for name in wanted]
+        """All samples; outputs in the order of `names`, or of the library."""
+        outputs = self._call(inputs)
+        return list(outputs.values()) if names is None else [outputs[name] for name in names]
 
-    def _shape(self, shape: tuple[int, ...]) -> tuple[int | None, ...]:
-        return (None, *shape[1:]) if self._free else shape
+
+def ports_of(entries: tuple[NativeEntry, ...]) -> Ports:
+    """The tensors of a model as far as a library alone tells: a fixed batch of one looks like a free one."""
+    first = entries[0]
+    free = first.batch == 1 and all(tensor.shape[:1] == (1,) for tensor in first.outputs)
+    return Ports(
+        tuple(_port(tensor, free) for tensor in first.inputs), tuple(_port(tensor, free) for tensor in first.outputs)
+    )
+
+
+def _port(tensor: NativeTensor, free: bool) -> Port:
+    batched = free and tensor.shape[:1] == (1,)
+    return Port(tensor.name, NUMPY_OF_DATATYPE[tensor.datatype], (-1, *tensor.shape[1:]) if batched else tensor.shape)
+
+
+def _value(port: Port) -> Value:
+    return Value(port.name, (None, *port.shape[1:]) if port.batched else port.shape)

@@ -9,12 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from edgewright.bundle.manifest import Manifest, TensorSpec
-from edgewright.bundle.native_library import NativeEntry, NativeLibrary, NativeTensor
+from .native_library import NativeLibrary
 
-from .protocol import ModelRefused
-
-_NUMPY_OF_DATATYPE: dict[str, np.dtype[Any]] = {
+NUMPY_OF_DATATYPE: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
     "UINT8": np.dtype(np.uint8),
     "UINT16": np.dtype(np.uint16),
@@ -39,7 +36,7 @@ class Port:
     name: str
     dtype: np.dtype[Any]
     shape: Shape
-    """Of the manifest; -1 first where the batch is free."""
+    """-1 first where the batch is free."""
 
     @property
     def batched(self) -> bool:
@@ -110,47 +107,3 @@ def make_plan(library: NativeLibrary, ports: Ports, rows: int) -> Plan:
         parts[0].run if len(parts) == 1 and parts[0].count == 1 else None,
         tuple(parts),
     )
-
-
-def check_ports(manifest: Manifest, entries: tuple[NativeEntry, ...]) -> Ports:
-    """The tensors of a model, after every entry was found to have just those that its manifest names.
-
-    Raises:
-        ModelRefused: names, datatypes, shapes or batch sizes do not fit the manifest.
-    """
-    ports = Ports(
-        _ports("input", manifest.inputs, entries, [entry.inputs for entry in entries]),
-        _ports("output", manifest.outputs, entries, [entry.outputs for entry in entries]),
-    )
-    if ports.leading is None:
-        if len(entries) != 1:
-            raise ModelRefused(f"{manifest.model} has a fixed batch, but {len(entries)} entries")
-    elif not all(port.batched for port in ports.outputs):
-        # Each part's outputs must be a part of the outputs.
-        raise ModelRefused(f"{manifest.model} takes any batch, but an output has none: it cannot be run in parts")
-    elif entries[0].batch != 1:
-        raise ModelRefused(
-            f"{manifest.model} takes any batch, but its smallest entry is for {entries[0].batch} samples"
-        )
-    return ports
-
-
-def _ports(
-    role: str, specs: tuple[TensorSpec, ...], entries: tuple[NativeEntry, ...], tensors: list[tuple[NativeTensor, ...]]
-) -> tuple[Port, ...]:
-    order = [tensor.name for tensor in tensors[0]]
-    for entry, of_entry in zip(entries, tensors, strict=True):
-        found = {tensor.name: (tensor.datatype, tensor.shape) for tensor in of_entry}
-        wanted = {spec.name: (spec.datatype, _shape(spec, entry.batch)) for spec in specs}
-        if found != wanted:
-            raise ModelRefused(f"the model's {role}s for batch {entry.batch} are {found}, its manifest says {wanted}")
-        if [tensor.name for tensor in of_entry] != order:
-            raise ModelRefused(f"the model's {role}s for batch {entry.batch} come in another order than {order}")
-    by_name = {spec.name: spec for spec in specs}
-    return tuple(
-        Port(tensor.name, _NUMPY_OF_DATATYPE[tensor.datatype], by_name[tensor.name].shape) for tensor in tensors[0]
-    )
-
-
-def _shape(spec: TensorSpec, batch: int) -> Shape:
-    return (batch, *spec.shape[1:]) if spec.shape[:1] == (-1,) else spec.shape
