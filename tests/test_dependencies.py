@@ -109,7 +109,7 @@ def test_everything_installed_is_pinned() -> None:
     base = table["dependencies"]
     assert isinstance(extras, dict)
     assert isinstance(base, list)
-    wanted = closure([*base, *extras["compiler"], *extras["fleet"], *extras["dev"]])
+    wanted = closure([*base, *extras["compiler"], *extras["fleet"], *extras["native"], *extras["dev"]])
     assert wanted - pinned == set()
 
 

@@ -19,6 +19,7 @@ from edgewright.targets.host import detect_host
 
 from .cache import Cache, digest_of, digest_of_file
 from .faults import EXIT_BUDGET_MISSED, EXIT_SHIPPED
+from .lower.native.toolchain_choice import toolchains
 from .model_files import NotProtobuf, model_files
 from .publish import MEASUREMENTS, REPORT, take_names
 from .report.schema import Report
@@ -55,6 +56,7 @@ def _parts(request: Request, boards: tuple[Board, ...]) -> Iterator[str | bytes]
     yield f"{platform.python_version()} {platform.system()} {platform.release()} {platform.machine()}"
     for board in (detect_host(), *boards):
         yield msgspec.json.encode(board, order="sorted")
+        yield " ".join(toolchain.version for toolchain in toolchains(board.arch))
     yield msgspec.json.encode(_options(request), order="sorted")
     for path in (*model_files(Path(request.model)), *_files(request).values()):
         yield digest_of_file(path)
