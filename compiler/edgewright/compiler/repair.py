@@ -14,7 +14,6 @@ from .control.outcome import ControlReport, given_up
 from .control.price import PriceList
 from .faults import NotQuantizable
 from .graph import digest
-from .lower import onnxruntime as engine
 from .lower.onnxruntime import Arithmetic
 from .metrics import Comparison
 from .quantize.basis import Basis
@@ -33,7 +32,7 @@ class Repair:
     """What accuracy control found."""
 
     trials: tuple[Trial, ...]
-    """Of repaired plans; none where float is the better choice, or the plan is the plain one."""
+    """Of repaired plans, as ONNX models; none where float is the better choice, or the plan is the plain one."""
     report: ControlReport
 
 
@@ -42,7 +41,7 @@ def repair(board: Board, build: Build, trials: list[Trial]) -> Repair | None:
 
     A repaired plan that the engine refuses costs the repair, never the target: the report says why.
     """
-    ours = [trial for trial in trials if trial.variant.name in build.plans.bases]
+    ours = [trial for trial in trials if trial.variant.plan_name in build.plans.bases]
     plain = min(ours, key=lambda trial: (trial.latency.p50_ms, trial.variant.name), default=None)
     if plain is None:
         return None
@@ -56,7 +55,8 @@ def repair(board: Board, build: Build, trials: list[Trial]) -> Repair | None:
 
 def _tried(result: ControlResult, plain: Trial, board: Board, build: Build) -> tuple[Trial, ...]:
     """The repaired plans on the target, the likely fastest first."""
-    basis, name = build.plans.bases[plain.variant.name], plain.variant.name
+    name = plain.variant.plan_name
+    basis = build.plans.bases[name]
     known = basis.without_moves(build.plans.by_name[name])
     plans = [plan for plan in (result.plan, *result.runners_up) if plan is not None and plan != known]
     count = MAX_MEASURED if is_here(board, build.host) else 1
@@ -64,12 +64,12 @@ def _tried(result: ControlResult, plain: Trial, board: Board, build: Build) -> t
     for number, plan in enumerate(plans[:count], start=1):
         label = f"{name}{REPAIRED}" if number == 1 else f"{name}{REPAIRED}-{number}"
         variant = plan_variant(build.graph, _finished(plan, basis), build.scratch, label)
-        trials.append(try_beside_float(variant, board, build))
+        trials.append(try_beside_float(variant, build.variants[FLOAT], board, build))
     return tuple(trials)
 
 
 def _control(board: Board, build: Build, trials: list[Trial], plain: Trial) -> ControlResult | None:
-    plans, name = build.plans, plain.variant.name
+    plans, name = build.plans, plain.variant.plan_name
     sensitivity, basis = plans.sensitivity(name), plans.bases[name]
     if sensitivity is None:
         return None
@@ -84,7 +84,7 @@ def _control(board: Board, build: Build, trials: list[Trial], plain: Trial) -> C
         limit=build.budget.limit,
         margin=1.0,
         tune_samples=len(build.data.tune),
-        float_can_run=board.supports(engine.NAME, "float32"),
+        float_can_run=board.supports(plain.variant.engine, "float32"),
         saturating=arithmetic_of(board, plain.variant.scheme) is Arithmetic.SATURATING,
     )
 
@@ -95,11 +95,15 @@ def _finished(plan: Plan, basis: Basis) -> Plan:
 
 
 def _prices(board: Board, build: Build, plain: Trial, trials: list[Trial]) -> PriceList:
-    prices = PriceList(build.plans.bases[plain.variant.name].graph, board, call_shapes(build), build.threads)
-    floating = next((trial for trial in trials if trial.variant.name == FLOAT), None)
+    prices = PriceList(build.plans.bases[plain.variant.plan_name].graph, board, call_shapes(build), build.threads)
+    floating = next((trial for trial in trials if _is_float_of(trial, plain.variant.engine)), None)
     if is_here(board, build.host) and floating is not None and plain.variant.plan is not None:
         prices.fit(plain.variant.plan, floating.latency.p50_ms, plain.latency.p50_ms)
     return prices
+
+
+def _is_float_of(trial: Trial, engine_name: str) -> bool:
+    return trial.variant.plan_name == FLOAT and trial.variant.engine == engine_name
 
 
 def _score(plan: Plan, plain: str, board: Board, build: Build) -> Comparison:

@@ -18,7 +18,7 @@ from .lower.compiled import size_bytes
 from .metrics import Comparison
 from .native_variants import NativeForms, native_forms
 from .package import Shipment, write_bundle
-from .repair import repair
+from .repair import Repair, repair
 from .report.schema import CandidateReport, TargetReport, exit_code_of_outcome
 from .trial import Trial, call_shapes, float_baseline, is_here, scored_by, try_beside_float, try_variant
 from .variants import FLOAT, NATIVE, Variant
@@ -48,8 +48,7 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
         trials = [try_variant(variant, variants, board, build) for variant in variants]
     decision, control = decide(trials, board, build), None
     if decision.outcome == BUDGET_MISSED and (control := repair(board, build, trials)) is not None and control.trials:
-        repaired = as_code([trial.variant for trial in control.trials], board, build)
-        trials = [*trials, *control.trials, *(try_beside_float(form, board, build) for form in repaired.variants)]
+        trials = [*trials, *repaired_trials(control, variants, board, build)]
         decision = decide(trials, board, build)
     chosen = next(trial for trial in trials if trial.variant.name == decision.chosen)
     packaging = build.stages.stage(f"{board.name}: packaging {decision.chosen}")
@@ -72,6 +71,14 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
         candidates=tuple(_row(trial, decision) for trial in trials),
         control=None if control is None else control.report,
     )
+
+
+def repaired_trials(control: Repair, variants: list[Variant], board: Board, build: Build) -> list[Trial]:
+    """Repaired plans in every engine that may ship them."""
+    floating = float_baseline(variants) or build.variants[FLOAT]
+    forms = as_code([trial.variant for trial in control.trials], board, build)
+    in_code = [try_beside_float(form, floating, board, build) for form in forms.variants]
+    return [*(control.trials if runs_onnx(board, build) else ()), *in_code]
 
 
 def decide(trials: list[Trial], board: Board, build: Build) -> Decision:

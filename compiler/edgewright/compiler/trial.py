@@ -74,11 +74,11 @@ def float_baseline(variants: Sequence[Variant]) -> Variant | None:
     return by_name.get(FLOAT, by_name.get(NATIVE_FLOAT))
 
 
-def try_beside_float(variant: Variant, board: Board, build: Build) -> Trial:
-    """The same for a variant that came up after the others were timed."""
+def try_beside_float(variant: Variant, floating: Variant, board: Board, build: Build) -> Trial:
+    """The same for a variant that came up after the others were timed; `floating` is timed again beside it."""
     rounds = None
     if is_here(board, build.host):
-        rounds = build.timings.beside_float(variant, build.variants[FLOAT], board, one_call(build), build.stages)
+        rounds = build.timings.beside_float(variant, floating, board, one_call(build), build.stages)
     return _trial(variant, rounds, board, build)
 
 

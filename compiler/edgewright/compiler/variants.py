@@ -68,6 +68,11 @@ class Variant:
         return written
 
     @property
+    def plan_name(self) -> str:
+        """Of the variant that its plan was made for: its own name, or that of the ONNX model that it is the code of."""
+        return self.name if self.source is None else self.source.name
+
+    @property
     def engine(self) -> str:
         """Name of the engine that loads it."""
         return ONNX_RUNTIME if self.source is None else NATIVE
