@@ -15,9 +15,8 @@ from edgewright.compiler.frontends.onnx import load_onnx
 from edgewright.compiler.graph import Graph, from_proto, to_bytes
 from edgewright.compiler.lower.native.library import compile_library, nets_of
 from edgewright.compiler.lower.native.machine import machine_of
-from edgewright.compiler.lower.native.net import Convolution, Dense, MatMul, Separable
 from edgewright.compiler.lower.native.net import Net as NativeNet
-from edgewright.compiler.lower.native.tune import work
+from edgewright.compiler.lower.native.work import PRODUCTS, work
 from edgewright.compiler.pipeline import optimise
 from edgewright.compiler.tunings import Tunings
 from edgewright.targets.host import detect_host
@@ -83,7 +82,7 @@ def code(net: Net, precision: str, graph: Graph, folder: Path) -> Code:
 
 def macs(net: NativeNet) -> int:
     """Multiply-accumulates of products."""
-    return sum(work(layer) for layer in net.layers if isinstance(layer, Convolution | Dense | MatMul | Separable))
+    return sum(work(layer) for layer in net.layers if isinstance(layer, PRODUCTS))
 
 
 def contenders(net: Net, built: dict[str, Code], found: dict[str, Graph]) -> list[Contender]:

@@ -10,7 +10,8 @@ from edgewright.compiler.lower.native.kernels.families import tiles_of
 from edgewright.compiler.lower.native.machine import machine_for
 from edgewright.compiler.lower.native.net import Dense, Tensor
 from edgewright.compiler.lower.native.shape_key import shape_key
-from edgewright.compiler.lower.native.tune import Choice, chosen_tile, tune, work
+from edgewright.compiler.lower.native.tune import Choice, chosen_tile, tune
+from edgewright.compiler.lower.native.work import work
 from tests.compiler.native.single_layer import HERE, PLAIN
 
 

@@ -29,9 +29,10 @@ def port_tables(role: str, batch: int, ports: Sequence[Tensor]) -> str:
     return f"{''.join(shapes)}static const edgewright_tensor {name}[] = {{\n{''.join(rows)}}};\n\n"
 
 
-def entry_row(batch: int, arena_bytes: int) -> str:
-    """One batch size; it has no call in parts."""
-    return f"    {{{batch}, {ALIGNMENT_BYTES}, {arena_bytes}, in_{batch}, out_{batch}, run_{batch}, 0, 0, 0, 0}},\n"
+def entry_row(batch: int, arena_bytes: int, part_arena_bytes: int, parts: int) -> str:
+    """One batch size; it has a call in parts where that has an arena."""
+    shared = f"run_part_{batch}, {part_arena_bytes}, {parts}, 0" if part_arena_bytes else "0, 0, 0, 0"
+    return f"    {{{batch}, {ALIGNMENT_BYTES}, {arena_bytes}, in_{batch}, out_{batch}, run_{batch}, {shared}}},\n"
 
 
 def model_description(name: str, net: Net, entries: Sequence[str], machine: Machine, toolchain: str) -> str:

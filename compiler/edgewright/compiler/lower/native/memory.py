@@ -44,10 +44,10 @@ def plan_arena(net: Net, scratch_bytes: tuple[int, ...]) -> Arena:
             name = stands_for.get(tensor.name, tensor.name)
             if name in outside:
                 continue
-            block = blocks.setdefault(name, _Block(_rounded(tensor.size_bytes), index, index))
-            block.size_bytes = max(block.size_bytes, _rounded(tensor.size_bytes))
+            block = blocks.setdefault(name, _Block(aligned(tensor.size_bytes), index, index))
+            block.size_bytes = max(block.size_bytes, aligned(tensor.size_bytes))
             block.last = index
-    scratch = {index: _Block(_rounded(size), index, index) for index, size in enumerate(scratch_bytes)}
+    scratch = {index: _Block(aligned(size), index, index) for index, size in enumerate(scratch_bytes)}
     _place([*blocks.values(), *(block for block in scratch.values() if block.size_bytes)])
     everything = [*blocks.values(), *scratch.values()]
     return Arena(
@@ -75,7 +75,8 @@ def _aliases(net: Net) -> dict[str, str]:
     return stands_for
 
 
-def _rounded(size_bytes: int) -> int:
+def aligned(size_bytes: int) -> int:
+    """The next multiple of the alignment."""
     return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 

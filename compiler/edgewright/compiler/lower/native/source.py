@@ -17,9 +17,10 @@ import numpy as np
 from .description import entry_row, model_description, port_tables
 from .kernel import Kernel
 from .machine import Machine
-from .memory import ALIGNMENT_BYTES, Arena, plan_arena
+from .memory import ALIGNMENT_BYTES, Arena, aligned, plan_arena
 from .nest import render
 from .net import Array, Dtype, Layer, Net, Tensor
+from .parts import MAX_PARTS, MEETING, Call, is_divided, run_part
 
 C_FOLDER = Path(__file__).parent / "c"
 HEADERS = ("edgewright_native.h", "ew_vector.h", "ew_math.h", "ew_dot.h")
@@ -56,7 +57,9 @@ class Source:
 
     files: Mapping[str, bytes]
     arena_bytes: int
-    """Of the largest entry."""
+    """Of the largest entry, however it is called."""
+    max_parts: int = 1
+    """Threads that can share a call of some entry; 1 where none is worth it."""
 
 
 class _Weights:
@@ -105,43 +108,80 @@ class _Functions:
 
 
 def make_source(
-    name: str, nets: Mapping[int, Net], kernels: Mapping[int, Sequence[Kernel | None]], machine: Machine, toolchain: str
+    name: str,
+    nets: Mapping[int, Net],
+    kernels: Mapping[int, Sequence[Kernel | None]],
+    machine: Machine,
+    toolchain: str,
+    parts: int = 1,
 ) -> Source:
-    """The C files of a model: one net per batch size, and for each of its layers a kernel (None for an alias)."""
+    """The C files of a model: one net per batch size, and for each of its layers a kernel (None for an alias).
+
+    Args:
+        name: of the model.
+        nets: by batch size; the same model in each.
+        kernels: for the layers of each net.
+        machine: what the code may use.
+        toolchain: what will compile it.
+        parts: threads that may share a call; 1 for code without such calls.
+
+    Raises:
+        ValueError: more parts than there can be.
+    """
+    if not 1 <= parts <= MAX_PARTS:
+        raise ValueError(f"a call is shared by 1 to {MAX_PARTS} threads, not {parts}")
     weights, functions = _Weights(), _Functions()
-    arenas = {
-        batch: plan_arena(net, tuple(kernel.scratch_bytes if kernel else 0 for kernel in kernels[batch]))
-        for batch, net in nets.items()
-    }
-    parts = [f'#include "edgewright_native.h"\n#include "{KERNELS_HEADER}"\n', _WEIGHTS_SECTION]
-    entries = []
+    texts = [f'#include "edgewright_native.h"\n#include "{KERNELS_HEADER}"\n', _WEIGHTS_SECTION]
+    entries, arenas, divided = [], [], False
     for batch, net in sorted(nets.items()):
-        parts.append(_run(net, kernels[batch], arenas[batch], weights, functions, batch))
-        parts += (port_tables(role, batch, ports) for role, ports in (("in", net.inputs), ("out", net.outputs)))
-        entries.append(entry_row(batch, arenas[batch].size_bytes))
-    parts.append(model_description(name, next(iter(nets.values())), entries, machine, toolchain))
-    texts = {MODEL_FILE: "".join(parts), **functions.files(machine)}
+        arena, calls = _calls(net, kernels[batch], weights, functions)
+        texts.append(_run(calls, batch))
+        part_arena_bytes = 0
+        if parts > 1 and any(call.divided for call in calls):
+            shared, calls = _calls(net, kernels[batch], weights, functions, parts)
+            texts += [run_part(calls, batch, parts)] if divided else [MEETING, run_part(calls, batch, parts)]
+            part_arena_bytes, divided = ALIGNMENT_BYTES + shared.size_bytes, True
+        texts += (port_tables(role, batch, ports) for role, ports in (("in", net.inputs), ("out", net.outputs)))
+        entries.append(entry_row(batch, arena.size_bytes, part_arena_bytes, parts))
+        arenas += [arena.size_bytes, part_arena_bytes]
+    texts.append(model_description(name, next(iter(nets.values())), entries, machine, toolchain))
+    written = {MODEL_FILE: "".join(texts), **functions.files(machine)}
     files = {header: (C_FOLDER / header).read_bytes() for header in HEADERS}
-    files |= {file: text.encode() for file, text in texts.items()} | {WEIGHTS_FILE: weights.file()}
-    return Source(files, max(arena.size_bytes for arena in arenas.values()))
+    files |= {file: text.encode() for file, text in written.items()} | {WEIGHTS_FILE: weights.file()}
+    return Source(files, max(arenas), parts if divided else 1)
 
 
-def _run(
-    net: Net, kernels: Sequence[Kernel | None], arena: Arena, weights: _Weights, functions: _Functions, batch: int
-) -> str:
+def _calls(
+    net: Net, kernels: Sequence[Kernel | None], weights: _Weights, functions: _Functions, parts: int = 1
+) -> tuple[Arena, list[Call]]:
+    """What computes a net, in order; where several threads share a layer, each has a scratch of its own."""
+    chosen = list(zip(net.layers, kernels, strict=True))
+    divided = [kernel is not None and is_divided(layer, kernel) for layer, kernel in chosen]
+    each = [aligned(kernel.scratch_bytes) if kernel else 0 for kernel in kernels]
+    arena = plan_arena(net, tuple(size * (parts if share else 1) for size, share in zip(each, divided, strict=True)))
+    return arena, [
+        Call(
+            comment=_comment(layer),
+            name=functions.name(layer, kernel),
+            arguments=", ".join(_arguments(layer, kernel, net, arena, weights)),
+            units=kernel.units,
+            scratch=arena.scratch[index],
+            scratch_bytes=each[index],
+            divided=divided[index],
+        )
+        for index, (layer, kernel) in enumerate(chosen)
+        if kernel is not None
+    ]
+
+
+def _run(calls: Sequence[Call], batch: int) -> str:
     """The walk through a net."""
-    calls = []
-    for index, (layer, kernel) in enumerate(zip(net.layers, kernels, strict=True)):
-        if kernel is not None:
-            arguments = _arguments(layer, kernel, net, arena, weights, index)
-            call = f"{functions.name(layer, kernel)}(0, {kernel.units}, {', '.join(arguments)});"
-            calls.append(f"    /* {_comment(layer)} */\n    {call}\n")
     return f"""static void run_{batch}(const void *const *in, void *const *out, void *arena) {{
     char *const a = arena;
     (void)a;
     (void)in;
     (void)out;
-{"".join(calls)}}}
+{"".join(call.whole() for call in calls)}}}
 
 """
 
@@ -167,12 +207,12 @@ def _function(layer: Layer, kernel: Kernel) -> str:
     return f"({head}) {{\n    (void)begin;\n    (void)end;\n{render(kernel.body)}}}\n"
 
 
-def _arguments(layer: Layer, kernel: Kernel, net: Net, arena: Arena, weights: _Weights, index: int) -> list[str]:
+def _arguments(layer: Layer, kernel: Kernel, net: Net, arena: Arena, weights: _Weights) -> list[str]:
     found = [f"(const {C_TYPES[tensor.dtype]} *)({_address(tensor, net, arena)})" for tensor in layer.inputs]
     found += [f"({C_TYPES[tensor.dtype]} *)({_address(tensor, net, arena)})" for tensor in layer.outputs]
     for array in kernel.constants.values():
         found.append(f"(const {_C_OF_NUMPY[array.dtype.name]} *)(ew_weights + {weights.place(array)})")
-    return [*found, f"a + {arena.scratch[index]}"] if kernel.scratch_bytes else found
+    return found
 
 
 def _address(tensor: Tensor, net: Net, arena: Arena) -> str:

@@ -22,10 +22,11 @@ from .kernel import Tile
 from .kernels.families import kernel_of, tiles_of
 from .loaded import NUMPY_OF_V2, Loaded
 from .machine import Machine
-from .net import Alias, Array, Convolution, Dense, Layer, Net, Separable, Tensor
+from .net import Alias, Array, Layer, Net, Tensor
 from .shape_key import shape_key
 from .source import make_source
 from .toolchain import build
+from .work import work
 
 ROUNDS = 15
 ROUND_NS = 200_000
@@ -85,16 +86,6 @@ def tune(
                 found[key] = Choice(str(best), timed[best])
             advance(1)
     return found
-
-
-def work(layer: Layer) -> int:
-    """Multiplications of a layer, or elements where it has none: what is worth tuning first."""
-    if isinstance(layer, Separable):
-        return work(layer.depthwise) + work(layer.pointwise)
-    elements = sum(tensor.elements for tensor in layer.outputs)
-    if isinstance(layer, Convolution | Dense):
-        return elements * int(layer.weight.size // layer.weight.shape[0])
-    return elements
 
 
 def time_tiles(layer: Layer, machine: Machine, tiles: Sequence[Tile], rounds: int = ROUNDS) -> dict[Tile, float]:
