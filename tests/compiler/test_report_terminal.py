@@ -45,7 +45,7 @@ def candidate(name: str) -> CandidateReport:
     )
 
 
-def report(outcome: str) -> Report:
+def report(outcome: str, names: tuple[str, ...] = ("float32", "int8-u8s8-repaired")) -> Report:
     repairs = (
         RepairPrice(name="mse", latency_change_ms=0.0, snr_gain_db=0.8),
         RepairPrice(name="percentile", latency_change_ms=0.0, snr_gain_db=-0.5),
@@ -67,7 +67,7 @@ def report(outcome: str) -> Report:
         exit_code=0,
         reason="because",
         chosen="float32",
-        candidates=(candidate("float32"), candidate("int8-u8s8-repaired")),
+        candidates=tuple(map(candidate, names)),
         control=control,
     )
     samples = {"calibrate": 1, "tune": 1, "test": 1}
@@ -87,9 +87,14 @@ def report(outcome: str) -> Report:
     )
 
 
-def printed(columns: int, outcome: str = "budget-missed") -> list[str]:
+NATIVE = ("float32", "native-float32-half-weights", "native-int8-s8s8", "native-int8-u8s8-per-tensor-repaired")
+
+
+def printed(
+    columns: int, outcome: str = "budget-missed", names: tuple[str, ...] = ("float32", "int8-u8s8-repaired")
+) -> list[str]:
     console = Console(file=io.StringIO(), width=columns)
-    print_report(report(outcome), console)
+    print_report(report(outcome, names), console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -100,6 +105,31 @@ def test_eighty_columns_break_no_figure_and_no_name() -> None:
     text = "\n".join(lines)
     for whole in ("> float32", "int8-u8s8-repaired", "0.0604..0.0606", "0.00699..0.0102", "0.70..1.02"):
         assert whole in text
+
+
+def test_long_names_break_at_a_dash_where_the_terminal_is_narrow() -> None:
+    lines = printed(80, names=NATIVE)
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert "\n  native-float32- " in text
+    assert "\n    half-weights " in text
+    assert "\n    per-tensor- " in text
+    assert "\n  native-int8-s8s8 " in text
+    for whole in ("0.0604..0.0606", "0.00699..0.0102", "0.70..1.02"):
+        assert text.count(whole) == len(NATIVE), "no figure breaks"
+
+
+def test_names_stay_whole_where_there_is_room() -> None:
+    lines = printed(120, names=NATIVE)
+    assert all(any(line[2:].startswith(f"{name} ") for line in lines) for name in NATIVE)
+
+
+def test_equal_verdicts_take_one_line_and_what_is_long_stays_indented() -> None:
+    lines = printed(80, names=NATIVE)
+    start = next(index for index, line in enumerate(lines) if line.startswith("  native") and "," in line)
+    verdict = " ".join(line.strip() for line in lines[start : start + 3])
+    assert verdict.startswith(f"{', '.join(NATIVE[1:])}: over the budget on test samples")
+    assert all(line.startswith("  ") for line in lines[start : start + 3])
 
 
 @pytest.mark.parametrize("columns", [60, 100])

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from edgewright.bundle.manifest import Accuracy, Latency
 
 from .control_terminal import worst_operators
-from .schema import Report, TargetReport
+from .schema import CandidateReport, Report, TargetReport
 
 PARTS = ("calibrate", "tune", "test")
 BUDGET_MISSED = "budget-missed"
 FLOAT = "float32"
 """Name of the candidate that all others are held against."""
 ERROR_METRICS = frozenset({"mse", "distortion"})
+NARROW_COLUMNS = 100
+"""Of a terminal on which long names take several lines, so that figures keep one."""
+NARROW_NAME = 18
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -32,14 +39,16 @@ def print_report(report: Report, console: Console) -> None:
     for target in report.targets:
         console.print()
         if target.candidates:
-            console.print(_table(report, target))
-        console.print(_summary(target))
+            console.print(_table(report, target, console.width))
+        console.print(_headline(target))
+        for line in _details(target):
+            console.print(Padding(Text(line), (0, 0, 0, 2)))
         if target.control is not None and target.outcome == BUDGET_MISSED and target.control.worst:
             console.print()
             console.print(worst_operators(target.control))
 
 
-def _table(report: Report, target: TargetReport) -> Table:
+def _table(report: Report, target: TargetReport, columns: int) -> Table:
     table = Table(
         title=target.target,
         title_justify="left",
@@ -54,7 +63,7 @@ def _table(report: Report, target: TargetReport) -> Table:
     for row in target.candidates:
         chosen = row.name == target.chosen
         table.add_row(
-            f"> {row.name}" if chosen else f"  {row.name}",
+            ("> " if chosen else "  ") + (_broken(row.name) if columns < NARROW_COLUMNS else row.name),
             f"{row.model_bytes / 1024:.0f}",
             _latency(row.latency),
             _value(row.test),
@@ -63,6 +72,17 @@ def _table(report: Report, target: TargetReport) -> Table:
             style="bold green" if chosen else "",
         )
     return table
+
+
+def _broken(name: str) -> str:
+    """A long name in lines that end at dashes: each row has a second line anyway."""
+    lines = [""]
+    for part in re.findall(r"[^-]+-?", name):
+        if lines[-1] and len(lines[-1] + part) > NARROW_NAME:
+            lines.append(f"  {part}")
+        else:
+            lines[-1] += part
+    return "\n  ".join(lines)
 
 
 def _latency(latency: Latency) -> str:
@@ -86,26 +106,32 @@ def _drop(accuracy: Accuracy) -> str:
     return f"{accuracy.drop * 100:.2f} %\n{low * 100:.2f}..{high * 100:.2f}"
 
 
-def _summary(target: TargetReport) -> Text:
+def _headline(target: TargetReport) -> Text:
     colours = {"shipped": "green", "budget-missed": "yellow", "failed": "red"}
     text = Text(f"{target.target}: ")
     text.append(target.outcome, style=f"bold {colours[target.outcome]}")
     text.append(f": {target.reason}")
+    return text
+
+
+def _details(target: TargetReport) -> Iterator[str]:
     if target.bundle is not None and target.bundle_bytes is not None:
-        text.append(f"\n  -> {target.bundle} ({target.bundle_bytes / 1024:.0f} KiB)")
-    for row in target.candidates:
-        if row.name not in {FLOAT, target.chosen}:
-            text.append(f"\n  {row.name}: {row.verdict}")
-    if target.control is not None:
-        text.append(f"\n  accuracy control: {target.control.reason}")
+        yield f"-> {target.bundle} ({target.bundle_bytes / 1024:.0f} KiB)"
     if target.c_source is not None:
-        text.append(f"\n  -> {target.c_source}: the C source; its README.md says how to build it")
-    for note in target.notes:
-        text.append(f"\n  {note}")
+        yield f"-> {target.c_source}: the C source; its README.md says how to build it"
+    yield from _verdicts([row for row in target.candidates if row.name not in {FLOAT, target.chosen}])
+    if target.control is not None:
+        yield f"accuracy control: {target.control.reason}"
+    yield from target.notes
     if target.flags:
-        text.append(f"\n  flags: {', '.join(target.flags)}")
+        yield f"flags: {', '.join(target.flags)}"
     chosen = next((row for row in target.candidates if row.name == target.chosen), None)
     if chosen is not None and chosen.float_operators:
         stay = ", ".join(f"{count} {name}" for name, count in chosen.float_operators.items())
-        text.append(f"\n  computed in float: {stay}")
-    return text
+        yield f"computed in float: {stay}"
+
+
+def _verdicts(rows: Sequence[CandidateReport]) -> Iterator[str]:
+    """One line per verdict, with all that it is about."""
+    for verdict in dict.fromkeys(row.verdict for row in rows):
+        yield f"{', '.join(row.name for row in rows if row.verdict == verdict)}: {verdict}"
