@@ -74,10 +74,10 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
 
 
 def repaired_trials(control: Repair, variants: list[Variant], board: Board, build: Build) -> list[Trial]:
-    """Repaired plans in every engine that may ship them."""
+    """Repaired plans in every engine that may ship them; one that has no native form costs that form."""
     floating = float_baseline(variants) or build.variants[FLOAT]
-    forms = as_code([trial.variant for trial in control.trials], board, build)
-    in_code = [try_beside_float(form, floating, board, build) for form in forms.variants]
+    wanted = [trial.variant for trial in control.trials] if takes_code(board, build) else []
+    in_code = [try_beside_float(form, floating, board, build) for form in native_forms(wanted, board, build).variants]
     return [*(control.trials if runs_onnx(board, build) else ()), *in_code]
 
 
@@ -134,16 +134,22 @@ def onnx_variants(board: Board, build: Build) -> list[Variant]:
     return usable
 
 
+def takes_code(board: Board, build: Build) -> bool:
+    """Whether native code is tried: the target can be measured, or the user wants it, or nothing else may ship."""
+    if not (build.may_ship(NATIVE) and any(support.name == NATIVE for support in board.engines)):
+        return False
+    return is_here(board, build.host) or build.asks_for(NATIVE) or not runs_onnx(board, build)
+
+
 def as_code(variants: list[Variant], board: Board, build: Build) -> NativeForms:
     """Native forms of some variants, where the board takes them.
 
     Raises:
         ToolchainMissing, UnsupportedModel: nothing else could ship, and none can be made.
     """
-    if not (build.may_ship(NATIVE) and any(support.name == NATIVE for support in board.engines)):
-        return NativeForms((), ())
-    if not (is_here(board, build.host) or build.asks_for(NATIVE) or not runs_onnx(board, build)):
-        return NativeForms((), (NOT_KNOWN_FASTER,))
+    if not takes_code(board, build):
+        runs_code = build.may_ship(NATIVE) and any(support.name == NATIVE for support in board.engines)
+        return NativeForms((), (NOT_KNOWN_FASTER,) if runs_code else ())
     forms = native_forms(variants, board, build)
     if not forms.variants and not runs_onnx(board, build):
         kind = ToolchainMissing if forms.toolchain_missing else UnsupportedModel
