@@ -26,7 +26,7 @@ def print_manifest(manifest: Manifest) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in _rows(manifest):
-        table.add_row(name, escape(value))
+        table.add_row(escape(name), escape(value))
     console.print(table)
     files = Table("file", "bytes", "sha256", title="Files")
     files.columns[1].justify = "right"
@@ -45,6 +45,7 @@ def _rows(manifest: Manifest) -> list[tuple[str, str]]:
         ("target", f"{target.name} ({target.arch}) {target.digest}"),
         ("needs", " ".join(target.isa) or "no special instructions"),
         ("engine", f"{engine.name} {engine.version}" + (f" ({options})" if options else "")),
+        *_native(manifest),
         *(("input", _tensor(spec)) for spec in manifest.inputs),
         *(("output", _tensor(spec)) for spec in manifest.outputs),
         ("memory", f"{manifest.memory.model_bytes:,} bytes loaded, {manifest.memory.peak_bytes:,} at peak"),
@@ -54,6 +55,15 @@ def _rows(manifest: Manifest) -> list[tuple[str, str]]:
         ("passes", " → ".join(step.name for step in lineage.passes) or "none"),
         ("source", lineage.source_digest),
         ("tools", ", ".join(f"{name} {version}" for name, version in sorted(lineage.tools.items()))),
+    ]
+
+
+def _native(manifest: Manifest) -> list[tuple[str, str]]:
+    """What is told of code that was made for the target; nothing where an engine interprets the model."""
+    evidence = next((step.evidence for step in manifest.lineage.passes if step.name == manifest.engine.name), {})
+    return [
+        (key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+        for key, value in evidence.items()
     ]
 
 
