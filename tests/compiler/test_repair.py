@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,15 @@ def test_one_hostile_layer_is_repaired_and_the_rest_ships_in_int8(make: MakeRequ
     assert (control.outcome, control.evaluations) == ("repaired", len(control.steps))
     assert repaired.tune.drop in {step.drop for step in control.steps}
     assert control.steps[0].drop == plain.tune.drop
+
+
+@pytest.mark.skipif(find_spec("ziglang") is None, reason="code for the board's processor takes the native extra")
+def test_native_code_of_a_repaired_plan_ships_where_nothing_else_may(make: MakeRequest) -> None:
+    (target,) = compile_model(make(engines=("native",))).targets
+    assert (target.outcome, target.exit_code) == ("shipped", 0), target.reason
+    assert (target.chosen or "").startswith("native-int8-")
+    assert "-repaired" in (target.chosen or "")
+    assert {row.name.partition("-")[0] for row in target.candidates} == {"native"}
 
 
 def test_repaired_plans_are_the_same_bytes_again(make: MakeRequest, int8_board: str, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ..kernel import Family, Kernel, Tile
 from ..machine import Machine
 from ..nest import Affine, Node, loop
 from ..net import Dense, Tensor
-from .epilogue import finish, row_constants
+from .epilogue import STORED, finish, row_constants
 from .panels import (
     Body,
     Line,
@@ -59,7 +59,7 @@ def tiles(layer: Dense, machine: Machine) -> tuple[Tile, ...]:
 
 def computes(layer: Dense) -> bool:
     """Whether it is a float layer with weights that these families read."""
-    floats = layer.x.dtype == layer.y.dtype == "f32" and layer.weight.dtype in (np.float32, np.float16)
+    floats = layer.x.dtype == "f32" and layer.y.dtype in STORED and layer.weight.dtype in (np.float32, np.float16)
     return isinstance(layer, Dense) and floats
 
 

@@ -16,7 +16,7 @@ from ..machine import Machine
 from ..nest import Affine, Node, Scope
 from ..net import Array, Convolution, Tensor
 from .depthwise_cost import block_shapes, resident
-from .epilogue import finish, row_constants
+from .epilogue import STORED, finish, row_constants
 from .window import Block, Read, channel_pieces, place, sweep, units, window_of
 
 NAME = "depthwise"
@@ -39,7 +39,7 @@ def _is_ours(layer: Convolution) -> bool:
     if not isinstance(layer, Convolution) or layer.weight.dtype != np.float32:
         return False
     channels = layer.x.shape[-1]
-    return layer.x.dtype == layer.y.dtype == "f32" and layer.groups == channels and channels > 1
+    return layer.x.dtype == "f32" and layer.y.dtype in STORED and layer.groups == channels and channels > 1
 
 
 def kernel(layer: Convolution, machine: Machine, tile: Tile) -> Kernel:

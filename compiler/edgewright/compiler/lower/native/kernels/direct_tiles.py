@@ -10,6 +10,7 @@ import numpy as np
 from ..machine import Machine
 from ..net import Convolution
 from .direct_block import balanced, channel_blocks
+from .epilogue import STORED
 
 SHORT_RUN = 16
 """A row of a window of that many products is written out."""
@@ -20,7 +21,8 @@ def is_direct(layer: Convolution) -> bool:
     return (
         isinstance(layer, Convolution)
         and layer.weight.dtype == np.float32
-        and layer.x.dtype == layer.y.dtype == "f32"
+        and layer.x.dtype == "f32"
+        and layer.y.dtype in STORED
         and not layer.is_depthwise
     )
 

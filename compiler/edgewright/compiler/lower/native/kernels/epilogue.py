@@ -13,6 +13,10 @@ Address = Callable[[Tensor], str]
 """C text: how far the vector's first element lies in a tensor's buffer, in elements."""
 
 
+STORED: frozenset[Dtype] = frozenset({"f32", "s32", "u8", "s8"})
+"""Types of outputs that an epilogue can end in."""
+
+
 def row_constants(epilogue: Epilogue, pad_to: int) -> dict[str, Array]:
     """The rows as constants `row0`, `row1`, …, padded with zeros to a whole number of vectors."""
     padded = {}
