@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -50,6 +51,16 @@ class Numbers(click.ParamType[tuple[float, ...]]):
             return tuple(_number(part) for part in value.split(","))
         except (ValueError, ZeroDivisionError):
             self.fail(f"{value!r}: expected a number, a fraction such as 1/255, or several with commas", param, ctx)
+
+
+class Seconds(click.FloatRange):
+    """A length of time; `nan` is within every range that click knows."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
 
 
 def _number(text: str) -> float:
@@ -113,16 +124,16 @@ def _number(text: str) -> float:
     "engines",
     multiple=True,
     type=click.Choice(["onnxruntime", "native"]),
-    help="Engine that may ship; repeat it. Default: every engine of the target, the fastest wins.",
+    help="Engine that may ship; repeat it. Default: every one of the target, the fastest wins.",
 )
 @click.option(
     "--tune",
     "tune_s",
     default=30.0,
     show_default=True,
-    type=click.FloatRange(0, 3600),
+    type=Seconds(0, 3600),
     metavar="SECONDS",
-    help="How long each net's native kernels may be tuned, where the target is this machine; 0 takes best guesses.",
+    help="Longest time to tune the native kernels of a net, where the target is this machine; 0 takes best guesses.",
 )
 @click.option("--emit", type=click.Choice(["c"]), help="Write native code as C source too, with an example to build.")
 @click.option("--no-cache", is_flag=True, help="Measure again, though nothing has changed since an earlier run.")
@@ -155,6 +166,9 @@ def compile_command(
 
     MODEL is an ONNX file. An int8 version ships where it is faster than the float model and loses no more than
     --max-drop; otherwise the float model ships, and the report says why.
+
+    Two engines: onnxruntime runs the model as ONNX; native is the model as machine code and needs nothing on the
+    device. On this machine both are timed and the faster one ships; for other boards, --engine native asks for it.
     """
     if (model is None) == (model_option is None):
         raise click.UsageError("give one model: an ONNX file, or --model package.module:function")

@@ -16,7 +16,10 @@ from .lower.native.half_weights import with_half_weights
 from .lower.native.library import NativeModel, compile_library, nets_of
 from .lower.native.machine import Machine, machine_of
 from .lower.native.net import Array, Dense, Net
+from .lower.native.toolchain import GeneratedCodeRejected
 from .variants import NATIVE, Variant
+
+NO_DYNAMIC_RANGES = "native code has no dynamic ranges; static int8 is what it takes"
 
 
 @dataclass(frozen=True)
@@ -30,20 +33,25 @@ class NativeForms:
 
 def native_forms(variants: Sequence[Variant], board: Board, build: Build) -> NativeForms:
     """Native forms of those variants that native code can compute on the board."""
-    made, missing = [], []
+    made: list[Variant] = []
+    missing: dict[str, list[str]] = {}
     for variant in variants:
         if not board.supports(NATIVE, variant.precision):
             continue
         if variant.plan is not None and variant.scheme is not None and variant.scheme.method == "dynamic":
-            missing.append(f"{NATIVE}-{variant.name}: native code has no dynamic ranges; static int8 is what it takes")
+            missing.setdefault(NO_DYNAMIC_RANGES, []).append(variant.name)
             continue
         try:
             made += native_form(variant, board, build)
-        except UnsupportedModel as reason:
-            missing.append(f"{NATIVE}-{variant.name}: {reason}")
+        except (UnsupportedModel, GeneratedCodeRejected) as reason:
+            missing.setdefault(str(reason), []).append(variant.name)
         except ToolchainMissing as reason:
-            return NativeForms((), (str(reason),), toolchain_missing=True)
-    return NativeForms(tuple(made), tuple(dict.fromkeys(missing)))
+            return NativeForms((), (f"no native code: {reason}",), toolchain_missing=True)
+    return NativeForms(tuple(made), tuple(_note(names, reason) for reason, names in missing.items()))
+
+
+def _note(names: Sequence[str], reason: str) -> str:
+    return f"{', '.join(f'{NATIVE}-{name}' for name in names)}: {reason}"
 
 
 def native_form(variant: Variant, board: Board, build: Build) -> list[Variant]:

@@ -21,6 +21,8 @@ PARTS = ("calibrate", "tune", "test")
 BUDGET_MISSED = "budget-missed"
 FLOAT = "float32"
 """Name of the candidate that all others are held against."""
+REFERENCE = "reference"
+"""Verdict of a row that only the others are judged by."""
 ERROR_METRICS = frozenset({"mse", "distortion"})
 NARROW_COLUMNS = 100
 """Of a terminal on which long names take several lines, so that figures keep one."""
@@ -119,7 +121,7 @@ def _details(target: TargetReport) -> Iterator[str]:
         yield f"-> {target.bundle} ({target.bundle_bytes / 1024:.0f} KiB)"
     if target.c_source is not None:
         yield f"-> {target.c_source}: the C source; its README.md says how to build it"
-    yield from _verdicts([row for row in target.candidates if row.name not in {FLOAT, target.chosen}])
+    yield from _verdicts([row for row in target.candidates if row.name != target.chosen and row.verdict != REFERENCE])
     if target.control is not None:
         yield f"accuracy control: {target.control.reason}"
     yield from target.notes
