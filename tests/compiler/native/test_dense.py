@@ -47,7 +47,7 @@ class Shape:
     channels: int
     borders: tuple[Border, Border, Border]
     epilogue: str
-    half: bool
+    storage: str
     seed: int
 
     def case(self) -> Case:
@@ -60,9 +60,18 @@ class Shape:
             )
         )
         scaled = random.normal(size=(self.channels, self.depth)) / np.sqrt(self.depth)
-        weight = scaled.astype(np.float16 if self.half else np.float32)
-        layer = Dense(x=x, y=y, weight=weight, epilogue=epilogue(self.epilogue, self.channels, beside, random))
-        return layer, {tensor.name: random.normal(size=tensor.shape).astype(np.float32) for tensor in layer.inputs}
+        weight = np.rint(127 * np.tanh(scaled)) if self.storage == "int8" else scaled
+        layer = Dense(
+            x=x,
+            y=y,
+            weight=weight.astype(self.storage),
+            epilogue=epilogue(self.epilogue, self.channels, beside, random),
+        )
+        sizes = {"x": 1 / 127 if self.storage == "int8" else 1.0, "beside": 1.0}
+        return layer, {
+            tensor.name: random.normal(0, sizes[tensor.name], tensor.shape).astype(np.float32)
+            for tensor in layer.inputs
+        }
 
 
 SHAPES = st.lists(
@@ -75,7 +84,7 @@ SHAPES = st.lists(
         channels=st.one_of(st.integers(1, 70), st.sampled_from([96, 128, 144, 200])),
         borders=st.tuples(BORDERS, BORDERS, BORDERS),
         epilogue=st.sampled_from(["none", "relu6", "residual"]),
-        half=st.booleans(),
+        storage=st.sampled_from(["float32", "float16", "int8"]),
         seed=st.integers(0, 1000),
     ),
     min_size=3,

@@ -20,6 +20,26 @@
 #define EW_SPLAT8(s) {s, s, s, s, s, s, s, s}
 #define EW_SPLAT16(s) {s, s, s, s, s, s, s, s, s, s, s, s, s, s, s, s}
 
+/* Bytes as 32-bit lanes. Compilers write a conversion of vectors element by element here. */
+#if defined(__SSE4_1__)
+#define EW_WIDEN_U8_4(v) _mm_cvtepu8_epi32(_mm_cvtsi32_si128((int)(v)))
+#define EW_WIDEN_S8_4(v) _mm_cvtepi8_epi32(_mm_cvtsi32_si128((int)(v)))
+#define EW_WIDEN_U8_8(v) _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)(v)))
+#define EW_WIDEN_S8_8(v) _mm256_cvtepi8_epi32(_mm_cvtsi64_si128((long long)(v)))
+#define EW_WIDEN_U8_16(v) _mm512_cvtepu8_epi32((__m128i)(v))
+#define EW_WIDEN_S8_16(v) _mm512_cvtepi8_epi32((__m128i)(v))
+#elif defined(__x86_64__)
+#define EW_TWICE(v) _mm_unpacklo_epi8(_mm_cvtsi32_si128((int)(v)), _mm_cvtsi32_si128((int)(v)))
+#define EW_WIDEN_U8_4(v) _mm_srli_epi32(_mm_unpacklo_epi16(EW_TWICE(v), EW_TWICE(v)), 24)
+#define EW_WIDEN_S8_4(v) _mm_srai_epi32(_mm_unpacklo_epi16(EW_TWICE(v), EW_TWICE(v)), 24)
+#elif defined(__ARM_NEON)
+#define EW_WIDEN_U8_4(v) vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32((uint32_t)(v))))))
+#define EW_WIDEN_S8_4(v) vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32((int32_t)(v))))))
+#else
+#define EW_WIDEN_U8_4(v) __builtin_convertvector(v, s32x4)
+#define EW_WIDEN_S8_4(v) __builtin_convertvector(v, s32x4)
+#endif
+
 /* Types, splats, loads and stores; a load or store of a part touches `count` elements only, and reads 0 beyond. */
 #define EW_TYPES(N)                                                                                                    \
     typedef float f32x##N __attribute__((vector_size(4 * N)));                                                         \
@@ -35,8 +55,8 @@
     EW_LOAD_PART_32(N)                                                                                                 \
     EW_LOAD_PART(u8x##N, u8x##N, uint8_t)                                                                              \
     EW_LOAD_PART(s8x##N, s8x##N, int8_t)                                                                               \
-    EW_INLINE s32x##N ew_widen_u8x##N(u8x##N v) { return __builtin_convertvector(v, s32x##N); }                        \
-    EW_INLINE s32x##N ew_widen_s8x##N(s8x##N v) { return __builtin_convertvector(v, s32x##N); }                        \
+    EW_INLINE s32x##N ew_widen_u8x##N(u8x##N v) { return (s32x##N)EW_WIDEN_U8_##N(v); }                                \
+    EW_INLINE s32x##N ew_widen_s8x##N(s8x##N v) { return (s32x##N)EW_WIDEN_S8_##N(v); }                                \
     EW_INLINE u8x##N ew_narrow_u8x##N(s32x##N v) { return __builtin_convertvector(v, u8x##N); }                        \
     EW_INLINE s8x##N ew_narrow_s8x##N(s32x##N v) { return __builtin_convertvector(v, s8x##N); }
 
@@ -224,6 +244,35 @@ EW_INLINE f32x8 ew_load_f16_as_f32x8(const uint16_t *p) {
 #if EW_MAX_LANES >= 16
 EW_INLINE f32x16 ew_load_f16_as_f32x16(const uint16_t *p) {
     return (f32x16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+#endif
+
+/* Bytes in memory as float vectors. */
+EW_INLINE int32_t ew_four_bytes(const int8_t *p) {
+    int32_t four;
+    __builtin_memcpy(&four, p, sizeof four);
+    return four;
+}
+#if defined(__SSE4_1__)
+EW_INLINE f32x4 ew_load_s8_as_f32x4(const int8_t *p) {
+    return (f32x4)_mm_cvtepi32_ps(_mm_cvtepi8_epi32(_mm_cvtsi32_si128(ew_four_bytes(p))));
+}
+#elif defined(__ARM_NEON)
+EW_INLINE f32x4 ew_load_s8_as_f32x4(const int8_t *p) {
+    const int8x8_t bytes = vreinterpret_s8_s32(vdup_n_s32(ew_four_bytes(p)));
+    return (f32x4)vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
+}
+#else
+EW_INLINE f32x4 ew_load_s8_as_f32x4(const int8_t *p) { return ew_to_f32_s32x4((s32x4){p[0], p[1], p[2], p[3]}); }
+#endif
+#if EW_MAX_LANES >= 8
+EW_INLINE f32x8 ew_load_s8_as_f32x8(const int8_t *p) {
+    return (f32x8)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+#endif
+#if EW_MAX_LANES >= 16
+EW_INLINE f32x16 ew_load_s8_as_f32x16(const int8_t *p) {
+    return (f32x16)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
 #endif
 

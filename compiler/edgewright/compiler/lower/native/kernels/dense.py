@@ -2,7 +2,7 @@
 
 The loops around a register block come in two orders: panels of channels outermost, so that weights are read once, or
 groups of positions outermost, so that positions are; a group is as many positions as pass over the same weights.
-float16 weights are converted when they are read.
+float16 and int8 weights are converted when they are read; the scales of the latter are a row of the epilogue.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from .product import DEPTH, Operands, Sweep, block_shapes, folds, totals_bytes
 NAME = "dense"
 SHAPES = 3
 """Register blocks to try."""
+LOADS = {np.dtype(np.float32): "f32", np.dtype(np.float16): "f16_as_f32", np.dtype(np.int8): "s8_as_f32"}
+"""How weights of a type become a vector of floats."""
 FEW_POSITIONS = 4
 """Up to here, reading weights takes the time."""
 
@@ -59,7 +61,7 @@ def tiles(layer: Dense, machine: Machine) -> tuple[Tile, ...]:
 
 def computes(layer: Dense) -> bool:
     """Whether it is a float layer with weights that these families read."""
-    floats = layer.x.dtype == "f32" and layer.y.dtype in STORED and layer.weight.dtype in (np.float32, np.float16)
+    floats = layer.x.dtype == "f32" and layer.y.dtype in STORED and layer.weight.dtype in LOADS
     return isinstance(layer, Dense) and floats
 
 
@@ -143,7 +145,7 @@ def dense_operands(layer: Dense, machine: Machine, line: Line, channel: Affine, 
     """What a panel of a layer reads and writes; `channel` is its first."""
     depth = layer.weight.shape[1]
     width = panel_width(panel)
-    load = "f32" if layer.weight.dtype == np.float32 else "f16_as_f32"
+    load = LOADS[layer.weight.dtype]
 
     def weight(c: Affine, vector: Vector) -> str:
         return f"ew_load_{load}x{vector.lanes}(weight + {channel * depth + c * width + vector.offset})"

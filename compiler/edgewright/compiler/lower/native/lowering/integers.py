@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from ....graph import Graph, clone
 from ....quantize.capability import bounds_of
+from .stored_weights import store_weights
 
 MICROSOFT = "com.microsoft"
 CLAMPS = frozenset({"Relu", "Clip"})
@@ -45,6 +46,7 @@ def fuse_qdq(graph: Graph) -> Graph:
         fuser.skip(node)
     for node in list(result.graph):
         fuser.join(node)
+    store_weights(result)
     fuser.clean()
     return result
 

@@ -15,6 +15,8 @@ from ..views import give_reshaped
 from ..walk import UNIT, Order, Walk, identity
 from .convolutions import biased
 
+PLAIN = Epilogue()
+
 
 def gemm(walk: Walk, node: ir.Node) -> None:
     """The product of two matrices, scaled, and a third that is added."""
@@ -81,7 +83,7 @@ def matmul(walk: Walk, node: ir.Node) -> None:
     if walk.dtype(a) != "f32" or walk.dtype(b) != "f32":
         walk.refuse(node, "it multiplies integers", "cast them to float32 before")
     if right is not None and right.ndim == 2:
-        _from_the_right(walk, a, right, node.outputs[0])
+        from_the_right(walk, a, right.T, node.outputs[0])
     elif left is not None and left.ndim == 2 and len(walk.shape(b)) >= 2:
         _from_the_left(walk, left, b, node.outputs[0])
     elif min(len(walk.shape(a)), len(walk.shape(b))) >= 2:
@@ -90,14 +92,15 @@ def matmul(walk: Walk, node: ir.Node) -> None:
         _vectors(walk, a, b, node.outputs[0])
 
 
-def _from_the_right(walk: Walk, a: ir.Value, weight: Array, result: ir.Value) -> None:
+def from_the_right(walk: Walk, a: ir.Value, weight: Array, result: ir.Value, epilogue: Epilogue = PLAIN) -> None:
+    """A product by constant weights (K, C)."""
     placed = walk.place(a)
     rank = len(placed.shape)
     dense = placed.dense_order()
     order = placed.order if dense[-1:] == (rank - 1,) and placed.order[-1] == rank - 1 else identity(rank)
     x = walk.read(a, order)
-    y = walk.fresh(result.name or "", (*x.shape[:-1], weight.shape[1]))
-    walk.emit(Dense(x=x, y=y, weight=np.ascontiguousarray(weight.T), origin=walk.origin))
+    y = walk.fresh(result.name or "", (*x.shape[:-1], weight.shape[0]))
+    walk.emit(Dense(x=x, y=y, weight=np.ascontiguousarray(weight), epilogue=epilogue, origin=walk.origin))
     walk.give(result, y, order)
 
 

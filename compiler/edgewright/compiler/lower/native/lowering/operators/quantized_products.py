@@ -16,6 +16,7 @@ from ...requantization import requantized, rounded
 from ..attributes import given, integer, needed, number
 from ..elementwise import emit_map
 from ..encodings import Encoding, dtype_of, encoding
+from ..stored_weights import DOMAIN, OPERATOR, signed
 from ..walk import Walk, identity
 from . import products
 from .windows import windows_of
@@ -31,11 +32,10 @@ def _weight(walk: Walk, node: ir.Node, index: int, zero: int) -> Array:
         walk.refuse(node, "its weights are computed at run time", "make them constant before the export")
     value = given(node, zero)
     points = None if value is None else walk.constant(value)
-    offset = np.zeros(1, np.int64) if points is None else np.unique(points.astype(np.int64))
-    moved = weight.astype(np.int64) - offset[0]
-    if offset.size > 1 or moved.min(initial=0) < -128 or moved.max(initial=0) > 127:
+    moved = signed(weight, np.zeros(1, np.int8) if points is None else points)
+    if moved is None:
         walk.refuse(node, "its weights do not fit int8 around their zero point", "quantize them symmetrically")
-    return np.asarray(moved, np.int8)
+    return moved
 
 
 def _integer_bias(walk: Walk, node: ir.Node, index: int, channels: int) -> Array:
@@ -146,6 +146,17 @@ def matmul_integer_to_float(walk: Walk, node: ir.Node) -> None:
         _dense(walk, node, needed(node, 0), weight, a, np.zeros(len(weight), np.int32), factor, None)
 
 
+def stored_product(walk: Walk, node: ir.Node) -> None:
+    """A float product by weights that are kept as integers: the sum of whole numbers, scaled, and a bias."""
+    weight, rows = walk.constant(needed(node, 1)), walk.constant(needed(node, 2))
+    if weight is None or rows is None:
+        raise ValueError(f"{node.name!r} has no weights")
+    value: Expression = call("mul", Accumulator(), Row(0))
+    biased = bool(rows[1].any())
+    epilogue = Epilogue(call("add", value, Row(1)) if biased else value, tuple(rows[: 1 + biased]))
+    products.from_the_right(walk, needed(node, 0), weight, node.outputs[0], epilogue)
+
+
 def _columns(walk: Walk, node: ir.Node, index: int, zero: int) -> Array:
     """The right factor of a matrix product as (K, C)."""
     weight = _weight(walk, node, index, zero)
@@ -205,6 +216,7 @@ def _two_activations(
 TABLE: Mapping[tuple[str, str], Callable[[Walk, ir.Node], None]] = {
     ("", "QLinearConv"): qlinear_conv,
     ("", "QLinearMatMul"): qlinear_matmul,
+    (DOMAIN, OPERATOR): stored_product,
     ("com.microsoft", "QGemm"): qgemm,
     ("com.microsoft", "MatMulIntegerToFloat"): matmul_integer_to_float,
 }
