@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgewright.bundle.archive import read_manifest
+
 from . import digits
 from .processes import Stage, StoryError, edgewright, run_json, wait_until
 from .traffic import Client, Traffic
@@ -21,6 +23,8 @@ MODEL = "digits"
 TARGETS = ("host", "raspberry-pi-5")
 DEVICES = (("host", False),) * 4 + (("raspberry-pi-5", True),) * 2
 """Six devices; the Raspberry Pis are rehearsal devices: they claim the board and compute with its exact arithmetic."""
+
+ENGINES = {"native": "as machine code of its own", "onnxruntime": "for ONNX Runtime"}
 
 RIGHT_SCALE = "0.0625"
 WRONG_SCALE = "0.00390625"
@@ -80,6 +84,7 @@ class Story:
                 *("compile", "--model", "examples.demo.digits:build", "--weights", str(self.folder / "w.safetensors")),
                 *("--data", str(self.folder / "digits.npz"), "--metric", "top1", "--max-drop", "1%"),
                 *("--scale", scale, "--name", MODEL, "--release-version", version, "--out", str(out), *targets),
+                *("--tune", "0"),  # best guesses are good enough for a net of this size
             )
         )
         return [out / f"{target}.bundle" for target in TARGETS]
@@ -92,7 +97,11 @@ class Story:
             self.say(f"trained: {accuracy:.1%} on the held-out half of scikit-learn's digits")
             bundles = self.compile("1", RIGHT_SCALE)
             for bundle in bundles:
-                self.say(f"compiled {bundle.name}: {bundle.stat().st_size / 1000:.0f} kB")
+                manifest = read_manifest(bundle)
+                self.say(
+                    f"compiled {bundle.name}: {bundle.stat().st_size / 1000:.0f} kB, {manifest.precision} "
+                    f"{ENGINES[manifest.engine.name]}, {manifest.latency.p50_ms:.2g} ms {manifest.latency.kind}"
+                )
         self.finding("top-1 of the trained model", f"{accuracy:.1%}")
 
     def start_everything(self) -> None:

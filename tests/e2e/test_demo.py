@@ -50,7 +50,13 @@ def test_the_demo_ends_with_its_summary(tmp_path: Path) -> None:
     process = start_demo(tmp_path, mark)
     output, _ = process.communicate(timeout=540)
     assert process.returncode == 0, output
-    for line in ("rolled back by itself", "input drift", "acknowledged ≤ counted ≤ attempted", "took"):
+    for line in (
+        "compiled host.bundle",
+        "rolled back by itself",
+        "input drift",
+        "acknowledged ≤ counted ≤ attempted",
+        "took",
+    ):
         assert line in output, output
     assert marked(mark) == []
     assert list(tmp_path.iterdir()) == []
