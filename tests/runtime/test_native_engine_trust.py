@@ -114,10 +114,21 @@ def test_a_bundle_without_a_library_is_refused(bundle: Path) -> None:
         ENGINE.load(bundle, without, OPTIONS)
 
 
-def test_an_option_is_refused(bundle: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"treads": 2}, "no option 'treads'"),
+        ({"threads": 0}, "threads of engine native is 0"),
+        ({"threads": True}, "is True"),
+        ({"threads": "2"}, "is '2'"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(
+    bundle: Path, options: dict[str, str | int | bool], complaint: str
+) -> None:
     manifest = read_manifest(bundle)
-    engine = msgspec.structs.replace(manifest.engine, options={"threads": 2})
-    with pytest.raises(ModelRefused, match="no option 'threads'"):
+    engine = msgspec.structs.replace(manifest.engine, options=options)
+    with pytest.raises(ModelRefused, match=complaint):
         ENGINE.load(bundle, msgspec.structs.replace(manifest, engine=engine), OPTIONS)
 
 

@@ -19,6 +19,7 @@ from edgewright.targets.faults import UserFault
 from .array_address import address_of
 from .native_library import NativeLibrary
 from .native_plan import Plan, Ports, Shape, make_plan
+from .native_threads import Pool, divided, useful_threads
 
 MAX_PLANS = 256
 """Batch sizes whose preparation is kept."""
@@ -46,8 +47,26 @@ class _Frame:
 class NativeInstance:
     """A loaded library; `run` may be called from any number of threads, and holds no lock while the model runs."""
 
-    def __init__(self, library: NativeLibrary, ports: Ports) -> None:
+    def __init__(self, library: NativeLibrary, ports: Ports, threads: int = 1) -> None:
+        """Takes a library over: closing the instance closes it.
+
+        Args:
+            library: the model.
+            ports: its tensors.
+            threads: of one call, at most; see `useful_threads`. They are started here and stopped by `close`. Of
+                several calls at one time one has them all, and the others run in a thread each.
+
+        Raises:
+            EnvironmentFault: the system gives no more threads.
+        """
         self._library = library
+        threads = useful_threads(library, threads)
+        self._pool = Pool(threads) if threads > 1 else None
+        count = len(library.entries)
+        self._functions = [
+            library.function(index) if self._pool is None else divided(library, index, self._pool)
+            for index in range(count)
+        ]
         self._ports = ports
         self._leading = ports.leading
         self._plans: dict[int, Plan] = {}
@@ -114,19 +133,22 @@ class NativeInstance:
             if not isinstance(leading, np.ndarray) or not leading.ndim:
                 raise InputRefused(f"input '{self._leading}' is missing or not an array with a batch axis")
             rows = len(leading)
-        plan = self._plans.get(rows) or make_plan(self._library, self._ports, rows)
+        plan = self._plans.get(rows) or make_plan(self._library.entries, self._functions, self._ports, rows)
         if len(self._plans) < MAX_PLANS:
             self._plans[rows] = plan
         return plan
 
     def _new_frame(self) -> _Frame:
-        arena_bytes = max(entry.arena_bytes for entry in self._library.entries)
+        arena_bytes = max(max(entry.arena_bytes, entry.part_arena_bytes) for entry in self._library.entries)
         return _Frame(len(self._ports.inputs), len(self._ports.outputs), arena_bytes)
 
     def close(self) -> None:
         self._closed = True
         self._plans.clear()
         self._frames.clear()
+        self._functions.clear()
+        if self._pool is not None:
+            self._pool.close()
         self._library.close()
 
 

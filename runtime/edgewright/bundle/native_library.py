@@ -28,6 +28,8 @@ MAX_BATCH = 1 << 16
 MAX_TEXT_BYTES = 4096
 MAX_BYTES = 1 << (40 if ctypes.sizeof(ctypes.c_void_p) == 8 else 31)
 """Of a tensor, and of an arena."""
+MAX_PARTS = 1024
+"""Threads of one call."""
 MAX_ALIGNMENT = 4096
 """What a page gives."""
 ITEM_BYTES = {
@@ -82,8 +84,8 @@ class _Model(ctypes.Structure):
 
 
 _RUN = ctypes.CFUNCTYPE(None)
-"""Of an entry's `run`. Without declared arguments ctypes passes its own objects as they are, which is its fastest way;
-`run` must be given pointers only. The interpreter lock is released for the call."""
+"""Of an entry's `run` and `run_part`. Without declared arguments ctypes passes its own objects as they are, its fastest
+way; they must be given such objects only. The interpreter lock is released for the call."""
 
 _system = ctypes.CDLL(None)
 _system.dlclose.argtypes = (ctypes.c_void_p,)
@@ -112,6 +114,10 @@ class NativeEntry:
     arena_alignment: int
     inputs: tuple[NativeTensor, ...]
     outputs: tuple[NativeTensor, ...]
+    part_arena_bytes: int = 0
+    """Of a call by several threads."""
+    max_parts: int = 0
+    """Threads that can share a call; 0 where it cannot be shared."""
 
 
 class NativeLibrary:
@@ -177,7 +183,9 @@ class NativeLibrary:
             self.entries = _entries(model)
         except _Impossible as problem:
             raise NativeLibraryError(f"{name} describes itself in a way that cannot be: {problem}") from problem
-        self._run: list[Callable[..., None]] = [_RUN(model.entries[index].run) for index in range(len(self.entries))]
+        entries = [model.entries[index] for index in range(len(self.entries))]
+        self._run: list[Callable[..., None]] = [_RUN(entry.run) for entry in entries]
+        self._run_part = [_RUN(entry.run_part) if entry.run_part else None for entry in entries]
 
     def function(self, entry: int) -> Callable[..., None]:
         """`run` of an entry, for callers that count nanoseconds; gone after `close`.
@@ -186,6 +194,13 @@ class NativeLibrary:
         the arena as `c_void_p`), checks nothing, and does not hold the interpreter lock while it runs.
         """
         return self._run[entry]
+
+    def part_function(self, entry: int) -> Callable[..., None] | None:
+        """`run_part` of an entry, for `native_threads`; None where a call cannot be shared.
+
+        As `function`, with two arguments more: the part and the number of parts, as `c_uint32`.
+        """
+        return self._run_part[entry]
 
     def call(self, entry: int, inputs: list[int], outputs: list[int], arena: int) -> None:
         """Runs an entry on addresses of buffers; the interpreter lock is not held meanwhile."""
@@ -197,7 +212,7 @@ class NativeLibrary:
 
     def close(self) -> None:
         """Unloads it, as the end of this object does. No call is under way and none follows."""
-        self._run = []
+        self._run, self._run_part = [], []
         self._unload()
 
 
@@ -236,12 +251,16 @@ def _entry(model: _Model, entry: _Entry) -> NativeEntry:
         raise _Impossible(f"an entry for batch {entry.batch} at address {entry.run or 0:#x}")
     if not 1 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1) or entry.arena_bytes > MAX_BYTES:
         raise _Impossible(f"an arena of {entry.arena_bytes} bytes at multiples of {alignment}")
+    if entry.run_part and not (1 <= entry.max_parts <= MAX_PARTS and alignment <= entry.part_arena_bytes <= MAX_BYTES):
+        raise _Impossible(f"calls in {entry.max_parts} parts with an arena of {entry.part_arena_bytes} bytes")
     return NativeEntry(
         batch=entry.batch,
         arena_bytes=entry.arena_bytes,
         arena_alignment=alignment,
         inputs=_tensors(entry.inputs, model.input_count, "inputs"),
         outputs=_tensors(entry.outputs, model.output_count, "outputs"),
+        part_arena_bytes=entry.part_arena_bytes if entry.run_part else 0,
+        max_parts=entry.max_parts if entry.run_part else 0,
     )
 
 

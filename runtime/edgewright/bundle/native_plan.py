@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .native_library import NativeLibrary
+from .native_library import NativeEntry
 
 NUMPY_OF_DATATYPE: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -86,16 +86,21 @@ class Plan:
     parts: tuple[Part, ...]
 
 
-def make_plan(library: NativeLibrary, ports: Ports, rows: int) -> Plan:
-    """The fewest calls: as many as fit of the largest entry, then of the next. Where the batch is fixed, one call."""
+def make_plan(
+    entries: Sequence[NativeEntry], functions: Sequence[Callable[..., None]], ports: Ports, rows: int
+) -> Plan:
+    """The fewest calls: as many as fit of the largest entry, then of the next. Where the batch is fixed, one call.
+
+    `functions` run the entries, one each.
+    """
     parts: list[Part] = []
     left = rows
-    for index, entry in reversed(tuple(enumerate(library.entries))):
+    for index, entry in reversed(tuple(enumerate(entries))):
         count, left = divmod(left, entry.batch) if ports.leading is not None else (int(not parts), 0)
         if count:
             parts.append(
                 Part(
-                    library.function(index),
+                    functions[index],
                     count,
                     tuple(entry.batch * port.row_bytes for port in ports.inputs),
                     tuple(entry.batch * port.row_bytes for port in ports.outputs),

@@ -2,8 +2,9 @@
 
 A layer is divided into ranges of its kernel's units, the same ranges every time; the first thread does the others
 alone. Threads meet where what one of them wrote is read by another: before and after every divided layer. They need
-nothing for that but a counter each, in the first bytes of the arena: no library, no system call. Waiting is spinning,
-so every thread needs a core of its own.
+nothing for that but a counter each, in the first bytes of the arena. Waiting is spinning, and after some microseconds
+offering the core to others: each thread should have a core of its own, and where it has not, they get slow and not
+stuck.
 """
 
 from __future__ import annotations
@@ -22,20 +23,37 @@ LEAST_MULTIPLICATIONS = 200_000
 """Of a layer that is divided: some microseconds. To meet, and to fetch what others wrote, costs one or two."""
 LEAST_ELEMENTS = 20_000
 """The same of a layer without products, read or written."""
-MEETING = """#if defined(__x86_64__)
+PATIENCE = 2000
+"""Looks at another thread's counter before the core is offered to others: some ten microseconds."""
+MEETING = f"""#if defined(__x86_64__)
 #define EW_PAUSE() __builtin_ia32_pause()
 #else
 #define EW_PAUSE() __asm__ volatile("yield")
 #endif
 
-static void ew_arrive(uint32_t *arrived, uint32_t part, uint32_t turn) {
-    __atomic_store_n(arrived + part, turn, __ATOMIC_RELEASE);
-}
+/* Somebody else may need this core: sched_yield, without a C library. */
+static void ew_offer_core(void) {{
+#if defined(__linux__) && defined(__x86_64__)
+    long result = 24;
+    __asm__ volatile("syscall" : "+a"(result) : : "rcx", "r11", "memory");
+#elif defined(__linux__) && defined(__aarch64__)
+    register long number __asm__("x8") = 124;
+    register long result __asm__("x0");
+    __asm__ volatile("svc 0" : "=r"(result) : "r"(number) : "memory");
+#endif
+}}
 
-static void ew_await(const uint32_t *arrived, uint32_t parts, uint32_t turn) {
-    for (uint32_t other = 0; other < parts; other++)
-        while (__atomic_load_n(arrived + other, __ATOMIC_ACQUIRE) < turn) EW_PAUSE();
-}
+static void ew_arrive(uint32_t *arrived, uint32_t part, uint32_t turn) {{
+    __atomic_store_n(arrived + part, turn, __ATOMIC_RELEASE);
+}}
+
+static void ew_await(const uint32_t *arrived, uint32_t parts, uint32_t turn) {{
+    for (uint32_t other = 0, looks = 0; other < parts; other++)
+        while (__atomic_load_n(arrived + other, __ATOMIC_ACQUIRE) < turn) {{
+            EW_PAUSE();
+            if (++looks >= {PATIENCE}) ew_offer_core();
+        }}
+}}
 
 """
 """Every part has a counter that only it writes: of the turns that it has arrived at. (Adding to a counter that all
