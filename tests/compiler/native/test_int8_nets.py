@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -25,11 +26,13 @@ from edgewright.compiler.lower.native.net import Softmax
 from edgewright.compiler.lower.native.source import make_source
 from edgewright.compiler.lower.native.toolchain import build
 from edgewright.compiler.quantize.emit import emit
+from edgewright.compiler.quantize.plan import Operator
 from edgewright.compiler.quantize.propose import propose
 from edgewright.compiler.quantize.scheme import ActivationType, Scheme
 from edgewright.targets.accumulation import exact
+from tests.compiler.control_nets import LAYERS, make_net
 from tests.compiler.nets import Net, convolutional, optimised, statistics_of
-from tests.compiler.quantized_nets import NETS, random_net
+from tests.compiler.quantized_nets import NETS, NetBuilder, random_net
 
 from .single_layer import HERE, PLAIN
 
@@ -79,6 +82,39 @@ def test_a_product_of_two_activations_gives_the_emulators_bits() -> None:
     (found,) = native([model], [samples])
     for output, wanted in Emulator(model, exact).call(samples).items():
         np.testing.assert_array_equal(found[output], wanted)
+
+
+@pytest.mark.parametrize("operands", ["u8u8", "s8s8"])
+def test_long_products_of_two_activations_are_at_most_a_step_off(operands: str) -> None:
+    net = NetBuilder(5, operands[:2], operands[2:], per_channel=False)
+    left, right = net.rounded("x", 0.012), net.rounded("y", 0.015)
+    result = net.rounded(net.add("MatMul", [left, right]), scale := 0.012 * 0.015 * 70 * 70 * 20 * 5 / 255)
+    model = net.model({"x": ["N", 7, 900], "y": ["N", 900, 6]}, result)
+    samples = {
+        name: net.random.normal(0, 1.5, (2, *shape)).astype(np.float32)
+        for name, shape in {"x": (7, 900), "y": (900, 6)}.items()
+    }
+    (found,) = native([model], [samples])
+    (wanted,) = Emulator(model, exact).call(samples).values()
+    off = np.abs(found[result] - wanted)
+    assert off.max() <= scale * 1.001
+    assert np.mean(off > 0) <= 0.03
+
+
+@pytest.mark.parametrize("activations", ["uint8", "int8"])
+def test_plans_with_single_float_layers_give_the_emulators_numbers(activations: ActivationType, tmp_path: Path) -> None:
+    net = make_net(LAYERS, tmp_path, Scheme(activations=activations))
+    samples = {name: array[:3] for name, array in net.samples.inputs.items()}
+    plans = [net.plan]
+    for name, operator in net.plan.operators.items():
+        if operator.compute == "int8":
+            floating = Operator(compute="float", reason="test")
+            plans.append(msgspec.structs.replace(net.plan, operators={**net.plan.operators, name: floating}))
+    models = [to_bytes(emit(net.graph, plan)) for plan in plans]
+    assert len(models) > 3
+    for model, outputs in zip(models, native(models, [samples] * len(models)), strict=True):
+        for output, wanted in Emulator(model, exact).call(samples).items():
+            np.testing.assert_allclose(outputs[output], wanted, rtol=0, atol=2e-6 * np.abs(wanted).max())
 
 
 def quantized(net: Net, activations: ActivationType) -> tuple[bytes, dict[str, NDArray[np.float32]]]:

@@ -21,9 +21,6 @@ from ..walk import Walk, identity
 from . import products
 from .windows import windows_of
 
-EXACT_FLOAT_SUM = 2**24
-"""Below this, sums of whole numbers in float32 are exact in any order."""
-
 
 def _weight(walk: Walk, node: ir.Node, index: int, zero: int) -> Array:
     """Constant weights as int8 around 0."""
@@ -194,10 +191,11 @@ def _two_activations(
     factor: Array,
     y: Encoding | None,
 ) -> None:
-    """A float product of whole numbers, exact as long as its sums are below 2^24."""
-    depth = walk.shape(values[0])[-1]
-    if depth * 255 * 255 >= EXACT_FLOAT_SUM:
-        walk.refuse(node, f"it sums {depth} products of two activations", "keep it in float (a plan's `float`)")
+    """A float product of whole numbers: exact while its sums are below 2^24, at least up to 258 terms.
+
+    Larger sums are rounded to 24 bits, as float32(sum) is before it is requantized, but perhaps more than once: a
+    result on the edge of two steps may come out as its neighbour.
+    """
     name = node.outputs[0].name
     whole = [ir.Value(name=f"{name}.factor{index}") for index in range(2)]
     for value, part, each in zip(values, whole, factors, strict=True):
