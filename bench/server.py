@@ -2,10 +2,11 @@
 
     python -m bench.server [--quick] [--check]
 
-One client, one request after the other, over a plain socket, against a real server process with a small network
-(490-256-256-12, float32). JSON and binary tensors; TCP on the loopback and the Unix socket, interleaved so that a busy
-machine disturbs all alike. Start: from the start of the process to `Ready`, and to the first answered inference.
-`--check` exits 1 when a fresh server takes 1.0 s or longer to be ready.
+One client, one request after the other, over a plain socket, against real server processes with a small network
+(490-256-256-12, float32), in ONNX Runtime and as native code. JSON and binary tensors; TCP on the loopback and the Unix
+socket, interleaved so that a busy machine disturbs all alike. Start: from the start of the process to `Ready`, and to
+the first answered inference. `--check` exits 1 when a fresh server takes too long to be ready: 1.0 s with ONNX Runtime,
+0.5 s with native code.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,22 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from bench import record
+from edgewright.bundle.archive import read_manifest
+from edgewright.compiler.frontends.onnx import load_onnx
+from edgewright.compiler.lower.native.library import compile_library, nets_of
+from edgewright.compiler.lower.native.machine import machine_of
 from edgewright.runtime.control import Done
+from edgewright.runtime.engines.catalog import engine_for
+from edgewright.runtime.engines.protocol import LoadOptions
 from edgewright.runtime.server.child import ServerChild, listen_tcp, listen_unix
-from tests.runtime.small_bundle import SmallBundle, write_bundle
+from edgewright.targets.host import detect_host
+from tests.runtime.native_bundle import write_native_bundle
+from tests.runtime.small_bundle import write_bundle
 
 LAYERS = (490, 256, 256, 12)
-READY_LIMIT_S = 1.0
+READY_LIMITS_S = {"onnxruntime": 1.0, "native": 0.5}
+DIGEST = "sha256:" + "0" * 64
+"""Of the archive; the server only hands it on."""
 
 
 def network() -> onnx.ModelProto:
@@ -110,7 +122,7 @@ def latencies(connections: dict[str, socket.socket], rounds: int, each: int) -> 
     return {name: _summary(values) for name, values in sorted(times.items())}
 
 
-def _timed(work: Callable[[], None]) -> float:
+def _timed(work: Callable[[], object]) -> float:
     begun = time.perf_counter()
     work()
     return (time.perf_counter() - begun) * 1e6
@@ -133,7 +145,25 @@ def pss_mb(pid: int) -> float:
     return 0.0
 
 
-def starts(bundle: SmallBundle, base: Path, times: int) -> dict[str, float]:
+def bundles(base: Path) -> dict[str, Path]:
+    """Return the network as a bundle directory for each engine."""
+    samples = np.random.default_rng(2).uniform(size=(64, LAYERS[0])).astype(np.float32)
+    interpreted = write_bundle(base / "onnxruntime", network(), {"features": samples}, name="mlp")
+    machine = machine_of(detect_host())
+    graph = load_onnx(interpreted.directory / "model/model.onnx").graph
+    code = compile_library("mlp", nets_of(graph, machine), machine, machine, {}, base / "code")
+    write_native_bundle(
+        base / "native",
+        code.path,
+        interpreted.manifest.inputs,
+        interpreted.manifest.outputs,
+        ({"features": samples}, interpreted.run({"features": samples})),
+        name="mlp",
+    )
+    return {"onnxruntime": interpreted.directory, "native": base / "native"}
+
+
+def starts(bundle: Path, base: Path, times: int) -> dict[str, float]:
     """Return the median time from the start of the process to Ready and to the first answer."""
     ready, answered = [], []
     for _ in range(times):
@@ -152,47 +182,67 @@ def starts(bundle: SmallBundle, base: Path, times: int) -> dict[str, float]:
     }
 
 
-def serve(child: ServerChild, bundle: SmallBundle) -> None:
-    reply = child.load(bundle.directory, "mlp", "1", bundle.digest)
+def serve(child: ServerChild, bundle: Path) -> None:
+    reply = child.load(bundle, "mlp", "1", DIGEST)
     if not isinstance(reply, Done):
         raise TypeError(f"the server did not load the bundle: {reply}")
 
 
-def engine_us(bundle: SmallBundle) -> float:
+def engine_us(bundle: Path) -> float:
     """Return the median time of the model alone in this process: the part that no server can save."""
-    import onnxruntime as ort
-
-    session = ort.InferenceSession(bundle.directory / "model/model.onnx", providers=["CPUExecutionProvider"])
+    manifest = read_manifest(bundle)
+    instance = engine_for(manifest).load(bundle, manifest, LoadOptions())
     sample = {"features": np.zeros((1, LAYERS[0]), np.float32)}
-    return round(statistics.median(_timed(lambda: session.run(None, sample)) for _ in range(2000)), 1)
+    return round(statistics.median(_timed(lambda: instance.run(sample)) for _ in range(2000)), 1)
+
+
+@contextmanager
+def served(bundle: Path, base: Path) -> Iterator[tuple[ServerChild, dict[str, socket.socket]]]:
+    """A server of its own with the bundle, and a connection to it over each transport."""
+    base.mkdir()
+    with listen_tcp() as tcp, listen_unix(base / "s") as unix, ServerChild([tcp, unix], base) as child:
+        serve(child, bundle)
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(base / "s"))
+        with socket.create_connection(tcp.getsockname()) as connection, client:
+            yield child, {"tcp": connection, "unix": client}
 
 
 def measure(*, quick: bool) -> dict[str, Any]:
-    samples = np.random.default_rng(2).uniform(size=(64, LAYERS[0])).astype(np.float32)
-    with tempfile.TemporaryDirectory() as scratch:
+    """Return the figures by engine."""
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as servers:
         base = Path(scratch)
-        bundle = write_bundle(base / "mlp", network(), {"features": samples}, name="mlp")
-        figures: dict[str, Any] = {
-            "start": starts(bundle, base, 3 if quick else 9),
-            "engine_alone_us": engine_us(bundle),
+        found = bundles(base)
+        figures: dict[str, dict[str, Any]] = {
+            engine: {"start": starts(bundle, base, 3 if quick else 9), "engine_alone_us": engine_us(bundle)}
+            for engine, bundle in found.items()
         }
-        with listen_tcp() as tcp, listen_unix(base / "s") as unix, ServerChild([tcp, unix], base) as child:
-            serve(child, bundle)
-            client = socket.socket(socket.AF_UNIX)
-            client.connect(str(base / "s"))
-            with socket.create_connection(tcp.getsockname()) as connection, client:
-                connections = {"tcp": connection, "unix": client}
-                figures["latency"] = latencies(connections, 3 if quick else 10, 200 if quick else 500)
-            figures["pss_mb"] = pss_mb(child.process.pid)
+        running = {
+            engine: servers.enter_context(served(bundle, base / f"{engine}-server")) for engine, bundle in found.items()
+        }
+        connections = {
+            f"{transport}_{engine}": connection
+            for engine, (_, transports) in running.items()
+            for transport, connection in transports.items()
+        }
+        timed = latencies(connections, 3 if quick else 10, 200 if quick else 500)
+        for engine, (child, _) in running.items():
+            ending = f"_{engine}"
+            figures[engine]["latency"] = {
+                name.removesuffix(ending): value for name, value in timed.items() if name.endswith(ending)
+            }
+            figures[engine]["pss_mb"] = pss_mb(child.process.pid)
     return figures
 
 
 def show(figures: dict[str, Any]) -> None:
-    print("   ".join(f"{name} {value}" for name, value in figures["start"].items()))
-    print(f"engine alone {figures['engine_alone_us']} us   server PSS {figures['pss_mb']} MB")
-    print(f"{'request':<14}{'p50 us':>10}{'p99 us':>10}")
-    for name, found in figures["latency"].items():
-        print(f"{name:<14}{found['p50_us']:>10}{found['p99_us']:>10}")
+    for engine, found in figures.items():
+        print(f"{engine}: " + "   ".join(f"{name} {value}" for name, value in found["start"].items()))
+        print(f"  engine alone {found['engine_alone_us']} us   server PSS {found['pss_mb']} MB")
+    print(f"{'request':<14}" + "".join(f"{engine + ' p50, p99 us':>26}" for engine in figures))
+    for name in figures["native"]["latency"]:
+        pairs = (found["latency"][name] for found in figures.values())
+        print(f"{name:<14}" + "".join(f"{pair['p50_us']:>16}{pair['p99_us']:>10}" for pair in pairs))
 
 
 def main() -> None:
@@ -204,8 +254,9 @@ def main() -> None:
     figures = measure(quick=arguments.quick)
     show(figures)
     print(record.write("server", figures, packages=("onnxruntime", "uvloop", "httptools", "msgspec", "numpy")))
-    if arguments.check and figures["start"]["ready_s"] >= READY_LIMIT_S:
-        sys.exit(f"ready after {figures['start']['ready_s']} s; the limit is {READY_LIMIT_S} s")
+    for engine, limit_s in READY_LIMITS_S.items():
+        if arguments.check and figures[engine]["start"]["ready_s"] >= limit_s:
+            sys.exit(f"{engine}: ready after {figures[engine]['start']['ready_s']} s; the limit is {limit_s} s")
 
 
 if __name__ == "__main__":
