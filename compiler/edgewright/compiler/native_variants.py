@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 from edgewright.bundle.manifest import PassRecord
 from edgewright.targets.board import Board
+from edgewright.targets.cost import estimate_call
 
+from . import measure
 from .build import Build
 from .faults import ToolchainMissing, UnsupportedModel
 from .logits import with_logits
@@ -17,7 +19,12 @@ from .lower.native.library import NativeModel, compile_library, nets_of
 from .lower.native.machine import Machine, machine_of
 from .lower.native.net import Array, Dense, Net
 from .lower.native.toolchain import GeneratedCodeRejected
+from .lower.workload import workload
+from .trial import call_shapes, is_here, one_call
 from .variants import NATIVE, Variant
+
+LEAST_SHARED_MS = 2.0
+"""Of one thread's call; waking others costs some ten microseconds, and more where the device is busy."""
 
 NO_DYNAMIC_RANGES = "native code has no dynamic ranges; static int8 is what it takes"
 
@@ -63,15 +70,17 @@ def native_form(variant: Variant, board: Board, build: Build) -> list[Variant]:
     """
     machine = machine_of(board)
     nets = nets_of(variant.graph, machine)
-    forms = [_form(variant, f"{NATIVE}-{variant.name}", nets, machine, build)]
+    forms = [_form(variant, f"{NATIVE}-{variant.name}", nets, board, build)]
     if variant.plan is None and (halved := with_half_weights(nets, machine)) is not None:
-        forms.append(_form(variant, f"{NATIVE}-{variant.name}-half-weights", halved, machine, build))
+        forms.append(_form(variant, f"{NATIVE}-{variant.name}-half-weights", halved, board, build))
     return forms
 
 
-def _form(variant: Variant, name: str, nets: dict[int, Net], machine: Machine, build: Build) -> Variant:
-    here = machine_of(build.host)
-    model = _compiled(name, nets, machine, build)
+def _form(variant: Variant, name: str, nets: dict[int, Net], board: Board, build: Build) -> Variant:
+    machine, here = machine_of(board), machine_of(build.host)
+    model = _compiled(name, nets, machine, build, build.threads)
+    if model.threads > 1 and not _pays_threads(variant, model, board, build):
+        model = _compiled(name, nets, machine, build)
     probe = model
     if variant.logits is not None:
         every = nets_of(with_logits(variant.graph)[0], here)
@@ -87,12 +96,22 @@ def _weights(nets: dict[int, Net]) -> list[Array]:
     return [layer.weight for net in nets.values() for layer in net.layers if isinstance(layer, Dense)]
 
 
-def _compiled(name: str, nets: dict[int, Net], machine: Machine, build: Build) -> NativeModel:
+def _pays_threads(variant: Variant, model: NativeModel, board: Board, build: Build) -> bool:
+    """Whether one thread takes so long that several are worth waking: timed here, or by the least of the estimate."""
+    if is_here(board, build.host):
+        alone = measure.summarise(build.timings.alone(model, board, one_call(build), build.stages))
+        return alone.value >= LEAST_SHARED_MS
+    parts = workload(variant.graph, call_shapes(build))
+    known = parts if variant.precision in parts else {variant.precision: parts["float32"]}
+    return estimate_call(board, known, 1).low_ms >= LEAST_SHARED_MS
+
+
+def _compiled(name: str, nets: dict[int, Net], machine: Machine, build: Build, threads: int = 1) -> NativeModel:
     with build.stages.stage(f"tuning {name} for {machine.name}", len(nets[min(nets)].layers)) as advance:
         choices = build.tunings.choices(list(nets.values()), machine, advance)
     with build.stages.stage(f"compiling {name} for {machine.name}"):
         folder = build.scratch.new_file(".native")
-        return compile_library(_identifier(build.name), nets, machine, machine_of(build.host), choices, folder)
+        return compile_library(_identifier(build.name), nets, machine, machine_of(build.host), choices, folder, threads)
 
 
 def _identifier(name: str) -> str:
@@ -107,5 +126,6 @@ def _record(model: NativeModel) -> PassRecord:
             "arena_bytes": model.arena_bytes,
             "library_bytes": model.size_bytes,
             "toolchain": model.toolchain,
+            **({"threads": model.threads} if model.threads > 1 else {}),
         },
     )

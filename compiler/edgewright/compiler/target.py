@@ -15,9 +15,11 @@ from .faults import ToolchainMissing, UnsupportedModel
 from .lower import onnxruntime as engine
 from .lower.compatibility import check_readable
 from .lower.compiled import size_bytes
+from .lower.native.library import NativeModel
 from .metrics import Comparison
 from .native_variants import NativeForms, native_forms
 from .package import Shipment, write_bundle
+from .quantize.offer import suits
 from .repair import Repair, repair
 from .report.schema import CandidateReport, TargetReport, exit_code_of_outcome
 from .trial import Trial, call_shapes, float_baseline, is_here, scored_by, try_beside_float, try_variant
@@ -42,8 +44,8 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
     """
     check_engine(board, build)
     in_onnx = onnx_variants(board, build)
-    forms = as_code([*in_onnx], board, build)
-    variants = [*(in_onnx if runs_onnx(board, build) else ()), *forms.variants]
+    forms = as_code(_suited(in_onnx, exact=True), board, build)
+    variants = [*(_suited(in_onnx, exact=False) if runs_onnx(board, build) else ()), *forms.variants]
     with build.stages.stage(f"{board.name}: scoring {len(variants)} candidates"):
         trials = [try_variant(variant, variants, board, build) for variant in variants]
     decision, control = decide(trials, board, build), None
@@ -134,6 +136,11 @@ def onnx_variants(board: Board, build: Build) -> list[Variant]:
     return usable
 
 
+def _suited(variants: list[Variant], *, exact: bool) -> list[Variant]:
+    schemes = [variant.scheme for variant in variants]
+    return [variant for variant in variants if suits(variant.scheme, schemes, exact=exact)]
+
+
 def takes_code(board: Board, build: Build) -> bool:
     """Whether native code is tried: the target can be measured, or the user wants it, or nothing else may ship."""
     if not (build.may_ship(NATIVE) and any(support.name == NATIVE for support in board.engines)):
@@ -188,6 +195,13 @@ def _row(trial: Trial, decision: Decision) -> CandidateReport:
     )
 
 
+def _engine_options(variant: Variant, build: Build) -> dict[str, str | int | bool]:
+    """What the manifest asks of the engine."""
+    if isinstance(variant.model, NativeModel):
+        return {"threads": variant.model.threads} if variant.model.threads > 1 else {}
+    return engine.engine_options(build.threads)
+
+
 def _shipment(trial: Trial, decision: Decision, board: Board, build: Build) -> Shipment:
     arithmetic = scored_by(trial.variant, board, build)
     return Shipment(
@@ -201,7 +215,7 @@ def _shipment(trial: Trial, decision: Decision, board: Board, build: Build) -> S
         golden=trial.golden,
         data=build.data,
         reference_outputs=build.evaluator.outputs(trial.variant, arithmetic, "reference"),
-        engine_options=engine.engine_options(build.threads) if trial.variant.engine == engine.NAME else {},
+        engine_options=_engine_options(trial.variant, build),
         latency=trial.latency,
         accuracy=accuracy_of(trial.test),
         flags=decision.flags,

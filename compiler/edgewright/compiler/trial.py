@@ -18,6 +18,7 @@ from .data import Arrays
 from .graph import fixed_batch
 from .lower import onnxruntime as engine
 from .lower.golden import FAITHFUL_SNR_DB, golden_samples, largest_difference, make_golden, passes
+from .lower.native.library import NativeModel
 from .lower.onnxruntime import Arithmetic
 from .lower.workload import workload
 from .metrics import Comparison, Estimate, compare, snr_db
@@ -128,8 +129,9 @@ def scored_by(variant: Variant, board: Board, build: Build) -> Arithmetic:
 
 def _measured(variant: Variant, rounds: Rounds, build: Build) -> tuple[Latency, Estimate]:
     own, floating = rounds
+    threads = variant.model.threads if isinstance(variant.model, NativeModel) else build.threads
     method = (
-        f"{engine_title(variant)}, batch {fixed_batch(build.graph) or 1}, {build.threads} thread(s), no spinning, "
+        f"{engine_title(variant)}, batch {fixed_batch(build.graph) or 1}, {threads} thread(s), no spinning, "
         f"median of {len(own)} rounds in turn with the other candidates; interval of the order statistics"
     )
     return _as_latency(measure.summarise(own), "measured", method), measure.ratio(own, floating)

@@ -29,9 +29,9 @@ class Session(Protocol):
 
 
 def open_compiled(model: Compiled, arithmetic: Arithmetic, threads: int = 1) -> Session:
-    """A session of its engine; native code computes exactly, in one thread."""
+    """A session of its engine; native code computes exactly."""
     if isinstance(model, NativeModel):
-        return NativeSession(model.here)
+        return NativeSession(model.here, threads)
     session: Session = open_session(model, arithmetic, threads)
     return session
 

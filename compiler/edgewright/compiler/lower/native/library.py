@@ -16,6 +16,7 @@ from .kernels.families import kernel_of, tiles_of
 from .lowering.lower import lower
 from .machine import Machine
 from .net import Alias, Dense, Layer, Net
+from .parts import MAX_PARTS
 from .source import Source, make_source
 from .toolchain import build
 from .toolchain_choice import find_toolchain
@@ -47,6 +48,8 @@ class NativeModel:
     machine: Machine
     toolchain: str
     """Version line of the compiler."""
+    threads: int
+    """That can share a call; 1 where they cannot."""
     source: Source = field(repr=False)
 
 
@@ -76,15 +79,15 @@ def streams_weights(net: Net) -> bool:
 
 
 def compile_library(
-    name: str, nets: dict[int, Net], machine: Machine, here: Machine, choices: Choices, folder: Path
+    name: str, nets: dict[int, Net], machine: Machine, here: Machine, choices: Choices, folder: Path, threads: int = 1
 ) -> NativeModel:
-    """Compiles nets into a folder.
+    """Compiles nets into a folder, with calls that so many threads share where there is enough to share.
 
     Raises:
         ToolchainMissing: there is no compiler for the machine.
         UnsupportedModel: no kernel family computes a layer.
     """
-    source, path = _compiled(name, nets, machine, choices, folder / "target")
+    source, path = _compiled(name, nets, machine, choices, folder / "target", min(threads, MAX_PARTS))
     runs_here = machine.arch == here.arch and set(machine.isa) <= set(here.isa)
     return NativeModel(
         path=path,
@@ -94,14 +97,17 @@ def compile_library(
         arena_bytes=source.arena_bytes,
         machine=machine,
         toolchain=find_toolchain(machine).version,
+        threads=source.max_parts,
         source=source,
     )
 
 
-def _compiled(name: str, nets: dict[int, Net], machine: Machine, choices: Choices, folder: Path) -> tuple[Source, Path]:
+def _compiled(
+    name: str, nets: dict[int, Net], machine: Machine, choices: Choices, folder: Path, threads: int = 1
+) -> tuple[Source, Path]:
     folder.mkdir(parents=True)
     toolchain = find_toolchain(machine)
-    source = make_source(name, nets, choose_kernels(nets, machine, choices), machine, toolchain.version)
+    source = make_source(name, nets, choose_kernels(nets, machine, choices), machine, toolchain.version, threads)
     return source, build(source.files, machine, folder, toolchain)
 
 

@@ -25,12 +25,12 @@ class Value:
 
 
 class NativeSession:
-    """A library with all its entries."""
+    """A library with all its entries; its calls are shared by threads where it can and `threads` asks for it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int = 1) -> None:
         library = NativeLibrary(path)
         self._ports = ports_of(library.entries)
-        self._call = NativeInstance(library, self._ports).run
+        self._call = NativeInstance(library, self._ports, threads).run
 
     def get_inputs(self) -> list[Value]:
         """Of the model as a caller sees it."""
