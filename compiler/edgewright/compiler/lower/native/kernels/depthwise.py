@@ -113,8 +113,10 @@ def _input(layer: Convolution, at: Block, read: Read, multiplier: int) -> str:
         part, tail = ("", "") if at.count == at.lanes else ("part_", f", {at.count}")
         return f"ew_load_{part}f32x{at.lanes}(p + {offset}{tail})"
     if multiplier % at.lanes == 0:
-        return f"ew_splat_f32x{at.lanes}(p[{offset} + ({at.channel}) / {multiplier}])"
-    lanes = (f"p[{offset} + ({at.channel + min(lane, at.count - 1)}) / {multiplier}]" for lane in range(at.lanes))
+        return f"ew_splat_f32x{at.lanes}(p[{offset} + (int32_t)({at.channel}) / {multiplier}])"
+    lanes = (
+        f"p[{offset} + (int32_t)({at.channel + min(lane, at.count - 1)}) / {multiplier}]" for lane in range(at.lanes)
+    )
     return f"(f32x{at.lanes}){{{', '.join(lanes)}}}"
 
 

@@ -95,7 +95,7 @@ class _Writer:
         lines: list[Node] = []
         image, row = number(0), variable("r")
         if problem.images > 1:
-            lines = [f"const int64_t image = r / {problem.rows}, row = r % {problem.rows};"]
+            lines = [f"const int64_t image = (int32_t)r / {problem.rows}, row = (int32_t)r % {problem.rows};"]
             image, row = variable("image"), variable("row")
         lines += tiled(
             "p", problem.per_row, self._positions, lambda p, count: self._block(group, k, size, image, row, p, count)

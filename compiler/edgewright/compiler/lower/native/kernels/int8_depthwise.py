@@ -97,7 +97,7 @@ class _Writer:
         lines: list[Node] = []
         image, row = number(0), variable("r")
         if images > 1:
-            lines = [f"const int64_t image = r / {rows}, row = r % {rows};"]
+            lines = [f"const int64_t image = (int32_t)r / {rows}, row = (int32_t)r % {rows};"]
             image, row = variable("image"), variable("row")
         lines += self._row(image, row)
         return Kernel(

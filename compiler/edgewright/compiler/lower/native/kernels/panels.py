@@ -159,5 +159,6 @@ def line_at(index: Affine, lines: int, rows: int) -> tuple[list[Node], Line]:
         return [], Line()
     if lines == rows:
         return [], Line(row=index)
-    found = [f"const int64_t picture = ({index}) / {rows};", f"const int64_t row = ({index}) % {rows};"]
-    return list(found), Line(variable("picture"), variable("row"))
+    # In 32 bits a division by a constant is a multiplication; in 64, 32-bit ARM calls a library that is not there.
+    picture, row = (f"(int32_t)({index}) {operator} {rows}" for operator in "/%")
+    return [f"const int64_t picture = {picture}, row = {row};"], Line(variable("picture"), variable("row"))

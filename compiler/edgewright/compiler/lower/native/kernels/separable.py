@@ -143,7 +143,7 @@ def _kernel(layer: Separable, rows: int, steps: list[tuple[Step, Step]]) -> Kern
         chosen = [f"if (row + {rows} <= {height})", Scope(bands[0]), "else", Scope(bands[1])]
     body: list[Node] = [f"__auto_type in{i} = x{i};" for i in range(len(layer.inputs))]
     body += ["__auto_type out0 = y0;", "__auto_type storage = scratch;"]
-    head = f"const int64_t picture = band / {per_picture}, row = band % {per_picture} * {rows};"
+    head = f"const int64_t picture = (int32_t)band / {per_picture}, row = (int32_t)band % {per_picture} * {rows};"
     body.append(Loop("band", "begin", "end", 1, (head, "(void)picture, (void)row;", *chosen)))
     return Kernel(
         body=tuple(body),

@@ -163,7 +163,7 @@ def sweep(
         return [node for piece in channel_pieces(channels, machine) for node in vector(piece)]
 
     inside: list[Node] = [
-        f"const int64_t n = u / {per_picture}, t = u % {per_picture};",
+        f"const int64_t n = (int32_t)u / {per_picture}, t = (int32_t)u % {per_picture};",
         "(void)n, (void)t;",
     ]
     parts = [band(variable("t") * rows, rows)] if full else []
