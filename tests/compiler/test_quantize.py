@@ -25,7 +25,7 @@ from edgewright.compiler.pipeline import compile_model
 from edgewright.compiler.quantize.basis import Basis
 from edgewright.compiler.quantize.calibration.statistics import Statistics
 from edgewright.compiler.quantize.emission import emit_plan
-from edgewright.compiler.quantize.offer import arithmetic_of, schemes_for
+from edgewright.compiler.quantize.offer import arithmetic_of, schemes_for, suits
 from edgewright.compiler.quantize.plan import Plan
 from edgewright.compiler.quantize.propose import propose
 from edgewright.compiler.quantize.scheme import Scheme
@@ -59,6 +59,31 @@ BOARDS = {
 
 def test_boards_get_schemes_that_are_exact_or_guarded_there(graph: Graph) -> None:
     assert {name: [scheme.name for scheme in schemes_for(load_board(name), graph)] for name in BOARDS} == BOARDS
+
+
+def test_code_that_adds_in_32_bits_gets_plans_without_a_guard(graph: Graph) -> None:
+    offered = {
+        name: [scheme.name for scheme in schemes_for(load_board(name), graph, exact_too=True)] for name in BOARDS
+    }
+    assert offered == BOARDS | {"x86-64-avx2": ["int8-u8s8-guarded", "int8-u8s8"]}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "saturating", "exact"),
+    [
+        (None, True, True),
+        (Scheme(), False, True),
+        (Scheme(guard="pairs"), True, False),
+        (Scheme(guard="pairs", per_channel=False), True, True),
+        (Scheme(method="dynamic", guard="pairs"), True, True),
+    ],
+)
+def test_of_a_plan_with_and_without_a_guard_an_engine_gets_one(
+    scheme: Scheme | None, saturating: bool, exact: bool
+) -> None:
+    offered = [None, Scheme(), Scheme(guard="pairs"), Scheme(guard="pairs", per_channel=False)]
+    assert suits(scheme, offered, exact=False) == saturating
+    assert suits(scheme, offered, exact=True) == exact
 
 
 def test_nets_of_matrix_products_get_the_other_methods_too() -> None:

@@ -12,6 +12,7 @@ from .data_warning import DataWarning
 from .faults import NotQuantizable, UnsupportedModel
 from .graph import OTHER_FLOATS, Graph, is_quantized, nodes, place
 from .lint import lint
+from .lower.onnxruntime import NAME as ONNX_RUNTIME
 from .lower.onnxruntime import Arithmetic
 from .plans import Planner, Plans
 from .quantize.calibration.observe import collect
@@ -23,7 +24,8 @@ from .quantize.uncalibrated.methods import methods_for
 from .report.progress import Stages
 from .request import Request
 from .scratch import Scratch
-from .variants import FLOAT, Variant, float_variant, half_variant, plan_variant
+from .trial import is_here
+from .variants import FLOAT, NATIVE, Variant, float_variant, half_variant, plan_variant
 
 GIVEN = "plan"
 """Name of the variant that comes from the user's own plan."""
@@ -84,13 +86,23 @@ def _plans(
         plan = read_plan(request.plan)
         check_plan(plan, graph, f"--plan {request.plan}")
         return {board.name: (GIVEN,) for board in boards}, Plans(divided.tune, {GIVEN: plan}), set()
-    schemes = {board.name: schemes_for(board, graph) for board in boards}
+    schemes = {board.name: schemes_for(board, graph, exact_too=_both_engines(request, board)) for board in boards}
     wanted = {scheme.name: scheme for offered in schemes.values() for scheme in offered}
     exact = arithmetic_of(detect_host(), Scheme()) is Arithmetic.EXACT
     arithmetic = Arithmetic.ENGINE if exact else Arithmetic.EXACT
     planner = Planner(graph, statistics, divided.calibrate, divided.tune, arithmetic, scratch)
     plans, reasons = planner.plan_all(wanted.values())
     return {name: tuple(scheme.name for scheme in offered) for name, offered in schemes.items()}, plans, reasons
+
+
+def _both_engines(request: Request, board: Board) -> bool:
+    """Whether a board will be tried with ONNX Runtime and with code: here, or where code is asked for."""
+    engines = (ONNX_RUNTIME, NATIVE)
+    if any(name not in (support.name for support in board.engines) for name in engines):
+        return False
+    if request.engines is None:
+        return request.emit_c or is_here(board, detect_host())
+    return all(name in request.engines for name in engines)
 
 
 def _halves(

@@ -20,7 +20,7 @@ from .quantize.basis import Basis
 from .quantize.offer import arithmetic_of
 from .quantize.plan import Plan
 from .trial import Trial, call_shapes, is_here, score, try_beside_float
-from .variants import FLOAT, plan_variant
+from .variants import FLOAT, NATIVE, plan_variant
 
 REPAIRED = "-repaired"
 MAX_MEASURED = 3
@@ -41,7 +41,9 @@ def repair(board: Board, build: Build, trials: list[Trial]) -> Repair | None:
 
     A repaired plan that the engine refuses costs the repair, never the target: the report says why.
     """
-    ours = [trial for trial in trials if trial.variant.plan_name in build.plans.bases]
+    static = [trial for trial in trials if trial.variant.plan_name in build.plans.bases]
+    # Repairs are scored as ONNX models: a plan for code alone, which saturates there, would look worse than it is.
+    ours = [trial for trial in static if not _is_for_code_alone(trial, board)] or static
     plain = min(ours, key=lambda trial: (trial.latency.p50_ms, trial.variant.name), default=None)
     if plain is None:
         return None
@@ -51,6 +53,11 @@ def repair(board: Board, build: Build, trials: list[Trial]) -> Repair | None:
         return None if result is None else Repair(_tried(result, plain, board, build), result.report)
     except NotQuantizable as refusal:
         return Repair((), given_up(str(refusal)))
+
+
+def _is_for_code_alone(trial: Trial, board: Board) -> bool:
+    saturates = arithmetic_of(board, trial.variant.scheme) is Arithmetic.SATURATING
+    return trial.variant.engine == NATIVE and saturates
 
 
 def _tried(result: ControlResult, plain: Trial, board: Board, build: Build) -> tuple[Trial, ...]:

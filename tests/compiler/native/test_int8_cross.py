@@ -125,8 +125,5 @@ def test_layers_are_exact(machine: Machine) -> None:
     )
     source_text = make_source("test", {1: whole}, {1: tuple(kernels)}, machine, "test")
     (found,) = run_foreign(source_text, machine, whole, inputs)
-    for layer, kernel in zip(every, kernels, strict=True):
-        y = layer.outputs[0]
-        np.testing.assert_array_equal(
-            without_border(y, found[y.name]), wanted[y.name], err_msg=f"{y.name}: {layer} {kernel}"[:400]
-        )
+    for port in whole.outputs:
+        np.testing.assert_array_equal(without_border(port, found[port.name]), wanted[port.name], err_msg=port.name)

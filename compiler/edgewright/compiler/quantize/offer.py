@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from edgewright.targets.board import Board
@@ -15,8 +17,10 @@ LEAST_STORED_BYTES = 8 << 20
 """Smaller models gain nothing that anyone would notice from weights that are only stored as integers."""
 
 
-def schemes_for(board: Board, graph: Graph) -> tuple[Scheme, ...]:
+def schemes_for(board: Board, graph: Graph, *, exact_too: bool = False) -> tuple[Scheme, ...]:
     """Schemes for a model on a board, the board's natural one first.
+
+    `exact_too`: static schemes that are guarded come without their guard too, last, for code that adds in 32 bits.
 
     ONNX Runtime rewrites S8S8 to U8S8 on x86, so signed activations would be the same kernels with a detour there. Its
     Gemm takes 1.4 times as long with a scale per channel, and bias correction makes up for one scale per tensor on most
@@ -30,7 +34,27 @@ def schemes_for(board: Board, graph: Graph) -> tuple[Scheme, ...]:
         static = (*static, msgspec.structs.replace(static[0], per_channel=False))
     others = (method for method in methods_for(board, graph) if isinstance(method, Scheme))
     large = _weight_bytes(graph) >= LEAST_STORED_BYTES
-    return (*static, *(scheme for scheme in others if large or scheme.method != "weights"))
+    bare = (_unguarded(scheme) for scheme in static if exact_too and scheme.guard != "none")
+    return (*static, *(scheme for scheme in others if large or scheme.method != "weights"), *bare)
+
+
+def suits(scheme: Scheme | None, offered: Iterable[Scheme | None], *, exact: bool) -> bool:
+    """Whether an engine should have a plan of a scheme, of all that are offered.
+
+    Of a scheme with and without a guard, an engine whose sums are exact has no use for narrowed weights, and one that
+    saturates none for the others; a scheme that comes in one form only suits all.
+    """
+    if scheme is None or not any(_is_twin(scheme, other) for other in offered):
+        return True
+    return (scheme.guard == "none") == exact
+
+
+def _is_twin(scheme: Scheme, other: Scheme | None) -> bool:
+    return other is not None and other != scheme and _unguarded(other) == _unguarded(scheme)
+
+
+def _unguarded(scheme: Scheme) -> Scheme:
+    return msgspec.structs.replace(scheme, guard="none")
 
 
 def arithmetic_of(board: Board, scheme: Scheme | None) -> Arithmetic:
