@@ -33,8 +33,8 @@ typedef struct {
     /* Pointers to inputs, to outputs (each aligned as one element of it is, none may overlap), and to an aligned arena. */
     void (*run)(const void *const *inputs, void *const *outputs, void *arena);
     /* Null, or one call by several threads: each of `parts` threads calls it with the same pointers and a `part` of its
-     * own, all at one time. The first `arena_alignment` bytes of the arena are zero when the first one begins. The
-     * outputs are those of `run`, bit by bit. */
+     * own, all at one time. The first `arena_alignment` bytes of the arena are zero when the first one begins; 0xFF in
+     * all of them lets threads go that wait for one that does not come. The outputs are those of `run`, bit by bit. */
     void (*run_part)(const void *const *inputs, void *const *outputs, void *arena, uint32_t part, uint32_t parts);
     uint64_t part_arena_bytes; /* of a call in parts; 0 where run_part is null */
     uint32_t max_parts;        /* more threads find no work; 0 where run_part is null */
