@@ -28,7 +28,7 @@ from edgewright.compiler.lower.native.source import C_FOLDER, Source, make_sourc
 from edgewright.compiler.lower.native.toolchain import build
 from edgewright.compiler.lower.native.toolchain_choice import zig
 from edgewright.compiler.lower.native.toolchain_options import PORTABLE, isa_options
-from edgewright.compiler.lower.native.toolchain_process import run_all
+from edgewright.compiler.lower.native.toolchain_process import CompilerEnded, run_all
 
 AVX2 = machine_for("x86_64", frozenset({"avx", "avx2", "fma", "f16c"}))
 NEON = machine_for("aarch64", frozenset({"fp", "asimd"}))
@@ -148,7 +148,14 @@ def _program(
         environment |= {"ZIG_GLOBAL_CACHE_DIR": f"{name}/zig", "ZIG_LOCAL_CACHE_DIR": f"{name}/zig"}
         run_all([[*options, "-c", file] for file in sources], folder, environment, LIMIT_S)
         objects = [f"{file[:-2]}.o" for file in sources]
-        run_all([[*linker, *link, "-o", "program", *objects]], folder, environment, LIMIT_S)
+        linked = [*linker, *link, "-o", "program", *objects]
+        try:
+            run_all([linked], folder, environment, LIMIT_S)
+        except CompilerEnded as ended:
+            if "__aeabi_" not in ended.output:
+                raise
+            # Divisions that 32-bit ARM has no instruction for; making them takes seconds.
+            run_all([[*linked, "-lcompiler_rt", "-Wl,--gc-sections"]], folder, environment, LIMIT_S)
         yield folder / "program"
 
 

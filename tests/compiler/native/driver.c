@@ -1,5 +1,6 @@
 /* Runs one entry of a model on files, without any C library: so that nothing has to be built for a foreign machine but
- * this. Every buffer ends where a page ends, and behind it nothing may be touched.
+ * this. Every buffer ends where a page ends, and behind it nothing may be touched; before it
+ * lies less than a page that must stay as it is, and before that nothing may be touched either.
  *
  *     driver BATCH INPUT... OUTPUT...
  */
@@ -48,6 +49,8 @@ static long ask(long what, long a, long b, long c, long d, long e, long f) {
 #endif
 
 enum { PAGE = 4096, HERE = -100, CREATE = 01101, PRIVATE_ANONYMOUS = 0x22, READ_WRITE = 3 };
+enum { BEFORE = 0x5a, NOT_WRITTEN = -1 };
+
 
 void *memcpy(void *restrict to, const void *restrict from, unsigned long count) {
     for (unsigned long i = 0; i < count; i++) ((volatile char *)to)[i] = ((const char *)from)[i];
@@ -73,10 +76,18 @@ static void check(int good, int status) {
 
 static char *memory(uint64_t bytes) {
     unsigned long room = (unsigned long)(bytes + PAGE - 1) / PAGE * PAGE;
-    long start = ask(MMAP, 0, (long)(room + PAGE), READ_WRITE, PRIVATE_ANONYMOUS, -1, 0);
+    long start = ask(MMAP, 0, (long)(room + 2 * PAGE), READ_WRITE, PRIVATE_ANONYMOUS, -1, 0);
     check((unsigned long)start < -4095ul, 3);
-    check(ask(MPROTECT, (long)((unsigned long)start + room), PAGE, 0, 0, 0, 0) == 0, 3);
-    return (char *)start + room - bytes;
+    check(ask(MPROTECT, start, PAGE, 0, 0, 0, 0) == 0, 3);
+    check(ask(MPROTECT, (long)((unsigned long)start + PAGE + room), PAGE, 0, 0, 0, 0) == 0, 3);
+    char *first = (char *)start + PAGE, *data = first + room - bytes;
+    memset(first, BEFORE, (unsigned long)(data - first));
+    memset(data, NOT_WRITTEN, (unsigned long)bytes);
+    return data;
+}
+
+static void check_before(const char *data) {
+    for (const char *at = data; (unsigned long)at % PAGE;) check(*--at == BEFORE, 8);
 }
 
 static void transfer(long what, const char *path, char *data, uint64_t bytes) {
@@ -106,7 +117,11 @@ __attribute__((used, noreturn)) void begin(long *stack) {
         inputs[i] = data;
     }
     for (uint32_t i = 0; i < model->output_count; i++) outputs[i] = memory(entry->outputs[i].size_bytes);
-    entry->run(inputs, outputs, memory(entry->arena_bytes));
+    char *arena = memory(entry->arena_bytes);
+    entry->run(inputs, outputs, arena);
+    check_before(arena);
+    for (uint32_t i = 0; i < model->input_count; i++) check_before(inputs[i]);
+    for (uint32_t i = 0; i < model->output_count; i++) check_before(outputs[i]);
     for (uint32_t i = 0; i < model->output_count; i++)
         transfer(WRITE, arguments[2 + model->input_count + i], outputs[i], entry->outputs[i].size_bytes);
     for (;;) ask(EXIT, 0, 0, 0, 0, 0, 0);

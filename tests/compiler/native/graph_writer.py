@@ -74,7 +74,8 @@ class Writer:
 
     def model(self, outputs: list[str], nodes: int | None = None) -> onnx.ModelProto:
         """The first nodes as a model, those that outputs need."""
-        kept, needed = [], set(outputs)
+        kept: list[onnx.NodeProto] = []
+        needed = set(outputs)
         for node in reversed(self.nodes[:nodes]):
             if needed & set(node.output):
                 kept.insert(0, node)
@@ -87,7 +88,8 @@ class Writer:
         feeds = {name: self.values[name] for name in node.input if name in self.values}
         constants = {name: self.constants[name] for name in node.input if name in self.constants}
         try:
-            return session(self._model([node], feeds, constants, dict.fromkeys(node.output), None)).run(None, feeds)
+            found = session(self._model([node], feeds, constants, dict.fromkeys(node.output), None)).run(None, feeds)
+            return [np.asarray(array) for array in found]
         except (RuntimeError, ValueError):  # ONNX Runtime's own errors are both
             return None
         except Exception as error:

@@ -54,10 +54,11 @@ def stepped(w: Writer) -> None:
         "Floor": array - np.rint(array), "Ceil": array - np.rint(array), "Round": array - np.floor(array) - 0.5,
         "Sign": array, "ThresholdedRelu": array - 0.7, "Shrink": np.abs(array) - 0.6,
     }  # fmt: skip
+    attributes: dict[str, Any] = {"ThresholdedRelu": {"alpha": 0.7}, "Shrink": {"lambd": 0.6, "bias": 0.25}}.get(
+        operator, {}
+    )
     if clear(jumps[operator], array):
-        w.node(
-            operator, x, **{"ThresholdedRelu": {"alpha": 0.7}, "Shrink": {"lambd": 0.6, "bias": 0.25}}.get(operator, {})
-        )
+        w.node(operator, x, **attributes)
 
 
 def clip(w: Writer) -> None:
@@ -117,7 +118,8 @@ def arithmetic(w: Writer) -> None:
         values[1] = w.constant(np.float32(one_of(w, 1, 2, 3, 0.5, -0.5, -1, 1.7)))
     if operator in ("Sum", "Mean", "Max") and chance(w, 0.4):
         values.append(partner(w, x))
-    w.node(operator, *values, **({"fmod": 1} if operator == "Mod" else {}))
+    attributes: dict[str, Any] = {"fmod": 1} if operator == "Mod" else {}
+    w.node(operator, *values, **attributes)
 
 
 def compared(w: Writer) -> None:

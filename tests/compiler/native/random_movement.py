@@ -83,7 +83,9 @@ def sliced(w: Writer) -> None:
         return
     shape = w.values[x].shape
     axes = [int(axis) for axis in w.random.choice(len(shape), number(w, 1, min(2, len(shape))), replace=False)]
-    starts, ends, steps = [], [], []
+    starts: list[int] = []
+    ends: list[int] = []
+    steps: list[int] = []
     for axis in axes:
         low = number(w, 0, shape[axis] - 1)
         high, step = number(w, low + 1, shape[axis]), one_of(w, 1, 1, 2, 3)

@@ -114,7 +114,7 @@ def gemm(w: Writer) -> None:
     terms, rows = (shape[0], shape[1]) if turned else (shape[1], shape[0])
     weight = w.floats(*((made, terms) if transposed else (terms, made)), scale=1 / np.sqrt(terms))
     third = one_of(w, [], [w.floats(made)], [w.floats(made)], [w.floats(rows, made)], [w.floats(rows, 1)])
-    factors = {"alpha": float(one_of(w, 1, 1, 0.5)), "beta": float(one_of(w, 1, 1, 2))}
+    factors: dict[str, Any] = {"alpha": float(one_of(w, 1, 1, 0.5)), "beta": float(one_of(w, 1, 1, 2))}
     found = w.node("Gemm", x, weight, *third, transA=int(turned), transB=int(transposed), **factors)
     if found and chance(w, 0.5):
         after_product(w, found[0])
@@ -162,7 +162,7 @@ def attention(w: Writer) -> None:
 def normalized_batch(w: Writer, x: str) -> None:
     channels = w.values[x].shape[1]
     parts = [w.floats(channels) for _ in range(3)]
-    w.node("BatchNormalization", x, *parts, w.constant(w.random.uniform(0.2, 2, channels).astype(np.float32)))
+    w.node("BatchNormalization", x, *parts, w.constant(np.asarray(w.random.uniform(0.2, 2, channels), np.float32)))
 
 
 def normalization(w: Writer) -> None:
