@@ -33,7 +33,7 @@ def test_there_is_an_inheriting_and_a_complete_example() -> None:
         (Cpu, complete["cpu"]),
         (Memory, complete["memory"]),
         (Accelerator, complete["accelerators"][0]),
-        (EngineSupport, complete["engines"][1]),
+        (EngineSupport, complete["engines"][-1]),
         (LatencyModel, complete["latency"][0]),
     ):
         assert set(table) == {field.encode_name for field in msgspec.structs.fields(struct)}
