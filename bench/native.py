@@ -1,10 +1,11 @@
 """How fast is our own code beside the engines that exist, on this machine, with one thread?
 
-    python -m bench.native [--quick] [--check] [--net NAME]
+    python -m bench.native [--quick] [--check] [--layers] [--net NAME]
 
 For each net: our code in float32 and int8 (tuned from nothing), ONNX Runtime, OpenVINO and LiteRT at their best
 settings, blocks of calls in turn in one process. The peers' packages are installed in an environment of their own.
-`--check` exits 1 when a figure that was named before is missed.
+`--check` exits 1 when a figure that was named before is missed. `--layers` prints instead where our time goes, layer by
+layer in its place, by first tiles and by tuned ones.
 """
 
 from __future__ import annotations
@@ -22,12 +23,17 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import record
-from bench.native_race.contenders import FLOAT, INT8, NATIVE, Code, code, contenders, graphs
+from bench.native_race.contenders import FLOAT, INT8, NATIVE, TUNE_S, Code, code, contenders, graphs
+from bench.native_race.layers import layer_times, show
 from bench.native_race.peak import peak_gmacs
 from bench.native_race.promises import Promise, geometric_mean, kept, promises
 from bench.quantizers.environment import peers_python, run_script
 from bench.quantizers.nets import NETS, Data, Net
+from edgewright.compiler.lower.native.library import nets_of
+from edgewright.compiler.lower.native.machine import machine_of
 from edgewright.compiler.measure import median_interval
+from edgewright.compiler.tunings import Tunings
+from edgewright.targets.host import detect_host
 
 PINS = ("ai-edge-litert==2.3.0", "numpy==2.4.6", "onnxruntime==1.31.1", "openvino==2026.4.1", "msgspec==0.22.0")
 SCRIPTS = Path(__file__).resolve().parent / "native_race/scripts"
@@ -41,11 +47,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rounds, small nets only")
     parser.add_argument("--check", action="store_true", help="exit 1 when a named figure is missed")
     parser.add_argument("--net", action="append", help="only this net; repeat it")
+    parser.add_argument("--layers", action="store_true", help="where our own time goes, layer by layer")
     options = parser.parse_args(arguments)
     small = {net.name for net in NETS} - ({"mobilenet-v2"} if options.quick else set())
     wanted = [net for net in NETS if net.is_present and net.name in (options.net or small)]
     if not wanted:
         print("no net is here: ../shared/data is missing", file=sys.stderr)
+        return 0
+    if options.layers:
+        for net in wanted:
+            layers(net)
         return 0
     figures = {net.name: race(net, QUICK_ROUNDS if options.quick else ROUNDS) for net in wanted}
     judged = promises(figures)
@@ -82,6 +93,17 @@ def race(net: Net, rounds: int) -> dict[str, Any]:
         "peak_gmacs": round(peak, 1),
         "agreement": agreement(raced),
     }
+
+
+def layers(net: Net) -> None:
+    """Prints every layer of one net, in both precisions, untuned and tuned."""
+    host = detect_host()
+    machine = machine_of(host)
+    for precision, graph in graphs(net, net.data()).items():
+        found = list(nets_of(graph, machine).values())
+        for name, limit_s in (("first tiles", 0.0), ("tuned", TUNE_S)):
+            choices = Tunings(host, limit_s, None, None).choices(found[:1], machine)
+            show(f"{net.name} {precision}, {name}", layer_times(graph, machine, choices))
 
 
 def timed(data: Data, race: list[Any], rounds: int, folder: Path) -> dict[str, Any]:
