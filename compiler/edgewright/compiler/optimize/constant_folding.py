@@ -18,6 +18,8 @@ MAX_FOLDED_ELEMENTS = 64 * 1024
 """A larger result is left to be computed: folding must not blow up the file."""
 MAX_MOVED_ELEMENTS = 64 * 1024 * 1024
 """What only moves the values of one weight makes no file larger."""
+MAX_FILLED_ELEMENTS = 64
+"""Of a ConstantOfShape: exporters compute pads from one, which the folder would leave alone."""
 MOVING = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 GROWING = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "OneHot", "Loop", "Scan", "If"})
 """Their results may be far larger than what they read."""
@@ -49,6 +51,8 @@ def _should_fold(node: ir.Node) -> bool | None:
     if node.domain == "" and node.op_type in MOVING and _is_own_weight(node.inputs[0]):
         others = all(value is None or value.const_value is not None for value in node.inputs[1:])
         return others and size is not None and size <= MAX_MOVED_ELEMENTS
+    if node.op_type == "ConstantOfShape" and size is not None and size <= MAX_FILLED_ELEMENTS:
+        return node.inputs[0] is not None and node.inputs[0].const_value is not None
     if size is None:
         return False if node.op_type in GROWING else None
     return None if size <= MAX_FOLDED_ELEMENTS else False
