@@ -10,6 +10,7 @@ import pytest
 from edgewright.compiler.lower.native.fusion.borders import fold_borders
 from edgewright.compiler.lower.native.fusion.epilogues import fuse_epilogues
 from edgewright.compiler.lower.native.fusion.fuse import fuse
+from edgewright.compiler.lower.native.fusion.links import is_border_fill
 from edgewright.compiler.lower.native.fusion.moves import simplify_moves
 from edgewright.compiler.lower.native.interpret import run
 from edgewright.compiler.lower.native.lowering import lower
@@ -203,3 +204,29 @@ def test_layers_that_nobody_reads_are_left_out() -> None:
     weight = np.ones((3, 3), np.float32)
     layers: tuple[Layer, ...] = (Dense(x=x, y=y, weight=weight), Dense(x=x, y=z, weight=weight))
     assert fuse(Net((x,), (z,), layers)).layers == layers[1:]
+
+
+def test_an_activation_goes_before_the_data_movement_of_a_transposed_convolution() -> None:
+    net = writer(4, 5, 6)
+    net.node("ConvTranspose", net.here, net.weight(4, 3, 2, 2), strides=[2, 2])
+    net.shape = (3, 10, 12)
+    net.node("Mul", net.here, net.node("Sigmoid", net.here))
+    assert "Map" not in kinds(check_model(net.model()))
+
+
+def test_a_concatenation_that_is_padded_is_one_copy() -> None:
+    net = writer(4, 6, 6)
+    first, second = net.conv(4), net.conv(4)
+    net.node("Concat", first, second, axis=1)
+    net.shape = (8, 6, 6)
+    net.conv(4)
+    moves = [layer for layer in check_model(net.model()).layers if isinstance(layer, Move)]
+    assert sum(not is_border_fill(layer) for layer in moves) == 3, "the picture in and out, and the concatenation"
+
+
+def test_a_choice_by_a_comparison_is_part_of_the_product() -> None:
+    net = writer(6)
+    x = net.gemm(4)
+    small = net.node("Less", x, net.constant(np.float32(0.5)))
+    net.node("Where", small, net.node("Exp", x), x)
+    assert kinds(check_model(net.model())) == ["Dense"]

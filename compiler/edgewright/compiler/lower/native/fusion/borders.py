@@ -16,7 +16,7 @@ from ..net import NUMPY, Border, Convolution, Dense, Layer, Map, Move, Net, Part
 from ..rebuild import bordered_by, substituted
 from .links import Links
 
-_WRITES = (Convolution, Dense, Map, Pool, Separable)
+_WRITES = (Convolution, Dense, Map, Move, Pool, Separable)
 _READS = (Convolution, Dense, Map, Pool, Separable, Move, Reduce)
 
 
@@ -54,7 +54,7 @@ def _folded(net: Net, moves: list[Move]) -> Net:
     old = _padded(moves[0])
     links = Links(net)
     writer = None if old is None else links.writer.get(old.name)
-    if old is None or writer is None or old.name in links.outside or not isinstance(net.layers[writer], _WRITES):
+    if old is None or writer is None or old.name in links.outside or not _leaves_borders(net.layers[writer]):
         return net
     going = [move for move in moves if move.fill == moves[0].fill]
     new = replace(old, border=_around(going))
@@ -70,6 +70,11 @@ def _folded(net: Net, moves: list[Move]) -> Net:
             kept.append(layer)
     names = {old.name: new, **{move.y.name: new for move in going}}
     return substituted(Net(net.inputs, net.outputs, tuple(kept)), names)
+
+
+def _leaves_borders(layer: Layer) -> bool:
+    """Whether a layer can write inside a border; a Move that fills its result first would write over it."""
+    return isinstance(layer, _WRITES) and not (isinstance(layer, Move) and layer.fill is not None)
 
 
 def _around(moves: list[Move]) -> Border:

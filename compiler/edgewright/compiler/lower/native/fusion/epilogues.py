@@ -18,6 +18,8 @@ from .links import Links
 Product = Convolution | Dense | MatMul | Pool | Reduce
 _EXACT: tuple[Dtype, ...] = ("f32", "u8", "s8", "s32")
 """Types that lose nothing between an epilogue and a Map that reads it."""
+_TRUTHS: tuple[Dtype, ...] = (*_EXACT, "bool")
+"""Between two Maps: a Map that makes booleans computes 0 and 1."""
 
 MAX_PARTS = 300
 """Of an expression: what is read several times is written out several times until C is made of it."""
@@ -51,7 +53,7 @@ def _fused(layer: Map, layers: list[Layer], net: Net) -> tuple[int, Layer] | Non
     for index in sorted(candidates, reverse=True):
         source, tensor = layers[index], candidates[index]
         fused: Layer | None = None
-        if not _reads_plainly(layer, tensor) or tensor.dtype not in _EXACT:
+        if not _reads_plainly(layer, tensor) or tensor.dtype not in (_TRUTHS if isinstance(source, Map) else _EXACT):
             continue
         if isinstance(source, Map):
             fused = _into_map(source, layer)
