@@ -125,7 +125,7 @@ def compile_digits(folder: Path, engine: str) -> tuple[Path, Path]:
                 *("compile", "--model", "examples.demo.digits:build", "--weights", str(folder / "weights.safetensors")),
                 *("--data", str(folder / "digits.npz"), "--metric", "top1", "--max-drop", "2%", "--scale", "0.0625"),
                 *("--name", "digits", "--release-version", version, "--target", "host", "--engine", engine),
-                *("--out", str(out)),
+                *("--tune", "0", "--out", str(out)),
             )
         )
         bundles.append(out / "host.bundle")
