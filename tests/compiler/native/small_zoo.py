@@ -1,4 +1,4 @@
-"""The nets of `zoo` and `zoo_sequences`, small enough for a test: builders that take nothing, as the frontend calls them."""
+"""The nets of both zoos, small enough for a test: builders that take nothing, as the compiler's frontend calls them."""
 
 from __future__ import annotations
 
