@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +20,13 @@ from onnx import TensorProto, helper
 from edgewright.bundle.archive import unpack
 from edgewright.bundle.golden import compare, read_golden
 from edgewright.bundle.manifest_json import decode_manifest
+from edgewright.bundle.native_library import NativeLibrary
 from edgewright.compiler.pipeline import compile_model
 from edgewright.compiler.report.schema import Report, TargetReport
 from edgewright.compiler.request import Request
 from edgewright.runtime.engines.native import ENGINE
 from edgewright.runtime.engines.protocol import LoadOptions
+from tests.compiler.nets import Net as Writer
 
 MakeRequest = Callable[..., Request]
 
@@ -53,6 +56,54 @@ def test_it_ships_where_it_is_the_fastest_and_a_device_s_engine_passes_its_self_
     instance = ENGINE.load(folder, manifest, LoadOptions())
     assert compare(golden, instance.run(golden.inputs)).passed
     instance.close()
+
+
+def test_a_small_net_stays_with_one_thread_however_many_are_asked_for(
+    make_request: MakeRequest, tmp_path: Path
+) -> None:
+    compile_model(make_request(targets=("host",), engines=("native",), threads=4))
+    unpack(tmp_path / "out" / "host.bundle", tmp_path / "unpacked")
+    manifest = decode_manifest((tmp_path / "unpacked" / "manifest.json").read_bytes())
+    assert manifest.engine.options == {}
+    assert "1 thread(s)" in manifest.latency.method
+    entries = NativeLibrary(tmp_path / "unpacked/model/model.so").entries
+    assert [entry.max_parts for entry in entries] == [0] * len(entries)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_a_net_of_some_milliseconds_gets_the_threads_that_are_asked_for(
+    make_request: MakeRequest, tmp_path: Path
+) -> None:
+    net = Writer((16, 96, 96), np.random.default_rng(0))
+    for _ in range(4):
+        net.conv(64)
+    net.node("GlobalAveragePool", net.here)
+    net.shape = (64, 1, 1)
+    net.flatten()
+    onnx.save(net.model(), tmp_path / "large.onnx")
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).normal(size=(24, 16, 96, 96)).astype(np.float32))
+    changes = {
+        "model": str(tmp_path / "large.onnx"), "data": tmp_path / "x.npz", "engines": ("native",), "threads": 2,
+        "targets": ("host",), "metric": "snr", "max_drop": None,
+    }  # fmt: skip
+    compile_model(make_request(**changes))
+    folder = tmp_path / "unpacked"
+    unpack(tmp_path / "out" / "host.bundle", folder)
+    manifest = decode_manifest((folder / "manifest.json").read_bytes())
+    assert manifest.engine.options == {"threads": 2}
+    assert "2 thread(s)" in manifest.latency.method
+    golden = read_golden(folder / "golden.safetensors")
+    answers = []
+    for threads in (None, 1):
+        instance = ENGINE.load(folder, manifest, LoadOptions(threads=threads))
+        answers.append(instance.run(golden.inputs))
+        instance.close()
+    assert compare(golden, answers[0]).passed
+    assert all(answers[0][name].tobytes() == answers[1][name].tobytes() for name in answers[0])
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("edgewright-native")]
+    again = {**changes, "out": tmp_path / "again", "measurements": tmp_path / "out/measurements.json"}
+    compile_model(make_request(**again))
+    assert (tmp_path / "again/host.bundle").read_bytes() == (tmp_path / "out/host.bundle").read_bytes()
 
 
 def test_it_stands_beside_onnx_runtime_and_agrees_with_it(make_request: MakeRequest) -> None:

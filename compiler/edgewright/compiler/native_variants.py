@@ -78,7 +78,7 @@ def native_form(variant: Variant, board: Board, build: Build) -> list[Variant]:
 
 def _form(variant: Variant, name: str, nets: dict[int, Net], board: Board, build: Build) -> Variant:
     machine, here = machine_of(board), machine_of(build.host)
-    model = _compiled(name, nets, machine, build, build.threads)
+    model = _compiled(name, nets, machine, build, min(build.threads, board.cpu.cores))
     if model.threads > 1 and not _pays_threads(variant, model, board, build):
         model = _compiled(name, nets, machine, build)
     probe = model
