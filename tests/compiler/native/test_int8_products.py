@@ -8,13 +8,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgewright.compiler.lower.native.kernels.families import tiles_of
+from edgewright.compiler.lower.native.library import choose_kernels
 from edgewright.compiler.lower.native.machine import Machine, machine_for
-from edgewright.compiler.lower.native.net import Border, Dtype
+from edgewright.compiler.lower.native.net import Border, Dtype, Net
 
 from .int8_layers import convolution, dense
 from .single_layer import HERE, PLAIN, run_layer
 
 AVX2 = machine_for("x86_64", frozenset({"avx", "avx2", "fma", "f16c"}))
+NEON_DOT = machine_for("aarch64", frozenset({"fp", "asimd", "asimddp"}))
 MACHINES = tuple(
     {machine.name: machine for machine in (HERE, AVX2, PLAIN) if set(machine.isa) <= set(HERE.isa)}.values()
 )
@@ -87,3 +89,20 @@ def test_depthwise_convolutions_are_exact(
     tiles = tiles_of(layer, machine)
     found = run_layer(layer, {"x": values}, machine, tiles[seed % len(tiles)])["y"]
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [HERE, AVX2, machine_for("aarch64", frozenset({"fp", "asimd", "asimddp"}))],
+    ids=lambda machine: machine.name,
+)
+@pytest.mark.parametrize(("depth", "channels"), [(640, 128), (128, 640)])
+def test_batches_share_packed_weights(depth: int, channels: int, machine: Machine) -> None:
+    nets = {}
+    for batch in (1, 8):
+        layer, _, _ = dense(np.random.default_rng(0), (batch,), depth, channels, "s8", "s8")
+        nets[batch] = Net((layer.x,), (layer.y,), (layer,))
+    single, bucket = (kernels[0] for kernels in choose_kernels(nets, machine, {}).values())
+    assert single is not None
+    assert bucket is not None
+    np.testing.assert_array_equal(single.constants["weight"], bucket.constants["weight"])

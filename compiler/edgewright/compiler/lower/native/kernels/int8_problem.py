@@ -66,7 +66,10 @@ class Problem:
 
 
 def tiles(name: str, problem: Problem, machine: Machine) -> tuple[Tile, ...]:
-    """Blocks that the registers hold, those that should be fastest first."""
+    """Blocks that the registers hold, those that should be fastest first.
+
+    Of every width there is one: whoever needs weights packed as another batch size packs them finds it.
+    """
     vectors = -(-problem.per_group // machine.lanes)
     shapes = {
         (min(positions, problem.per_row), min(wide, vectors))
@@ -74,7 +77,10 @@ def tiles(name: str, problem: Problem, machine: Machine) -> tuple[Tile, ...]:
         if _registers(positions, wide, machine) <= machine.registers
     }
     ranked = sorted(shapes, key=lambda shape: (_cost(problem, machine, *shape), shape))
-    return tuple(Tile(name, (("positions", p), ("vectors", v))) for p, v in ranked[:MAX_TILES])
+    best = ranked[:MAX_TILES]
+    of_each_width = {wide: (positions, wide) for positions, wide in reversed(ranked)}
+    rest = [shape for wide, shape in sorted(of_each_width.items()) if wide not in {v for _, v in best}]
+    return tuple(Tile(name, (("positions", p), ("vectors", v))) for p, v in (*best, *rest))
 
 
 def _registers(positions: int, vectors: int, machine: Machine) -> int:
