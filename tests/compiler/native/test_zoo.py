@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from edgewright.compiler.frontends.onnx import import_proto
 from edgewright.compiler.frontends.torch import load_torch
-from edgewright.compiler.graph import Graph, to_proto
+from edgewright.compiler.graph import Graph, to_bytes, to_proto
+from edgewright.compiler.lower.emulator import Emulator
 from edgewright.compiler.lower.native.fusion.links import is_border_fill
 from edgewright.compiler.lower.native.interpret import run
 from edgewright.compiler.lower.native.kernels.families import default_kernels
@@ -32,9 +33,15 @@ from edgewright.compiler.lower.native.rebuild import substituted
 from edgewright.compiler.lower.native.source import make_source
 from edgewright.compiler.lower.native.toolchain import build
 from edgewright.compiler.pipeline import optimise
+from edgewright.compiler.quantize.emit import emit
+from edgewright.compiler.quantize.propose import propose
+from edgewright.compiler.quantize.scheme import Scheme
+from edgewright.targets.accumulation import exact
 from tests.compiler.native import small_zoo
 from tests.compiler.native.lowered import answers
 from tests.compiler.native.single_layer import HERE
+from tests.compiler.native.test_int8_nets import native
+from tests.compiler.nets import statistics_of
 
 
 @dataclass(frozen=True)
@@ -139,6 +146,21 @@ def test_machine_code_of_all_nets(tmp_path: Path) -> None:
     found = Loaded(build(source.files, HERE, tmp_path)).run(feeds)
     for name, each in cases.items():
         check({key: found[f"{name}.{key}"] for key in each.wanted}, each.wanted)
+
+
+def test_quantized_nets_give_the_emulators_bits() -> None:
+    """Nets without a float operator between integers; by a plan from their own calibration."""
+    models = {name: quantized(name) for name in ("bottlenecks", "mobilenet_v3", "squeezenet", "tcn")}
+    feeds = [{"x": samples(name, 1)} for name in models]
+    for found, model, given in zip(native(list(models.values()), feeds), models.values(), feeds, strict=True):
+        for output, wanted in Emulator(model, exact).call(given).items():
+            np.testing.assert_array_equal(found[output], wanted)
+
+
+def quantized(name: str) -> bytes:
+    graph = optimise(exported(name), None)[0]
+    plan = propose(graph, statistics_of(graph, {"x": samples(name, 4)}), Scheme())
+    return to_bytes(emit(graph, plan))
 
 
 def joined(nets: Mapping[str, Net]) -> Net:
