@@ -17,7 +17,7 @@ from tests.compiler.native.several_layers import MACHINES
 
 FIRST_SEED = 0 if os.environ.get("CI") else int(time.time()) // ROUND * ROUND
 """CI looks at the same graphs every time, people's machines look at new ones."""
-ROUNDS = 6
+ROUNDS = 4
 """Per machine; about six seconds each."""
 NOT_DRAWN = {
     "CastLike", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "RMSNormalization", "Swish",

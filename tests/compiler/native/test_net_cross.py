@@ -32,6 +32,8 @@ from tests.compiler.native.small_nets import WRITERS, float_nets, quantized_nets
 pytestmark = pytest.mark.slow
 FIRST_SEED = 3600
 GRAPHS = 8
+WITH_WINOGRAD = {list(WRITERS).index("ic")}
+"""Float nets in which machines choose algorithms of their own by their vectors; all others give the same bits."""
 TOLERANCE = 2e-5
 """Of the largest output of a whole net: where a machine takes another algorithm or has no fused multiply-add."""
 
@@ -55,7 +57,8 @@ def test_nets_give_the_answers_of_this_machine(machine: Machine) -> None:
     inputs, wanted = answers()
     (found,) = run_foreign(source_of(net, machine), machine, net, inputs)
     for index, tensor in enumerate(net.outputs):
-        if index >= len(WRITERS) and "softmax" not in tensor.name:
+        exact = index >= len(WRITERS) and "softmax" not in tensor.name
+        if exact or (machine.fma and index not in WITH_WINOGRAD):
             np.testing.assert_array_equal(found[tensor.name], wanted[tensor.name], err_msg=tensor.name)
         else:
             largest = float(np.abs(wanted[tensor.name]).max())
