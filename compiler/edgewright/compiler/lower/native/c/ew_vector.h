@@ -40,6 +40,25 @@
 #define EW_WIDEN_S8_4(v) __builtin_convertvector(v, s32x4)
 #endif
 
+/* The low bytes of 32-bit lanes. */
+#if defined(__AVX512VL__) || !(defined(__x86_64__) || defined(__ARM_NEON))
+#define EW_NARROW_4(v) __builtin_convertvector(v, u8x4)
+#define EW_NARROW_8(v) __builtin_convertvector(v, u8x8)
+#define EW_NARROW_16(v) __builtin_convertvector(v, u8x16)
+#elif defined(__AVX2__)
+#define EW_LOW_BYTES(v) _mm_shuffle_epi8(v, _mm_set1_epi32(0x0c080400))
+#define EW_NARROW_4(v) _mm_cvtsi128_si32(EW_LOW_BYTES((__m128i)(v)))
+#define EW_NARROW_8(v)                                                                                                 \
+    _mm_cvtsi128_si64(_mm_unpacklo_epi32(EW_LOW_BYTES(_mm256_castsi256_si128((__m256i)(v))),                           \
+                                         EW_LOW_BYTES(_mm256_extracti128_si256((__m256i)(v), 1))))
+#elif defined(__x86_64__)
+#define EW_LOW_WORDS(v) _mm_packs_epi32(_mm_and_si128((__m128i)(v), _mm_set1_epi32(255)), _mm_setzero_si128())
+#define EW_NARROW_4(v) _mm_cvtsi128_si32(_mm_packus_epi16(EW_LOW_WORDS(v), _mm_setzero_si128()))
+#else
+#define EW_NARROW_4(v)                                                                                                 \
+    vget_lane_s32(vreinterpret_s32_s8(vmovn_s16(vcombine_s16(vmovn_s32((int32x4_t)(v)), vdup_n_s16(0)))), 0)
+#endif
+
 /* Types, splats, loads and stores; a load or store of a part touches `count` elements only, and reads 0 beyond. */
 #define EW_TYPES(N)                                                                                                    \
     typedef float f32x##N __attribute__((vector_size(4 * N)));                                                         \
@@ -57,8 +76,8 @@
     EW_LOAD_PART(s8x##N, s8x##N, int8_t)                                                                               \
     EW_INLINE s32x##N ew_widen_u8x##N(u8x##N v) { return (s32x##N)EW_WIDEN_U8_##N(v); }                                \
     EW_INLINE s32x##N ew_widen_s8x##N(s8x##N v) { return (s32x##N)EW_WIDEN_S8_##N(v); }                                \
-    EW_INLINE u8x##N ew_narrow_u8x##N(s32x##N v) { return __builtin_convertvector(v, u8x##N); }                        \
-    EW_INLINE s8x##N ew_narrow_s8x##N(s32x##N v) { return __builtin_convertvector(v, s8x##N); }
+    EW_INLINE u8x##N ew_narrow_u8x##N(s32x##N v) { return (u8x##N)EW_NARROW_##N(v); }                                  \
+    EW_INLINE s8x##N ew_narrow_s8x##N(s32x##N v) { return (s8x##N)EW_NARROW_##N(v); }
 
 #define EW_MEMORY(NAME, TYPE, SCALAR)                                                                                  \
     EW_INLINE TYPE ew_load_##NAME(const SCALAR *p) {                                                                   \
