@@ -230,3 +230,19 @@ def test_a_choice_by_a_comparison_is_part_of_the_product() -> None:
     small = net.node("Less", x, net.constant(np.float32(0.5)))
     net.node("Where", small, net.node("Exp", x), x)
     assert kinds(check_model(net.model())) == ["Dense"]
+
+
+def test_moved_data_that_someone_else_reads_stays_without_the_activation() -> None:
+    net = writer(4, 5, 6)
+    raw = net.node("ConvTranspose", net.here, net.weight(4, 3, 2, 2), strides=[2, 2])
+    net.shape = (3, 10, 12)
+    check_model(net.model(net.node("Relu", raw), net.node("Neg", raw)))
+
+
+def test_a_copy_that_fills_its_result_writes_over_no_border() -> None:
+    net = writer(4, 6, 6)
+    net.conv(4)
+    net.node("Pad", net.here, net.constant(np.array([0, 0, 1, 1, 0, 0, 1, 1])), net.constant(np.float32(3)))
+    net.shape = (4, 8, 8)
+    net.conv(4)
+    check_model(net.model())
