@@ -44,7 +44,7 @@ def print_report(report: Report, console: Console) -> None:
             console.print(_table(report, target, console.width))
         console.print(_headline(target))
         for line in _details(target):
-            console.print(Padding(Text(line), (0, 0, 0, 2)))
+            console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
         if target.control is not None and target.outcome == BUDGET_MISSED and target.control.worst:
             console.print()
             console.print(worst_operators(target.control))

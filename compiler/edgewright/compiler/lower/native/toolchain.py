@@ -24,6 +24,8 @@ LIBRARY_FILE = "model.so"
 LIMIT_S = 600.0
 """Of one command; a net takes seconds."""
 MAX_QUOTED_CHARACTERS = 2000
+LEAST_FREE_BYTES = 1 << 20
+"""On the disk of a build; a compiler that fails with less has failed for that."""
 _SCRATCH = "scratch"
 
 
@@ -54,7 +56,7 @@ def build(files: Mapping[str, bytes], machine: Machine, folder: Path, toolchain:
         _compile(sorted(name for name in files if name.endswith(".c")), machine, folder, toolchain)
         check_shared_object(folder / LIBRARY_FILE)
     except CompilerEnded as error:
-        raise _fault(error, files, toolchain) from error
+        raise _fault(error, files, toolchain, folder) from error
     except ValueError as error:
         raise GeneratedCodeRejected(f"the compiled model must not ship: {error}") from error
     finally:
@@ -93,8 +95,9 @@ def _environment(scratch: Path) -> dict[str, str]:
     }
 
 
-def _fault(error: CompilerEnded, files: Mapping[str, bytes], toolchain: Toolchain) -> Exception:
-    if "No space left on device" in error.output:
+def _fault(error: CompilerEnded, files: Mapping[str, bytes], toolchain: Toolchain, folder: Path) -> Exception:
+    # Linkers and assemblers do not always say why they could not write.
+    if "No space left on device" in error.output or shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
         return EnvironmentFault("the disk is full: the compiler could not write what it made; free some and try again")
     if error.status is None:
         return EnvironmentFault(f"{toolchain.name} was stopped after {LIMIT_S:.0f} s; is this machine overloaded?")
