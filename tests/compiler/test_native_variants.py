@@ -21,11 +21,13 @@ from edgewright.bundle.archive import unpack
 from edgewright.bundle.golden import compare, read_golden
 from edgewright.bundle.manifest_json import decode_manifest
 from edgewright.bundle.native_library import NativeLibrary
+from edgewright.compiler.measure import ratio
 from edgewright.compiler.pipeline import compile_model
 from edgewright.compiler.report.schema import Report, TargetReport
 from edgewright.compiler.request import Request
 from edgewright.runtime.engines.native import ENGINE
 from edgewright.runtime.engines.protocol import LoadOptions
+from tests.compiler.native.single_layer import HERE
 from tests.compiler.nets import Net as Writer
 
 MakeRequest = Callable[..., Request]
@@ -70,10 +72,9 @@ def test_a_small_net_stays_with_one_thread_however_many_are_asked_for(
     assert [entry.max_parts for entry in entries] == [0] * len(entries)
 
 
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
-def test_a_net_of_some_milliseconds_gets_the_threads_that_are_asked_for(
-    make_request: MakeRequest, tmp_path: Path
-) -> None:
+@pytest.fixture
+def large(make_request: MakeRequest, tmp_path: Path) -> Callable[..., Request]:
+    """Of a net that takes some milliseconds, and two threads."""
     net = Writer((16, 96, 96), np.random.default_rng(0))
     for _ in range(4):
         net.conv(64)
@@ -82,16 +83,23 @@ def test_a_net_of_some_milliseconds_gets_the_threads_that_are_asked_for(
     net.flatten()
     onnx.save(net.model(), tmp_path / "large.onnx")
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).normal(size=(24, 16, 96, 96)).astype(np.float32))
-    changes = {
-        "model": str(tmp_path / "large.onnx"), "data": tmp_path / "x.npz", "engines": ("native",), "threads": 2,
-        "targets": ("host",), "metric": "snr", "max_drop": None,
-    }  # fmt: skip
-    compile_model(make_request(**changes))
+
+    def request(**changes: object) -> Request:
+        own = {"model": str(tmp_path / "large.onnx"), "data": tmp_path / "x.npz", "metric": "snr", "max_drop": None}
+        return make_request(**{**own, "engines": ("native",), "threads": 2, **changes})
+
+    return request
+
+
+@pytest.mark.skipif("avx2" not in HERE.isa or (os.cpu_count() or 1) < 2, reason="needs two cores with AVX2")
+def test_a_net_of_some_milliseconds_gets_the_threads_that_are_asked_for(
+    large: Callable[..., Request], tmp_path: Path
+) -> None:
+    compile_model(large(targets=("x86-64-avx2",)))
     folder = tmp_path / "unpacked"
-    unpack(tmp_path / "out" / "host.bundle", folder)
+    unpack(tmp_path / "out" / "x86-64-avx2.bundle", folder)
     manifest = decode_manifest((folder / "manifest.json").read_bytes())
     assert manifest.engine.options == {"threads": 2}
-    assert "2 thread(s)" in manifest.latency.method
     golden = read_golden(folder / "golden.safetensors")
     answers = []
     for threads in (None, 1):
@@ -101,9 +109,27 @@ def test_a_net_of_some_milliseconds_gets_the_threads_that_are_asked_for(
     assert compare(golden, answers[0]).passed
     assert all(answers[0][name].tobytes() == answers[1][name].tobytes() for name in answers[0])
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("edgewright-native")]
-    again = {**changes, "out": tmp_path / "again", "measurements": tmp_path / "out/measurements.json"}
-    compile_model(make_request(**again))
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_here_threads_ship_only_where_they_were_faster_for_certain(
+    large: Callable[..., Request], tmp_path: Path
+) -> None:
+    compile_model(large(targets=("host",)))
+    record = json.loads((tmp_path / "out/measurements.json").read_bytes())["rounds_ns"]
+    unpack(tmp_path / "out" / "host.bundle", tmp_path / "unpacked")
+    manifest = decode_manifest((tmp_path / "unpacked" / "manifest.json").read_bytes())
+    pairs = list(zip(*(_rounds(record, end) for end in ("beside one thread", "beside threads")), strict=True))
+    faster = [ratio(shared, alone).high < 1 for shared, alone in pairs]
+    assert faster
+    assert manifest.engine.options in [{"threads": 2} if one else {} for one in faster]
+    again = large(targets=("host",), out=tmp_path / "again", measurements=tmp_path / "out/measurements.json")
+    compile_model(again)
     assert (tmp_path / "again/host.bundle").read_bytes() == (tmp_path / "out/host.bundle").read_bytes()
+
+
+def _rounds(record: dict[str, list[int]], end: str) -> list[list[int]]:
+    return [rounds for key, rounds in sorted(record.items()) if key.endswith(end)]
 
 
 def test_it_stands_beside_onnx_runtime_and_agrees_with_it(make_request: MakeRequest) -> None:

@@ -63,20 +63,21 @@ class Timings:
             self._used |= self._find({late: variant.model, again: floating.model}, sample, stages)
         return self._used[late], self._used[again]
 
-    def alone(self, model: Compiled, board: Board, sample: Arrays, stages: Stages) -> tuple[int, ...]:
-        """Rounds of a model in one thread."""
-        key = measure.key(model, board.digest(), 1)
-        if key not in self._used:
-            self._used |= self._find({key: model}, sample, stages, 1)
-        return self._used[key]
+    def shared(
+        self, alone: Compiled, sharing: Compiled, board: Board, sample: Arrays, stages: Stages
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Rounds of code in one thread, and in turn with them of the same code in as many as it takes."""
+        one = f"{measure.key(alone, board.digest(), 1)} beside threads"
+        many = f"{measure.key(sharing, board.digest(), self._threads)} beside one thread"
+        if not {one, many} <= set(self._used):
+            self._used |= self._find({one: alone, many: sharing}, sample, stages)
+        return self._used[one], self._used[many]
 
-    def _find(
-        self, models: Mapping[str, Compiled], sample: Arrays, stages: Stages, threads: int | None = None
-    ) -> dict[str, tuple[int, ...]]:
+    def _find(self, models: Mapping[str, Compiled], sample: Arrays, stages: Stages) -> dict[str, tuple[int, ...]]:
         if self._recorded is not None and self._path is not None:
             return measure.replayed(self._recorded, list(models), self._path)
         with stages.stage("measuring on this machine", measure.MAX_ROUNDS) as advance:
-            return measure.measure(models, sample, threads or self._threads, advance)
+            return measure.measure(models, sample, self._threads, advance)
 
 
 @dataclass(frozen=True, kw_only=True)

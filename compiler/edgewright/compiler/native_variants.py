@@ -97,10 +97,14 @@ def _weights(nets: dict[int, Net]) -> list[Array]:
 
 
 def _pays_threads(variant: Variant, model: NativeModel, board: Board, build: Build) -> bool:
-    """Whether one thread takes so long that several are worth waking: timed here, or by the least of the estimate."""
+    """Whether one thread takes so long that several are worth waking, and several are faster for certain.
+
+    Both are timed here; of an absent target the least of the estimate tells how long one takes.
+    """
     if is_here(board, build.host):
-        alone = measure.summarise(build.timings.alone(model, board, one_call(build), build.stages))
-        return alone.value >= LEAST_SHARED_MS
+        single = replace(model, threads=1)
+        alone, shared = build.timings.shared(single, model, board, one_call(build), build.stages)
+        return measure.summarise(alone).value >= LEAST_SHARED_MS and measure.ratio(shared, alone).high < 1
     parts = workload(variant.graph, call_shapes(build))
     known = parts if variant.precision in parts else {variant.precision: parts["float32"]}
     return estimate_call(board, known, 1).low_ms >= LEAST_SHARED_MS

@@ -31,7 +31,7 @@ class Session(Protocol):
 def open_compiled(model: Compiled, arithmetic: Arithmetic, threads: int = 1) -> Session:
     """A session of its engine; native code computes exactly."""
     if isinstance(model, NativeModel):
-        return NativeSession(model.here, threads)
+        return NativeSession(model.here, min(threads, model.threads))
     session: Session = open_session(model, arithmetic, threads)
     return session
 
