@@ -111,7 +111,7 @@ def _pays_threads(variant: Variant, model: NativeModel, board: Board, build: Bui
 
 
 def _compiled(name: str, nets: dict[int, Net], machine: Machine, build: Build, threads: int = 1) -> NativeModel:
-    with build.stages.stage(f"tuning {name} for {machine.name}", len(nets[min(nets)].layers)) as advance:
+    with build.stages.stage(f"tuning {name} for {machine.name}") as advance:  # most of it compiles: no count tells
         choices = build.tunings.choices(list(nets.values()), machine, advance)
     with build.stages.stage(f"compiling {name} for {machine.name}"):
         folder = build.scratch.new_file(".native")
