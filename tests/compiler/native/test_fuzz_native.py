@@ -8,8 +8,11 @@ import time
 import numpy as np
 import pytest
 
+from edgewright.compiler.lower.native.fusion.fuse import fuse
+from edgewright.compiler.lower.native.interpret import run
 from edgewright.compiler.lower.native.lowering.operators import OPERATORS
 from edgewright.compiler.lower.native.machine import Machine
+from edgewright.compiler.lower.native.net import Alias, Move, Net, Part, Tensor
 from tests.compiler.native.fuzz import ROUND, fuzz_round
 from tests.compiler.native.fuzz_cases import cases_of, difference
 from tests.compiler.native.random_graphs import random_writer
@@ -52,6 +55,25 @@ def test_wrong_answers_are_found() -> None:
     assert name in str(difference(floats, right))
     right[name].reshape(-1)[-1] = np.nan
     assert name in str(difference(floats, right))
+
+
+def test_a_view_of_the_same_shape_is_no_riddle() -> None:
+    """It was taken for what made its own source, and fusion went round for ever."""
+    x, same, moved = Tensor("x", (2, 1, 3)), Tensor("same", (2, 1, 3)), Tensor("moved", (2, 3))
+    made, turned = Tensor("made", (2, 1, 3)), Tensor("y", (3, 2))
+    copy = Move(
+        y=made, parts=(Part(x=x, extents=x.shape, x_strides=x.strides, y_strides=x.strides, x_start=0),), fill=0.0
+    )
+    turn = Part(x=moved, extents=(3, 2), x_strides=(1, 3), y_strides=turned.strides)
+    net = Net(
+        (x,),
+        (turned,),
+        (copy, Alias(x=made, y=same), Alias(x=same, y=moved), Move(y=turned, parts=(turn,))),
+    )
+    fused = fuse(net)
+    feeds = {"x": np.arange(6, dtype=np.float32).reshape(2, 1, 3)}
+    np.testing.assert_array_equal(run(fused, feeds)["y"], feeds["x"].reshape(2, 3).T)
+    assert not any(isinstance(layer, Alias) and layer.x.name == layer.y.name for layer in fused.layers)
 
 
 def test_errors_of_a_layer_are_a_millionth_of_what_it_makes() -> None:

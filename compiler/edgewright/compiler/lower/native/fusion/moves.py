@@ -17,7 +17,7 @@ MAX_SIMULATED_ELEMENTS = 1 << 22
 
 def simplify_moves(net: Net) -> Net:
     """Every rule until none applies."""
-    net = substituted(net, _roots(net))
+    net = _without_empty_aliases(substituted(net, _roots(net)))
     for rule in (_read_the_source, _reorder_weights, _alias):
         net = _everywhere(net, rule)
     return without_dead_layers(net)
@@ -47,6 +47,12 @@ def _roots(net: Net) -> dict[str, Tensor]:
         if isinstance(layer, Alias) and layer.x.shape == layer.y.shape and layer.y.name not in seen:
             roots[layer.y.name] = roots.get(layer.x.name, layer.x)
     return roots
+
+
+def _without_empty_aliases(net: Net) -> Net:
+    """Nothing stands for itself: who follows aliases to what made a tensor would go round for ever."""
+    kept = tuple(layer for layer in net.layers if not (isinstance(layer, Alias) and layer.x.name == layer.y.name))
+    return replace(net, layers=kept)
 
 
 def _made_by(tensor: Tensor | object, net: Net, links: Links) -> Layer | None:
