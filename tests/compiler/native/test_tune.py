@@ -10,7 +10,7 @@ from edgewright.compiler.lower.native.kernels.families import tiles_of
 from edgewright.compiler.lower.native.machine import machine_for
 from edgewright.compiler.lower.native.net import Dense, Tensor
 from edgewright.compiler.lower.native.shape_key import shape_key
-from edgewright.compiler.lower.native.tune import Choice, chosen_tile, tune
+from edgewright.compiler.lower.native.tune import MAX_PACKED_BYTES, Choice, affordable_tiles, chosen_tile, tune
 from edgewright.compiler.lower.native.work import work
 from tests.compiler.native.single_layer import HERE, PLAIN
 
@@ -62,3 +62,10 @@ def test_every_known_machine_has_a_guess() -> None:
         ("armv7l", "neon"),
     ):
         assert tiles_of(dense(), machine_for(arch, frozenset(isa.split())))  # type: ignore[arg-type]
+
+
+def test_large_weights_are_not_packed_for_every_tile() -> None:
+    few = dense(depth=MAX_PACKED_BYTES // 4 // 64 // 2, channels=64)
+    assert affordable_tiles(few, HERE) == tiles_of(few, HERE)[:2]
+    one = dense(depth=MAX_PACKED_BYTES // 4, channels=2)
+    assert tune([one], HERE, {}, limit_s=60) == {}

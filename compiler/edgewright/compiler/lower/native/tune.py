@@ -22,7 +22,7 @@ from .kernel import Tile
 from .kernels.families import kernel_of, tiles_of
 from .loaded import NUMPY_OF_V2, Loaded
 from .machine import Machine
-from .net import Alias, Array, Layer, Net, Tensor
+from .net import Alias, Array, Convolution, Dense, Layer, Net, Tensor
 from .shape_key import shape_key
 from .source import make_source
 from .toolchain import build
@@ -30,6 +30,8 @@ from .work import work
 
 ROUNDS = 15
 ROUND_NS = 200_000
+MAX_PACKED_BYTES = 64 << 20
+"""Of one layer's weights over all tiles that are timed: those of larger ones take longer to pack than to gain."""
 COMPILING_SHARE = 0.7
 """Of the time that tuning may take; timing needs less."""
 
@@ -64,7 +66,9 @@ def tune(
 ) -> dict[str, Choice]:
     """Choices for layers that are not known, those that cost most first, as far as the time goes."""
     wanted = {shape_key(layer, machine): layer for layer in layers if not isinstance(layer, Alias)}
-    new = {key: layer for key, layer in wanted.items() if key not in known}
+    new = {
+        key: layer for key, layer in wanted.items() if key not in known and len(affordable_tiles(layer, machine)) > 1
+    }
     found: dict[str, Choice] = {}
     start = clock()
     with tempfile.TemporaryDirectory() as folder:
@@ -75,17 +79,23 @@ def tune(
                 return None
             path = Path(folder) / item[0]
             path.mkdir()
-            return _library(item[1], machine, tiles_of(item[1], machine), path)
+            return _library(item[1], machine, affordable_tiles(item[1], machine), path)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             libraries = list(pool.map(compiled, ordered))
         for (key, layer), library in zip(ordered, libraries, strict=True):
             if library is not None and clock() - start < limit_s:
-                timed = _timed(library, tiles_of(layer, machine), ROUNDS)
+                timed = _timed(library, affordable_tiles(layer, machine), ROUNDS)
                 best = min(timed, key=lambda tile: (timed[tile], str(tile)))
                 found[key] = Choice(str(best), timed[best])
             advance(1)
     return found
+
+
+def affordable_tiles(layer: Layer, machine: Machine) -> tuple[Tile, ...]:
+    """The best guesses of a layer, so many that its weights, packed once for each, stay within bounds."""
+    size_bytes = layer.weight.nbytes if isinstance(layer, Convolution | Dense) else 0
+    return tiles_of(layer, machine)[: max(1, MAX_PACKED_BYTES // max(1, size_bytes))]
 
 
 def time_tiles(layer: Layer, machine: Machine, tiles: Sequence[Tile], rounds: int = ROUNDS) -> dict[Tile, float]:
