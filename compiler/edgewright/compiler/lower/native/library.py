@@ -12,7 +12,7 @@ from ...graph import Graph, fixed_batch
 from .fusion.fuse import fuse
 from .fusion.separable import fuse_separable
 from .kernel import Kernel
-from .kernels.families import kernel_of, tiles_of
+from .kernels.families import kernel_of
 from .lowering.lower import lower
 from .machine import Machine
 from .net import Alias, Dense, Layer, Net
@@ -20,7 +20,7 @@ from .parts import MAX_PARTS
 from .source import Source, make_source
 from .toolchain import build
 from .toolchain_choice import find_toolchain
-from .tune import Choices, chosen_tile
+from .tune import Choices, affordable_tiles, chosen_tile
 
 FILE = "model.so"
 LARGE_CONSTANT_BYTES = 4096
@@ -131,7 +131,7 @@ def _kernel(layer: Layer, machine: Machine, choices: Choices, packed: set[bytes]
     best = kernel_of(layer, machine, chosen_tile(layer, machine, choices))
     if not packed or _large_constants(best) <= packed:
         return best
-    others = (kernel_of(layer, machine, tile) for tile in tiles_of(layer, machine))
+    others = (kernel_of(layer, machine, tile) for tile in affordable_tiles(layer, machine))
     return next((kernel for kernel in others if _large_constants(kernel) <= packed), best)
 
 

@@ -87,15 +87,17 @@ def pack_weight(weight: Array, first: int, parts: Sequence[Part]) -> Array:
     Runs of four and more end with the group of their last four bytes, in which what the group before has is 0: nothing
     behind a run is read. Shorter runs are one group.
     """
-    channels, runs, length = weight.shape
-    starts = group_starts(length)
+    vectors = vectors_of(parts)
+    block = weight[first : first + 1 + max(channel for vector in vectors for channel in vector.channels)]
+    channels, runs, length = block.shape
+    starts, full = group_starts(length), length // GROUP
     grouped = np.zeros((channels, runs, len(starts), GROUP), np.int8)
-    for index, start in enumerate(starts):
-        fresh = min(index * GROUP, length)
+    grouped[:, :, :full] = block[:, :, : full * GROUP].reshape(channels, runs, full, GROUP)
+    for start in starts[full:]:
         for place in range(GROUP):
-            if fresh <= start + place < length:
-                grouped[:, :, index, place] = weight[:, :, start + place]
-    picked = [_picked(grouped, first, vector) for vector in vectors_of(parts)]
+            if full * GROUP <= start + place < length:
+                grouped[:, :, full, place] = block[:, :, start + place]
+    picked = [_picked(grouped, 0, vector) for vector in vectors]
     return np.ascontiguousarray(np.concatenate(picked).transpose(1, 2, 0, 3)).reshape(-1)
 
 
@@ -128,7 +130,8 @@ def largest_sum(weight: Array, zero_point: int, x: Dtype) -> float:
     """A bound of the magnitude of any sum of (x - zero_point) * weight."""
     low, high = (0, 255) if x == "u8" else (-128, 127)
     reach = max(abs(low - zero_point), abs(high - zero_point))
-    return float(np.abs(weight.reshape(weight.shape[0], -1).astype(np.int64)).sum(1).max(initial=0) * reach)
+    magnitudes = np.abs(weight.reshape(weight.shape[0], -1).astype(np.int16))
+    return float(magnitudes.sum(1, dtype=np.int64).max(initial=0) * reach)
 
 
 def _picked(array: Array, first: int, vector: Vector) -> Array:
