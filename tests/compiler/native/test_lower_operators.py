@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 from edgewright.compiler.faults import UnsupportedModel
 from edgewright.compiler.graph import from_proto
@@ -411,6 +412,34 @@ def test_what_native_code_cannot_compute_is_named(operator: str) -> None:
     model.graph.node[0].input.append("x")
     with pytest.raises(UnsupportedModel, match=rf"(?s){operator} at node 'culprit'.*; "):
         lower(from_proto(model), 1)
+
+
+@pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
+def test_windows_larger_than_their_input_are_refused_where_none_is_left(operator: str) -> None:
+    x = np.arange(24, dtype=np.float32).reshape(1, 2, 4, 3)
+    large: dict[str, Any] = {"kernel_shape": [1, 4], "strides": [2, 2]}
+    with pytest.raises(UnsupportedModel, match=r"windows of \(1, 4\) are larger than its padded input of \(4, 3\)"):
+        lower(from_proto(one_node(operator, {"x": x}, {}, **large)), 1)
+    check_model(one_node(operator, {"x": x}, {}, **large, ceil_mode=1), {"x": x}, batch=1)
+
+
+def test_tensors_without_elements_are_refused() -> None:
+    x = np.zeros((2, 3), np.float32)
+    nothing = one_node("Slice", {"x": x}, {"from": whole(2), "to": whole(2), "axes": whole(1)})
+    with pytest.raises(UnsupportedModel, match=r"shape \(1, 0\) holds no elements.*; leave"):
+        lower(from_proto(nothing), 1)
+    model = one_node("Relu", {"x": x}, {})
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 0
+    with pytest.raises(UnsupportedModel, match=r"input 'x' .* holds no elements; "):
+        lower(from_proto(model), 1)
+
+
+def test_empty_constants_may_be_joined() -> None:
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    model = one_node("Concat", {"x": x}, {}, axis=1)
+    model.graph.node[0].input.append("nothing")
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((2, 0), np.float32), "nothing"))
+    check_model(model, {"x": x}, batch=2)
 
 
 def test_a_free_dimension_that_is_no_batch_is_refused() -> None:

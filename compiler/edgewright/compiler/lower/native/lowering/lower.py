@@ -48,6 +48,10 @@ def _input(walk: Walk, value: ir.Value, batch: int) -> Tensor:
             f"input {value.name!r} has shape {value.shape}: only the first dimension may be free in native code; "
             "fix the others when you export the model"
         )
+    if 0 in sizes:
+        raise UnsupportedModel(
+            f"input {value.name!r} has shape {value.shape} and holds no elements; leave it out, or give it a size"
+        )
     tensor = Tensor(value.name or "", tuple(size for size in sizes if size is not None), DTYPES[value.dtype])
     walk.give(value, tensor, identity(len(tensor.shape)))
     return tensor

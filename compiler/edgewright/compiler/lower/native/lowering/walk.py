@@ -81,7 +81,17 @@ class Walk:
         self._names.add(name)
 
     def emit(self, layer: Layer) -> None:
-        """Appends a layer."""
+        """Appends a layer.
+
+        Raises:
+            UnsupportedModel: it makes a tensor of no elements from others; kernels need at least one.
+        """
+        empty = next((tensor for tensor in layer.outputs if not tensor.elements), None)
+        if empty is not None and layer.inputs:
+            raise UnsupportedModel(
+                f"{layer.origin}: its result {empty.name!r} of shape {empty.shape} holds no elements, which native "
+                "code does not compute; leave the node out, or compile for another engine of the target (--engine)"
+            )
         self.layers.append(layer)
 
     def give(self, value: ir.Value, tensor: Tensor, order: Order) -> None:

@@ -51,7 +51,7 @@ def windows_of(walk: Walk, node: ir.Node, kernel: tuple[int, ...]) -> Windows:
     """Of a convolution or a pool with this kernel.
 
     Raises:
-        UnsupportedModel: three dimensions or more, or padding that is negative.
+        UnsupportedModel: three dimensions or more, padding that is negative, or no window that lies on its input.
     """
     shape = walk.shape(needed(node, 0))
     if len(shape) not in (3, 4):
@@ -71,6 +71,11 @@ def windows_of(walk: Walk, node: ir.Node, kernel: tuple[int, ...]) -> Windows:
             shape[2:], kernel, strides, dilations, begin, end, strict=True
         )
     )
+    if min(out) < 1:
+        walk.refuse(
+            node, f"its windows of {kernel} are larger than its padded input of {shape[2:]}",
+            "pad its input, or take smaller windows",
+        )  # fmt: skip
     order = PICTURE if count == 2 else SEQUENCE
     return Windows(
         order, _two(shape[2:], 1), _two(kernel, 1), _two(strides, 1), _two(dilations, 1), _two(begin, 0), _two(end, 0),
