@@ -156,6 +156,20 @@ def test_integers_are_exact(machine: Machine, drawn: list[Case]) -> None:
         np.testing.assert_array_equal(found[0], each.expected)
 
 
+@pytest.mark.parametrize("machine", MACHINES)
+def test_means_of_floats_can_end_in_bytes(machine: Machine) -> None:
+    """As fusion leaves the mean that quantized nets sum in float."""
+    geometry = Geometry(2, (4, 4), (2, 2), (2, 2), (1, 1), 3, Border(), (1, 0))
+    half = call("to_s32_even", call("mul", Accumulator(), Scalar(0.5)))
+    layer = Pool(
+        kind="mean", x=geometry.x(), y=replace(geometry.y(3, Border()), dtype="s8"), window=(2, 2), strides=(2, 2),
+        epilogue=Epilogue(half),
+    )  # fmt: skip
+    x = np.random.default_rng(0).integers(-90, 90, layer.x.shape).astype(np.float32)
+    found = run_tiles([(layer, {"x": x}, pool.FAMILY.tiles(layer, machine)[:1])], machine)[0][0]
+    np.testing.assert_array_equal(found, np.rint(0.5 * reduced(layer, x)))
+
+
 def test_integer_means_that_divide_by_place_are_not_taken() -> None:
     geometry = Geometry(1, (4, 4), (3, 3), (1, 1), (1, 1), 8, Border(1, 1, 1, 1), (0, 0))
     layer = Pool(

@@ -15,7 +15,7 @@ from ..machine import Machine
 from ..nest import Affine, Node, Scope, loop, number
 from ..net import Array, Pool, Tensor
 from .depthwise_cost import block_shapes
-from .epilogue import finish, load, row_constants
+from .epilogue import STORED, finish, load, row_constants
 from .window import Block, place, sweep, units, window_of
 
 NAME = "pool"
@@ -38,8 +38,7 @@ def tiles(layer: Pool, machine: Machine) -> tuple[Tile, ...]:
 
 
 def _computes(layer: Pool) -> bool:
-    kinds = {"f32": ("f32",), "u8": ("u8", "s8", "f32"), "s8": ("u8", "s8", "f32")}
-    if layer.y.dtype not in kinds.get(layer.x.dtype, ()):
+    if layer.x.dtype not in ("f32", "u8", "s8") or layer.y.dtype not in STORED:
         return False
     return layer.x.dtype == "f32" or not _divides_by_place(layer)
 
