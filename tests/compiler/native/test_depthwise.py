@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgewright.compiler.lower.native.fusion.separable import fuse_separable
 from edgewright.compiler.lower.native.kernel import Tile
 from edgewright.compiler.lower.native.kernels import depthwise
+from edgewright.compiler.lower.native.kernels.families import tiles_of
 from edgewright.compiler.lower.native.machine import Machine, machine_for
-from edgewright.compiler.lower.native.net import Array, Border, Convolution, Tensor
+from edgewright.compiler.lower.native.net import Array, Border, Convolution, Dense, Net, Tensor
 from tests.compiler.native.every_tile import run_tiles
 from tests.compiler.native.pictures import UNSHRUNK, Geometry, borders, epilogue, finished, geometries, windows
 from tests.compiler.native.single_layer import HERE, PLAIN, with_border
@@ -91,6 +93,31 @@ def test_random_shapes_meet_float64_and_tiles_agree_bit_by_bit(machine: Machine,
         assert np.abs(found[0] - each.expected).max() <= 2e-6 * np.abs(each.expected).max() + 1e-30
         for other in found[1:]:
             np.testing.assert_array_equal(found[0], other)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_windows_that_no_block_of_registers_holds_are_computed(machine: Machine) -> None:
+    """Wide ones one output at a time, the largest by the loops of ordinary convolutions."""
+    sizes = ((2, 41), (21, 20))
+    drawn = [
+        case(Geometry(1, (2, 3), window, (1, 2), (1, 1), 5, Border(1, 2, 1, 2), (0, 0)), 1, kind, Border(), Border(), 0)
+        for window, kind in zip(sizes, ("relu6", "residual"), strict=True)
+    ]
+    listed = [tiles_of(each.layer, machine) for each in drawn]
+    assert [tiles[0].family for tiles in listed] == ["depthwise", "direct"]
+    cases = [(each.layer, each.arrays, tiles[:1]) for each, tiles in zip(drawn, listed, strict=True)]
+    for each, found in zip(drawn, run_tiles(cases, machine), strict=True):
+        assert np.abs(found[0] - each.expected).max() <= 2e-6 * np.abs(each.expected).max()
+
+
+def test_pairs_with_such_a_window_stay_two_layers() -> None:
+    upper = same_size((8, 8), (21, 20), 5)
+    weight = np.ones((3, 5), np.float32)
+    lower = Dense(x=upper.y, y=Tensor("z", (*upper.y.shape[:3], 3)), weight=weight)
+    tiny = replace(HERE, l2_bytes=64)
+    assert len(fuse_separable(Net((upper.x,), (lower.y,), (upper, lower)), tiny).layers) == 2
+    upper = same_size((8, 8), (3, 3), 5)
+    assert len(fuse_separable(Net((upper.x,), (lower.y,), (upper, lower)), tiny).layers) == 1
 
 
 def test_machines_with_fma_give_the_same_bits() -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..kernels import separable
 from ..machine import Machine
 from ..net import Convolution, Dense, Net, Separable
 from .links import Links
@@ -25,7 +26,8 @@ def fuse_separable(net: Net, machine: Machine) -> Net:
     gone = set()
     for index, layer in enumerate(net.layers):
         pair = _pair(layer, links, net) if isinstance(layer, Dense) else None
-        if pair is not None and pair.depthwise.y.size_bytes > machine.l2_bytes // 2:
+        pays = pair is not None and pair.depthwise.y.size_bytes > machine.l2_bytes // 2
+        if pair is not None and pays and separable.FAMILY.tiles(pair, machine):
             layers[index] = pair
             gone.add(links.writer[pair.depthwise.y.name])
     return replace(net, layers=tuple(layer for index, layer in enumerate(layers) if index not in gone))

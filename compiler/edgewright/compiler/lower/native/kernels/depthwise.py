@@ -21,6 +21,8 @@ from .window import Block, Read, channel_pieces, place, sweep, units, window_of
 
 NAME = "depthwise"
 TILES = 8
+WRITTEN_OUT = 400
+"""Taps of the largest window: all of them are written out."""
 MULTIPLIED_OUTPUTS = 2
 
 
@@ -39,7 +41,8 @@ def _is_ours(layer: Convolution) -> bool:
     if not isinstance(layer, Convolution) or layer.weight.dtype != np.float32:
         return False
     channels = layer.x.shape[-1]
-    return layer.x.dtype == "f32" and layer.y.dtype in STORED and layer.groups == channels and channels > 1
+    small = window_of(layer).taps <= WRITTEN_OUT
+    return layer.x.dtype == "f32" and layer.y.dtype in STORED and layer.groups == channels and channels > 1 and small
 
 
 def kernel(layer: Convolution, machine: Machine, tile: Tile) -> Kernel:

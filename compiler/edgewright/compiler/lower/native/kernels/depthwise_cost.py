@@ -26,7 +26,7 @@ def block_shapes(window: Window, machine: Machine, weights: int) -> tuple[tuple[
         for rows in range(1, min(MAX_SIDE, height) + 1)
         for columns in range(1, min(MAX_SIDE, width) + 1)
         if rows * columns + 3 + _live_weights(window, machine, rows, weights) <= machine.registers
-    ]
+    ] or [(1, 1)]  # every weight is used once: none needs to stay
     return tuple(sorted(sides, key=lambda side: (_cycles(window, machine, weights, *side), side)))
 
 

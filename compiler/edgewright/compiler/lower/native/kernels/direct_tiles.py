@@ -9,6 +9,7 @@ import numpy as np
 
 from ..machine import Machine
 from ..net import Convolution
+from . import depthwise
 from .direct_block import balanced, channel_blocks
 from .epilogue import STORED
 
@@ -17,13 +18,13 @@ SHORT_RUN = 16
 
 
 def is_direct(layer: Convolution) -> bool:
-    """Whether it is a float32 convolution that sums over channels or over groups of several."""
+    """Whether it is a float32 convolution that sums over channels, over groups of several, or over large windows."""
     return (
         isinstance(layer, Convolution)
         and layer.weight.dtype == np.float32
         and layer.x.dtype == "f32"
         and layer.y.dtype in STORED
-        and not layer.is_depthwise
+        and not (layer.is_depthwise and math.prod(layer.weight.shape[1:3]) <= depthwise.WRITTEN_OUT)
     )
 
 
