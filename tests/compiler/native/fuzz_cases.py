@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from edgewright.compiler.faults import UnsupportedModel
 from edgewright.compiler.graph import from_proto, to_bytes
@@ -39,6 +40,8 @@ DRAWS = 4
 SLACK = 3.0
 QUANTIZED_EVERY = 6
 """One seed of so many is a quantized graph."""
+LEAST = 1e-35
+"""What a float may always be off: below, float32 has fewer digits."""
 UNFUSED_SHARE = 0.02
 """Of quantized outputs that may differ on a machine without fused multiply-add: the peer fuses sums of two products."""
 INTEGER = MOVERS | {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "Concat", "Pad", "Identity"}
@@ -104,7 +107,11 @@ def float_case(seed: int) -> Case | None:
         return None
     wanted = run(net, feeds)
     case = Case(seed, model, feeds, net, wanted, allowed_errors(net, feeds, wanted))
-    peers = dict(zip(outputs, session(model).run(outputs, feeds), strict=True))
+    try:
+        peer = session(model)
+    except Fail:  # shape inference of ONNX and the kernels count windows of ceil_mode differently
+        return None
+    peers = dict(zip(outputs, peer.run(outputs, feeds), strict=True))
     problem = difference(case, peers, slack=2.0)  # ONNX Runtime is as far off as we are
     assert problem is None, f"seed {seed}: the lowered net is not the graph: {problem}"
     return case
@@ -177,7 +184,7 @@ def difference(case: Case, found: Mapping[str, Array], *, slack: float = 1.0, fu
                 return f"{name} ({wanted.dtype}) differs in {int(places.sum())} of {wanted.size} places"
             continue
         error = np.abs(array - wanted)
-        if not error.max(initial=0) <= slack * case.allowed[name]:  # NaN is wrong too
+        if not error.max(initial=0) <= max(LEAST, slack * case.allowed[name]):  # NaN is wrong too
             place = np.unravel_index(int(np.argmax(np.where(np.isnan(error), np.inf, error))), error.shape)
             return (
                 f"{name}{list(map(int, place))} is {array[place]!r}, not {wanted[place]!r}: {error[place]:.3g} off, "
