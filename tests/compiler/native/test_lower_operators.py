@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from edgewright.compiler.faults import UnsupportedModel
 from edgewright.compiler.graph import from_proto
@@ -298,6 +298,7 @@ def test_pads(seed: int, mode: str) -> None:
     low = -2 if mode == "constant" else 0
     pads = random.integers(low, 4, (2, x.ndim))
     pads[:, 0] = 0
+    assume((pads.sum(0) + x.shape > 0).all())
     constants = {"p": pads.reshape(-1).astype(np.int64)}
     if mode == "constant":
         constants["v"] = np.array(1.5, np.float32)
@@ -432,6 +433,19 @@ def test_tensors_without_elements_are_refused() -> None:
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 0
     with pytest.raises(UnsupportedModel, match=r"input 'x' .* holds no elements; "):
         lower(from_proto(model), 1)
+
+
+def test_constants_are_what_onnx_runtime_makes_of_them() -> None:
+    """ONNX's own evaluator fails on the one and gives the other the shape (1, 1)."""
+    x = np.ones((1, 4, 3), np.float32)
+    matrix = np.arange(12, dtype=np.float32).reshape(4, 3)
+    constants = {"one": np.array(1.5, np.float32), "matrix": matrix, "line": matrix[None]}
+    for operator, inputs in (("Mean", ["one", "matrix"]), ("GlobalMaxPool", ["line"])):
+        model = one_node("Add", {"x": x}, {})
+        model.graph.node[0].input.append("c")
+        model.graph.node.insert(0, helper.make_node(operator, inputs, ["c"]))
+        model.graph.initializer.extend(numpy_helper.from_array(constants[name], name) for name in inputs)
+        check_model(model, {"x": x}, batch=1)
 
 
 def test_empty_constants_may_be_joined() -> None:

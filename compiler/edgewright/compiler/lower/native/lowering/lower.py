@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from onnx.reference import ReferenceEvaluator
 
 from ....faults import UnsupportedModel
 from ....graph import Graph, place
 from ..net import Alias, Move, Net, Part, Tensor
 from ..rebuild import substituted
+from .constants import computed
 from .integers import fuse_qdq
 from .operators import OPERATORS
 from .walk import DTYPES, Walk, identity
@@ -90,10 +90,12 @@ def _fold(walk: Walk, node: ir.Node) -> None:
         attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in node.attributes.values()
     ):
         walk.refuse(node, "native code has no control flow", "fold it away, or compile for another engine")
-    evaluator = ReferenceEvaluator(ir.serde.serialize_node(node), opsets={node.domain: walk.opset})
-    feeds = {value.name or "": walk.constant(value) for value in node.inputs if value is not None}
-    for value, array in zip(node.outputs, evaluator.run(None, feeds), strict=False):
-        walk.give_constant(value, np.asarray(array))
+    arrays = ((value.name or "", walk.constant(value)) for value in node.inputs if value is not None)
+    feeds = {name: array for name, array in arrays if array is not None}
+    found = computed(ir.serde.serialize_node(node), feeds, walk.opset)
+    for value in node.outputs:
+        if value.name in found:
+            walk.give_constant(value, found[value.name])
 
 
 def _closed(walk: Walk, inputs: tuple[Tensor, ...], values: tuple[ir.Value, ...]) -> Net:
