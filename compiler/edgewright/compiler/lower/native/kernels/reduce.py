@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..expression import Expression, Leaf, Row, Scalar
+from ..expression import replace as replace_leaves
 from ..kernel import Family, Kernel, Tile
 from ..machine import Machine
 from ..nest import Affine, Loop, Node, Scope, number, pieces, tiled, variable
@@ -55,6 +57,7 @@ def kernel(layer: Reduce, machine: Machine, _tile: Tile) -> Kernel:
     """Units are steps of the outermost axis that is kept."""
     if layer.kind in _PLACES:
         return _places(layer)
+    layer = _without_rows_of_one(layer)
     last = max((axis for axis, extent in enumerate(layer.x.shape) if extent > 1), default=len(layer.x.shape) - 1)
     dense = layer.x.strides[last] == 1
     if not dense:  # a border lies between neighbours: the last axis, of one element, stands in for theirs
@@ -62,6 +65,18 @@ def kernel(layer: Reduce, machine: Machine, _tile: Tile) -> Kernel:
     in_rows = dense and last in layer.axes
     body, units = _rows(layer, machine) if in_rows else _columns(layer, machine, last)
     return Kernel(body=tuple(body), constants=row_constants(layer.epilogue, machine.lanes), units=units)
+
+
+def _without_rows_of_one(layer: Reduce) -> Reduce:
+    """Where the innermost axis has one element, vectors lie along another one: its rows are one number for all."""
+    epilogue = layer.epilogue
+    if layer.y.shape[-1] > 1 or not epilogue.rows:
+        return layer
+
+    def leaf(part: Leaf) -> Expression:
+        return Scalar(epilogue.rows[part.index][0].item(), part.kind) if isinstance(part, Row) else part
+
+    return replace(layer, epilogue=replace(epilogue, value=replace_leaves(epilogue.value, leaf), rows=()))
 
 
 @dataclass(frozen=True)
