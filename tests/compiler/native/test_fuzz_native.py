@@ -17,7 +17,7 @@ from tests.compiler.native.several_layers import MACHINES
 
 FIRST_SEED = 0
 """The same graphs every time; `fuzz.py` looks at new ones."""
-ROUNDS = 4
+ROUNDS = 6
 """Per machine; about six seconds each."""
 NOT_DRAWN = {
     "CastLike", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "RMSNormalization", "Swish",
