@@ -51,11 +51,23 @@ def answers() -> tuple[Inputs, Outputs]:
     return inputs, run_here(source_of(net, HERE), HERE, inputs)
 
 
-@pytest.mark.parametrize("machine", foreign(NEON, NEON_DOT, NEON_I8MM, ARM7, ARM7_FMA, AVX2))
+@pytest.mark.parametrize("machine", foreign(NEON, NEON_DOT, NEON_I8MM, ARM7, ARM7_FMA))
 def test_nets_give_the_answers_of_this_machine(machine: Machine) -> None:
     net = nets(machine)
-    inputs, wanted = answers()
-    (found,) = run_foreign(source_of(net, machine), machine, net, inputs)
+    (found,) = run_foreign(source_of(net, machine), machine, net, answers()[0])
+    compare(machine, net, found)
+
+
+@pytest.mark.skipif(not set(AVX2.isa) <= set(HERE.isa), reason="needs AVX2")
+def test_nets_give_the_answers_of_wider_vectors() -> None:
+    """Not emulated: qemu 7.2 faults where a masked load ends before a page that is not there; processors do not."""
+    net = nets(AVX2)
+    compare(AVX2, net, run_here(source_of(net, AVX2), AVX2, answers()[0]))
+
+
+def compare(machine: Machine, net: Net, found: Outputs) -> None:
+    """Bits, where both machines compute in the same way."""
+    wanted = answers()[1]
     for index, tensor in enumerate(net.outputs):
         exact = index >= len(WRITERS) and "softmax" not in tensor.name
         if exact or (machine.fma and index not in WITH_WINOGRAD):
