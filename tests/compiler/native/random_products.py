@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -166,6 +167,7 @@ def normalized_batch(w: Writer, x: str) -> None:
 
 
 def normalization(w: Writer) -> None:
+    """Never of a picture of one point: it is nothing but what ONNX Runtime rounds."""
     x = w.pick(ranks=(2, 3, 4))
     if not x:
         return
@@ -177,9 +179,9 @@ def normalization(w: Writer) -> None:
     elif kind == "Layer":
         scale = [w.floats(*shape[axis:]) for _ in range(number(w, 1, 2))]
         w.node("LayerNormalization", x, *scale, axis=axis, epsilon=1e-3)
-    elif kind == "Instance" and len(shape) > 2:
+    elif kind == "Instance" and math.prod(shape[2:]) > 1:
         w.node("InstanceNormalization", x, w.floats(shape[1]), w.floats(shape[1]), epsilon=1e-3)
-    elif kind == "Group" and len(shape) > 2:
+    elif kind == "Group" and math.prod(shape[2:]) > 1:
         groups = int(one_of(w, *[each for each in range(1, shape[1] + 1) if shape[1] % each == 0]))
         width = groups if w.opset < 21 else shape[1]
         w.node("GroupNormalization", x, w.floats(width), w.floats(width), num_groups=groups, epsilon=1e-3)
