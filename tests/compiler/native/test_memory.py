@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.compiler.lower.native.expression import Beside, call
+from edgewright.compiler.lower.native.fusion.ports import keep_ports_apart
 from edgewright.compiler.lower.native.memory import ALIGNMENT_BYTES, plan_arena
 from edgewright.compiler.lower.native.net import Alias, Layer, Map, Net, Operand, Tensor
 
@@ -68,6 +69,18 @@ def test_a_chain_needs_two_tensors_at_a_time() -> None:
     steps = [first, *chain, last]
     net = Net((first,), (last,), tuple(add(y, x) for x, y in pairwise(steps)))
     assert plan_arena(net, (0,) * len(net.layers)).size_bytes == 2 * 4096
+
+
+def test_two_outputs_of_one_value_are_both_written() -> None:
+    """Aliases that join them through a third tensor would leave one of them as the caller gave it."""
+    first, made, twin = Tensor("in", (6,)), Tensor("made", (6,)), Tensor("twin", (1, 6))
+    outputs = Tensor("out0", (6,)), Tensor("out1", (6,))
+    aliases = Alias(x=made, y=twin), Alias(x=made, y=outputs[0]), Alias(x=twin, y=outputs[1])
+    apart = keep_ports_apart(Net((first,), outputs, (add(made, first), *aliases)))
+    assert [type(layer).__name__ for layer in apart.layers] == ["Map", "Alias", "Alias", "Move"]
+    stands_for = plan_arena(apart, (0,) * 4).stands_for
+    assert {stands_for.get(name, name) for name in ("made", "twin", "out0")} == {"out0"}
+    assert stands_for.get("out1", "out1") == "out1"
 
 
 def test_what_stands_for_an_output_is_written_straight_into_it() -> None:

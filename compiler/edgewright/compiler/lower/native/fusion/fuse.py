@@ -9,10 +9,11 @@ from .links import without_dead_layers
 from .maps import maps_before_moves
 from .moves import simplify_moves
 from .normalization import join_normalizations
+from .ports import keep_ports_apart
 
 
 def fuse(net: Net) -> Net:
     """The same net with fewer layers."""
     net = fuse_epilogues(simplify_moves(without_dead_layers(net)))
     net = join_normalizations(fuse_epilogues(maps_before_moves(net)))
-    return without_dead_layers(fold_borders(net))
+    return keep_ports_apart(without_dead_layers(fold_borders(net)))
