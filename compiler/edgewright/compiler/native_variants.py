@@ -24,7 +24,7 @@ from .trial import call_shapes, is_here, one_call
 from .variants import NATIVE, Variant
 
 LEAST_SHARED_MS = 2.0
-"""Of one thread's call; waking others costs some ten microseconds, and more where the device is busy."""
+"""Of one thread's call: below, waking the others may cost what they save."""
 
 NO_DYNAMIC_RANGES = "native code has no dynamic ranges; static int8 is what it takes"
 
