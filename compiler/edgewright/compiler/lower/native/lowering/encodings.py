@@ -8,8 +8,8 @@ from typing import NoReturn
 import numpy as np
 import onnx_ir as ir
 
+from ....attributes import given, needed
 from ..net import Array, Dtype
-from .attributes import given, needed
 from .walk import Walk
 
 

@@ -7,9 +7,9 @@ import onnx_ir as ir
 
 from ....faults import UnsupportedModel
 from ....graph import Graph, place
+from ....known_values import computed
 from ..net import Alias, Move, Net, Part, Tensor
 from ..rebuild import substituted
-from .constants import computed
 from .integers import fuse_qdq
 from .operators import OPERATORS
 from .walk import DTYPES, Walk, identity

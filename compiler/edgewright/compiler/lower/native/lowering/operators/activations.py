@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 import onnx_ir as ir
 
+from .....attributes import given, integer, needed, number, text
 from ...expression import Expression, Scalar, call
-from ..attributes import given, integer, needed, number, text
 from ..elementwise import emit_map
 from ..walk import Walk
 

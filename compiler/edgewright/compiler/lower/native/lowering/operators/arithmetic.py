@@ -8,9 +8,9 @@ from functools import reduce
 import numpy as np
 import onnx_ir as ir
 
+from .....attributes import integer, needed
 from ...expression import Expression, Scalar, call
 from ...net import NUMPY, Dtype
-from ..attributes import integer, needed
 from ..elementwise import ONE, ZERO, emit_map, kind_of
 from ..walk import DTYPES, Walk
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from .....attributes import given, integer, needed
 from ...expression import Accumulator, Row, call
 from ...net import Alias, Array, Convolution, Dense, Epilogue, Tensor
-from ..attributes import given, integer, needed
 from ..walk import Order, Walk
 from .windows import Windows, windows_of
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from .....attributes import integer, integers, needed, text
 from ...net import Gather, Resize
-from ..attributes import integer, integers, needed, text
 from ..elementwise import computable
 from ..views import memory_shape
 from ..walk import Walk, identity

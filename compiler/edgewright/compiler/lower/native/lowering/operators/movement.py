@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from .....attributes import given, integer, integers, needed, text
 from ...net import Array, Part, Tensor
-from ..attributes import given, integer, integers, needed, text
 from ..elementwise import computable
 from ..views import give_parts, give_reshaped, in_order, memory_shape, strides_of
 from ..walk import Order, Placed, Walk, identity

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from .....attributes import given, integer, needed, number
 from ...expression import Accumulator, Expression, Scalar, call
 from ...net import Array, Dense, Epilogue, MatMul
-from ..attributes import given, integer, needed, number
 from ..elementwise import emit_map
 from ..views import give_reshaped
 from ..walk import UNIT, Order, Walk, identity

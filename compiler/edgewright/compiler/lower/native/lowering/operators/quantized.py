@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from .....attributes import integer, integers, needed, number
 from ...expression import Accumulator, Expression, Scalar, call
 from ...net import Dtype, Epilogue, Reduce
 from ...requantization import LIMITS, requantized, rounded
-from ..attributes import integer, integers, needed, number
 from ..elementwise import emit_map
 from ..encodings import Encoding, dtype_of, encoding
 from ..walk import Order, Walk

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from .....attributes import given, integer, needed, number
 from ...expression import Accumulator, Expression, Row, Scalar, call
 from ...net import Array, Convolution, Dense, Dtype, Epilogue
 from ...requantization import requantized, rounded
-from ..attributes import given, integer, needed, number
 from ..elementwise import emit_map
 from ..encodings import Encoding, dtype_of, encoding
 from ..stored_weights import DOMAIN, OPERATOR, signed

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
+from .....attributes import given, integer, needed, number, text, texts
 from ...net import Alias, Array, Move, Part, Recurrent, Tensor
-from ..attributes import given, integer, needed, number, text, texts
 from ..walk import Order, Walk
 
 _USUAL = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh")}

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
+from .....attributes import given, integer, integers, needed
 from ...expression import Accumulator, Beside, Expression, call
 from ...net import Dtype, Epilogue, Map, Operand, Pool, Reduce
-from ..attributes import given, integer, integers, needed
 from ..elementwise import emit_map
 from ..walk import UNIT, Order, Walk
 from .windows import PICTURE, SEQUENCE, Windows, windows_of

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from ..attributes import integer, integers, needed
+from .....attributes import integer, integers, needed
 from ..views import give_relabelled, give_reshaped
 from ..walk import Walk
 from .movement import known, listed

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from .....attributes import integer, integers, needed, text
 from ...net import Array, Border, Convolution, Dense, Move, Part, Tensor
-from ..attributes import integer, integers, needed, text
 from ..views import give_parts, memory_shape
 from ..walk import UNIT, Order, Walk
 from .convolutions import bias_of, biased, in_memory_order, weight_of

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from .....attributes import integer, integers, needed, text
 from ...net import Border
-from ..attributes import integer, integers, needed, text
 from ..walk import UNIT, Order, Walk
 
 PICTURE: Order = (0, 2, 3, 1)

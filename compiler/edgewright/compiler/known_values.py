@@ -7,10 +7,12 @@ asked last.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
+from numpy.typing import NDArray
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from onnxruntime.capi.onnxruntime_pybind11_state import (
@@ -21,7 +23,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     RuntimeException,
 )
 
-from ..net import Array
+Array = NDArray[Any]
 
 LACKING = (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException)
 IR_VERSION = 10

@@ -1,0 +1,1 @@
+"""A graph, float or QDQ, as TFLite: `emit`. One function per ONNX operator under `operators`."""

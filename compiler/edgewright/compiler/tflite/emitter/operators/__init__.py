@@ -1,0 +1,24 @@
+"""One function per ONNX operator, by type. Their docstrings become the support table of docs/formats/tflite.md:
+the first line says what is written, a line `Not: …` what is refused.
+"""
+
+from __future__ import annotations
+
+from . import activations, arithmetic, convolutions, movement, pools, products, softmax
+from .operator import Operator
+
+OPERATORS: dict[str, Operator] = {
+    op_type: operator
+    for table in (
+        activations.TABLE,
+        arithmetic.TABLE,
+        convolutions.TABLE,
+        movement.TABLE,
+        pools.TABLE,
+        products.TABLE,
+        softmax.TABLE,
+    )
+    for op_type, operator in table.items()
+}
+
+__all__ = ["OPERATORS", "Operator"]
