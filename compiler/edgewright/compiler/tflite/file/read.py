@@ -126,8 +126,8 @@ class _Reader:
     def _shape(self, shape: tuple[int, ...], name: str) -> tuple[int, ...]:
         if len(shape) > MAX_RANK or any(size < 0 for size in shape) or _product(shape) > MAX_ELEMENTS:
             raise ModelError(
-                f"{self._where}: tensor {name!r} has shape {shape}; expected at most {MAX_RANK} sizes of at least 0 and "
-                f"at most {MAX_ELEMENTS} elements"
+                f"{self._where}: tensor {name!r} has shape {shape}; expected at most {MAX_RANK} sizes of at least "
+                f"0 and at most {MAX_ELEMENTS} elements"
             )
         return shape
 
@@ -162,14 +162,15 @@ class _Reader:
         scales = tuple(float(scale) for scale in table.ScaleAsNumpy())
         zero_points = self._numbers(table.ZeroPointLength(), table.ZeroPointAsNumpy) or (0,) * count
         axis = int(table.QuantizedDimension())
-        limits = np.iinfo(NUMPY[kind]) if np.issubdtype(NUMPY[kind], np.integer) else None
+        limits = np.iinfo(np.dtype(NUMPY[kind])) if np.issubdtype(NUMPY[kind], np.integer) else None
         fits = count in (1, *(shape[axis : axis + 1] if 0 <= axis < len(shape) else ()))
         positive = all(np.isfinite(scale) and scale > 0 for scale in scales)
         inside = limits is not None and all(limits.min <= zero <= limits.max for zero in zero_points)
         if not (fits and positive and inside and len(zero_points) == count) or table.DetailsType():
             raise ModelError(
                 f"{self._where}: tensor {name!r} ({kind}, shape {shape}) has a quantization that does not fit: {count} "
-                f"scales, {len(zero_points)} zero points along axis {axis}; expected positive scales, one or one per index"
+                f"scales, {len(zero_points)} zero points along axis {axis}; expected positive scales, one or one "
+                "per index"
             )
         return Quantization(scales, zero_points, axis if count > 1 else 0)
 
