@@ -226,6 +226,78 @@ def test_any_bytes_are_a_board_error(tmp_path_factory: pytest.TempPathFactory, c
         load_board(str(path))
 
 
+NPU = """
+name = "own"
+inherits = "ethos-u65-256"
+[[engines]]
+name = "{engine}"
+precisions = ["int8"]
+version = "1"
+{rest}"""
+DRIVES = 'accelerator = "ethos-u65"\n'
+
+
+def vela(accelerator: str = "ethos-u65-256", system: str = "Ethos_U65_Mid_End", mode: str = "Sram_Only") -> str:
+    keys = f'accelerator_config = "{accelerator}", system_config = "{system}", memory_mode = "{mode}"'
+    return f"vela = {{ {keys} }}\n"
+
+
+@pytest.mark.parametrize(
+    ("engine", "rest", "message"),
+    [
+        ("ethos-u-vela", DRIVES, "key engines.0.vela: missing; ethos-u-vela needs accelerator_config"),
+        ("litert", DRIVES + vela(), "key engines.0.vela: only the engine ethos-u-vela has one, not litert"),
+        ("ethos-u-vela", vela(), "key engines.0.accelerator: expected the accelerator that is an ethos-u65-256"),
+        (
+            "ethos-u-vela",
+            DRIVES + vela("ethos-u65-512"),
+            "key engines.0.vela.accelerator_config: ethos-u65-512 does not fit its accelerator, ethos-u65 of 256 MAC",
+        ),
+        (
+            "ethos-u-vela",
+            DRIVES + vela("ethos-u55-256", "Ethos_U55_Deep_Embedded"),
+            "key engines.0.vela.accelerator_config: ethos-u55-256 does not fit its accelerator, ethos-u65 of 256 MAC",
+        ),
+        (
+            "ethos-u-vela",
+            DRIVES + vela(system="Ethos_U55_Deep_Embedded"),
+            "key engines.0.vela.system_config: Ethos_U55_Deep_Embedded is none of ethos-u65",
+        ),
+        (
+            "ethos-u-vela",
+            DRIVES + vela(mode="Dedicated_Sram"),
+            "key engines.0.vela.arena_cache_size_bytes: missing; Dedicated_Sram has no size of its own",
+        ),
+        ("ethos-u-vela", DRIVES + vela(mode="Flash"), "key engines.0.vela.memory_mode: expected one of Sram_Only"),
+        (
+            "ethos-u-vela",
+            DRIVES + vela("ethos-u75"),
+            "key engines.0.vela.accelerator_config: expected one of ethos-u55",
+        ),
+    ],
+)
+def test_a_vela_configuration_fits_its_engine(write: WriteBoard, engine: str, rest: str, message: str) -> None:
+    with pytest.raises(BoardError) as caught:
+        load_board(str(write(NPU.format(engine=engine, rest=rest))))
+    assert message in str(caught.value)
+
+
+def test_a_board_of_ones_own_says_its_cache(write: WriteBoard) -> None:
+    mode = vela(mode="Dedicated_Sram").replace(" }", ", arena_cache_size_bytes = 131_072 }")
+    board = load_board(str(write(NPU.format(engine="ethos-u-vela", rest=DRIVES + mode))))
+    assert board.engines[0].vela is not None
+    assert board.engines[0].vela.arena_cache_size_bytes == 131_072
+
+
+def test_the_npus_of_the_issue_ship() -> None:
+    names = {"imx93", *(f"ethos-u55-{macs}" for macs in (32, 64, 128, 256))}
+    names |= {f"ethos-{series}-{macs}" for series in ("u65", "u85") for macs in (256, 512)}
+    engines = {name: engine for name in names for engine in load_board(name).engines if engine.name == "ethos-u-vela"}
+    assert set(engines) == names
+    shipped = {name: engine.vela.accelerator_config for name, engine in engines.items() if engine.vela is not None}
+    assert shipped == {name: "ethos-u65-256" if name == "imx93" else name for name in names}
+
+
 toml_values = st.one_of(
     st.integers(-(2**63), 2**63), st.floats(), st.booleans(), st.just("text"), st.just([]), st.just({}), st.just([{}]),
     st.just([["a"]]), st.just({"a": {"b": 1}}),

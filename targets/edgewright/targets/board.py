@@ -23,6 +23,48 @@ Accumulation = Literal["exact", "saturating16"]
 CPU = "cpu"
 """Name of the processor that every board has; no accelerator may take it."""
 
+VELA = "ethos-u-vela"
+"""Name of the engine that needs a `Vela` configuration; no other may have one."""
+
+VelaAccelerator = Literal[
+    "ethos-u55-32",
+    "ethos-u55-64",
+    "ethos-u55-128",
+    "ethos-u55-256",
+    "ethos-u65-256",
+    "ethos-u65-512",
+    "ethos-u85-128",
+    "ethos-u85-256",
+    "ethos-u85-512",
+    "ethos-u85-1024",
+    "ethos-u85-2048",
+]
+VelaSystem = Literal[
+    "Ethos_U55_Deep_Embedded",
+    "Ethos_U55_High_End_Embedded",
+    "Ethos_U65_Embedded",
+    "Ethos_U65_Mid_End",
+    "Ethos_U65_High_End",
+    "Ethos_U65_Client_Server",
+    "Ethos_U85_SYS_Flash_Low",
+    "Ethos_U85_SYS_Flash_High",
+    "Ethos_U85_SYS_DRAM_Low",
+    "Ethos_U85_SYS_DRAM_Mid",
+    "Ethos_U85_SYS_DRAM_High",
+]
+"""Sections `System_Config.*` of the Arm/vela.ini that comes with ethos-u-vela 5.2.0: clock, ports, bandwidths."""
+VelaMemoryMode = Literal[
+    "Sram_Only",
+    "Shared_Sram",
+    "Dedicated_Sram",
+    "Dedicated_Sram_256KB",
+    "Dedicated_Sram_384KB",
+    "Dedicated_Sram_512KB",
+]
+"""Sections `Memory_Mode.*` of the same file: where constants and activations lie."""
+BARE_DEDICATED_SRAM = "Dedicated_Sram"
+"""The one mode whose cache has no size of its own."""
+
 OperandTypes = Literal["u8s8", "s8s8", "u8u8"]
 
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
@@ -92,6 +134,16 @@ class Accelerator(_Strict, frozen=True, kw_only=True):
     sram_bytes: Bytes | None = None
 
 
+class Vela(_Strict, frozen=True, kw_only=True):
+    """What Arm's Vela compiles for: its options of the same names, with the Arm/vela.ini that it brings."""
+
+    accelerator_config: VelaAccelerator
+    system_config: VelaSystem
+    memory_mode: VelaMemoryMode
+    arena_cache_size_bytes: Bytes | None = None
+    """SRAM that the NPU may use; None takes the memory mode's own. `Dedicated_Sram` has none, and needs it."""
+
+
 class EngineSupport(_Strict, frozen=True, kw_only=True):
     """An inference engine that runs on the board."""
 
@@ -101,6 +153,8 @@ class EngineSupport(_Strict, frozen=True, kw_only=True):
     """Version range as in PEP 440."""
     accelerator: Name | None = None
     """The accelerator it drives; None for the CPU."""
+    vela: Vela | None = None
+    """Of the engine `ethos-u-vela`, and of no other."""
 
 
 class MacRates(_Strict, frozen=True, kw_only=True):

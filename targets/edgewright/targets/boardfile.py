@@ -16,7 +16,17 @@ from typing import Any, get_args
 
 import msgspec
 
-from .board import Accumulation, Arch, Board, BoardError, Family, Precision
+from .board import (
+    Accumulation,
+    Arch,
+    Board,
+    BoardError,
+    Family,
+    Precision,
+    VelaAccelerator,
+    VelaMemoryMode,
+    VelaSystem,
+)
 from .consistency import problems
 
 SUFFIX = ".toml"
@@ -42,6 +52,9 @@ ALLOWED_VALUES: dict[str, tuple[str, ...]] = {
     "precision": get_args(Precision),
     "precisions": get_args(Precision),
     "kind": ("gpu", "npu"),
+    "accelerator_config": get_args(VelaAccelerator),
+    "system_config": get_args(VelaSystem),
+    "memory_mode": get_args(VelaMemoryMode),
 }
 """What to tell the reader where the value is one of a list."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from .board import CPU, Board
+from .board import BARE_DEDICATED_SRAM, CPU, VELA, Accelerator, Board, EngineSupport
 from .isa import FEATURES
 
 
@@ -41,6 +41,7 @@ def _engine_problems(board: Board, names: list[str]) -> list[str]:
     found += _duplicates("latency", [(model.precision, model.processor) for model in board.latency])
     by_name = {accelerator.name: accelerator for accelerator in board.accelerators}
     for at, engine in enumerate(board.engines):
+        found += _vela_problems(f"key engines.{at}", engine, by_name.get(engine.accelerator or CPU))
         if engine.accelerator is None:
             continue
         accelerator = by_name.get(engine.accelerator)
@@ -52,6 +53,27 @@ def _engine_problems(board: Board, names: list[str]) -> list[str]:
     for at, model in enumerate(board.latency):
         if model.processor not in (CPU, *names):
             found.append(f"key latency.{at}.processor: expected one of {', '.join((CPU, *names))}")
+    return found
+
+
+def _vela_problems(key: str, engine: EngineSupport, accelerator: Accelerator | None) -> list[str]:
+    """A configuration for another NPU gives a command stream that this one does not run."""
+    vela = engine.vela
+    if engine.name != VELA:
+        return [f"{key}.vela: only the engine {VELA} has one, not {engine.name}"] if vela else []
+    if vela is None:
+        return [f"{key}.vela: missing; {VELA} needs accelerator_config, system_config and memory_mode"]
+    family, macs = vela.accelerator_config.rsplit("-", 1)
+    found = []
+    if accelerator is None:
+        found.append(f"{key}.accelerator: expected the accelerator that is an {vela.accelerator_config}")
+    elif (accelerator.name, accelerator.macs_per_cycle) != (family, int(macs)):
+        got = f"{accelerator.name} of {accelerator.macs_per_cycle} MAC per cycle"
+        found.append(f"{key}.vela.accelerator_config: {vela.accelerator_config} does not fit its accelerator, {got}")
+    if not vela.system_config.lower().replace("_", "-").startswith(family):
+        found.append(f"{key}.vela.system_config: {vela.system_config} is none of {family}")
+    if vela.memory_mode == BARE_DEDICATED_SRAM and vela.arena_cache_size_bytes is None:
+        found.append(f"{key}.vela.arena_cache_size_bytes: missing; {BARE_DEDICATED_SRAM} has no size of its own")
     return found
 
 

@@ -32,9 +32,11 @@ def print_board(board: Board) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in flatten(board).items():
+        if value is None and key.startswith("engines."):
+            continue  # most engines have no configuration of their own
         table.add_row(escape(key), escape(_cell(key, value)))
-    table.add_row("digest", board.digest())
     Console().print(table)
+    Console().print(f"digest {board.digest()}", soft_wrap=True)
 
 
 def print_differences(left: Board, right: Board, differences: Sequence[Difference]) -> None:
