@@ -172,8 +172,8 @@ class _Emission:
             name = f"{domain}:{node.op_type}" if domain else node.op_type
             raise UnsupportedModel(
                 f"{name} at {place_of(node)}: TFLite has no such operator, or it is not written yet "
-                "(docs/formats/tflite.md lists them); compile for another engine of the target, or replace the operator "
-                "in the model"
+                "(docs/formats/tflite.md lists them); compile for another engine of the target, or replace the "
+                "operator in the model"
             )
         return operator
 
