@@ -68,7 +68,7 @@ class _Emission:
         free = any(value.shape is not None and len(value.shape) and not isinstance(value.shape[0], int)
                    for value in graph.graph.inputs)  # fmt: skip
         self._walk = Walk(opset=graph.opset_imports.get("", 17), free_batch=free)
-        self._sites = Sites(self._encoding, self._is_constant, set())
+        self._sites = Sites(self._encoding, self._walk.constant, set())
         self._channels_last: list[str] = []
 
     def run(self) -> Emitted:

@@ -157,7 +157,7 @@ class Walk:
     def result(self, site: Site, shape: tuple[int, ...], order: Order, index: int = 0) -> int:
         """A new tensor for a result; `shape` in memory order."""
         value = site.results[index]
-        if site.integer:
+        if site.integer and index < len(site.encodings):
             encoding = site.encodings[index]
             tensor = self.draft.tensor(_name(value), encoding.type, shape, encoding.quantization)
         else:
@@ -167,7 +167,8 @@ class Walk:
 
     def finish(self, site: Site, tensor: int, order: Order, index: int = 0) -> None:
         """Says that a tensor holds a result; where the graph rounds it otherwise, QUANTIZE follows."""
-        if site.integer and self.draft.tensors[tensor].quantization != site.encodings[index].quantization:
+        rounded = site.integer and index < len(site.encodings)
+        if rounded and self.draft.tensors[tensor].quantization != site.encodings[index].quantization:
             made = self.result(site, self.draft.tensors[tensor].shape, order, index)
             self.emit("QUANTIZE", (tensor,), (made,))
         else:
