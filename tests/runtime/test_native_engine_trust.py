@@ -19,7 +19,7 @@ from edgewright.bundle.native_library import NativeLibrary, NativeLibraryError
 from edgewright.compiler.lower.native.machine import machine_of
 from edgewright.runtime.engines.native import ENGINE, Native
 from edgewright.runtime.engines.protocol import LoadOptions, ModelRefused
-from edgewright.runtime.engines.verified_library import Processor
+from edgewright.runtime.engines.verified_file import Processor
 from edgewright.runtime.server.loading import load_bundle
 from edgewright.targets.host import detect_host
 

@@ -13,7 +13,8 @@ from edgewright.bundle.native_threads import useful_threads
 
 from .native_ports import check_ports
 from .protocol import LoadOptions, ModelRefused
-from .verified_library import Processor, load_verified, this_processor
+from .verified_file import Processor, this_processor
+from .verified_library import load_verified
 
 _log = logging.getLogger(__name__)
 

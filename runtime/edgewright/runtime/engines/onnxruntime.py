@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from edgewright.bundle.manifest import Manifest, TensorSpec
 
+from .onnxruntime_bound import BoundCalls, bound_calls
+from .options import Options, checked_options
 from .protocol import LoadOptions, ModelRefused
 
 MODEL_FILE = "model/model.onnx"
@@ -41,17 +43,20 @@ _OPTION_TYPES: dict[str, type] = {"intra_op_threads": int, "inter_op_threads": i
 class OnnxRuntimeInstance:
     """One session."""
 
-    def __init__(self, session: ort.InferenceSession, output_names: list[str]) -> None:
+    def __init__(self, session: ort.InferenceSession, output_names: list[str], bound: BoundCalls | None) -> None:
         self._session: ort.InferenceSession | None = session
         self._output_names = output_names
-        self._run = session.run
+        self._bound = bound
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return dict(zip(self._output_names, self._run(self._output_names, inputs), strict=True))
+        if self._bound is not None and (outputs := self._bound.run(inputs)) is not None:
+            return outputs
+        if self._session is None:
+            raise RuntimeError("this model is closed")
+        return dict(zip(self._output_names, self._session.run(self._output_names, inputs), strict=True))
 
     def close(self) -> None:
-        self._session = None
-        del self._run
+        self._session = self._bound = None
 
 
 class OnnxRuntime:
@@ -67,23 +72,18 @@ class OnnxRuntime:
         path = directory / MODEL_FILE
         if not path.is_file():
             raise ModelRefused(f"the bundle of {manifest.model} has no {MODEL_FILE}, which engine {self.name} loads")
+        settings = _session_options(checked_options(manifest, _OPTION_TYPES), options)
         try:
-            session = ort.InferenceSession(
-                path, _session_options(manifest.engine.options, options), providers=["CPUExecutionProvider"]
-            )
+            session = ort.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # its own errors have no common base below Exception
             raise ModelRefused(f"onnxruntime {self.version()} cannot load {manifest.model}: {error}") from error
         _check("input", session.get_inputs(), manifest.inputs)
         _check("output", session.get_outputs(), manifest.outputs)
-        return OnnxRuntimeInstance(session, [spec.name for spec in manifest.outputs])
+        names = [spec.name for spec in manifest.outputs]
+        return OnnxRuntimeInstance(session, names, bound_calls(session, manifest))
 
 
-def _session_options(wanted: Mapping[str, str | int | bool], options: LoadOptions) -> ort.SessionOptions:
-    for key, value in wanted.items():
-        expected = _OPTION_TYPES.get(key)
-        if expected is None or type(value) is not expected:
-            known = ", ".join(f"{name} ({kind.__name__})" for name, kind in _OPTION_TYPES.items())
-            raise ModelRefused(f"engine option {key} = {value!r} is not one of onnxruntime's: {known}")
+def _session_options(wanted: Options, options: LoadOptions) -> ort.SessionOptions:
     settings = ort.SessionOptions()
     settings.log_severity_level = 4  # failures come as exceptions, which the caller words
     settings.intra_op_num_threads = options.threads or int(wanted.get("intra_op_threads", 1))

@@ -1,48 +1,14 @@
-"""The shared library of a bundle, loaded only if it is the file that the manifest names and this processor can run it.
-
-A shared library is code, and loading it runs it. So the bytes that are loaded are those that the manifest names,
-and the manifest is what the device has verified: the file is opened once (no link is followed), hashed through that
-descriptor, and loaded through it as well, so that no other file can take its path between check and load. What someone
-could still do who may *write into this file* is to change it while it is hashed or afterwards; a change that happens
-before loading is done is seen in its times. Whoever may do that is the device's own user or root, and can as well
-change this program. A sealed copy in memory (memfd) would close that gap too; it was not taken, because a mapped file
-is shared between server and trial process and is given up under memory pressure, because it would double the memory of
-large weights, and because it runs code from where the administrator said that none runs (`noexec`, SELinux).
-"""
+"""The library of a native bundle, loaded only if it may be (see `verified_file`)."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from edgewright.bundle.errors import BundleError
-from edgewright.bundle.files import open_regular
-from edgewright.bundle.manifest import Entry, Manifest
+from edgewright.bundle.manifest import Manifest
 from edgewright.bundle.native_library import NativeLibrary, NativeLibraryError
-from edgewright.targets.host import detect_host
 
 from .protocol import ModelRefused
-
-MODEL_FILE = "model/model.so"
-
-_CHUNK_BYTES = 1 << 18
-
-
-@dataclass(frozen=True, slots=True)
-class Processor:
-    """What code can run here."""
-
-    arch: str
-    isa: frozenset[str]
-
-
-def this_processor() -> Processor:
-    """Returns what /proc/cpuinfo says."""
-    board = detect_host()
-    return Processor(board.arch, frozenset(board.cpu.isa if board.cpu else ()))
+from .verified_file import MODEL_FILE, Processor, VerifiedFile, check_processor, open_verified
 
 
 def load_verified(directory: Path, manifest: Manifest, processor: Processor) -> NativeLibrary:
@@ -51,71 +17,26 @@ def load_verified(directory: Path, manifest: Manifest, processor: Processor) -> 
     Raises:
         ModelRefused: it is not the file that the manifest names, not a compiled model, or not for this processor.
     """
-    _check_processor(manifest, processor, manifest.target.isa)
-    library = _load(directory, manifest)
+    check_processor(manifest, processor, manifest.target.isa)
+    with open_verified(directory, manifest) as file:
+        library = _load(file, manifest.model)
     try:
         # The manifest's features are a promise of the whole bundle; these are what the code was compiled with.
-        _check_processor(manifest, processor, library.isa)
+        check_processor(manifest, processor, library.isa)
     except BaseException:
         library.close()
         raise
     return library
 
 
-def _check_processor(manifest: Manifest, processor: Processor, isa: tuple[str, ...]) -> None:
-    wanted = manifest.target
-    if wanted.arch != processor.arch:
-        raise ModelRefused(
-            f"{manifest.model} is machine code for {wanted.arch}, this processor is {processor.arch}; nothing can "
-            "emulate it here. Compile it for this machine"
-        )
-    if missing := sorted(set(isa) - processor.isa):
-        raise ModelRefused(
-            f"{manifest.model} is machine code for {wanted.name}; this processor lacks {', '.join(missing)}. "
-            "Compile it for this machine"
-        )
-
-
-def _load(directory: Path, manifest: Manifest) -> NativeLibrary:
-    entry = next((entry for entry in manifest.entries if entry.path == MODEL_FILE), None)
-    if entry is None:
-        raise ModelRefused(f"the bundle of {manifest.model} has no {MODEL_FILE}, which engine native loads")
+def _load(file: VerifiedFile, model: str) -> NativeLibrary:
     try:
-        with open_regular(directory / MODEL_FILE) as file:
-            return _load_checked(file, entry, manifest.model)
-    except BundleError as error:
-        raise ModelRefused(f"{manifest.model}: {error}") from error
-
-
-def _load_checked(file: BinaryIO, entry: Entry, model: str) -> NativeLibrary:
-    descriptor = file.fileno()
-    before = os.fstat(descriptor)
-    if before.st_size != entry.size_bytes or _sha256(file) != entry.sha256:
-        raise ModelRefused(
-            f"{MODEL_FILE} of {model} is not the file that its manifest describes; it was not loaded. "
-            "Install the bundle again"
-        )
-    try:
-        library = NativeLibrary(Path(MODEL_FILE), descriptor)
+        library = NativeLibrary(Path(MODEL_FILE), file.descriptor)
     except NativeLibraryError as error:
-        hint = ". Its folder is on a file system that is mounted noexec" if _noexec(descriptor) else ""
-        raise ModelRefused(f"{model}: {error}{hint}") from error
-    if _times(os.fstat(descriptor)) != _times(before):
+        raise ModelRefused(f"{model}: {error}{file.hint()}") from error
+    try:
+        file.check_unchanged()
+    except BaseException:
         library.close()
-        raise ModelRefused(f"{MODEL_FILE} of {model} was written to while it was loaded. Install the bundle again")
+        raise
     return library
-
-
-def _times(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_size
-
-
-def _sha256(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _noexec(descriptor: int) -> bool:
-    return bool(os.fstatvfs(descriptor).f_flag & os.ST_NOEXEC)
