@@ -67,7 +67,7 @@ for name in {blocked!r}:
 import edgewright.runtime, edgewright.bundle, edgewright.targets
 for package in (edgewright.runtime, edgewright.bundle, edgewright.targets):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith("__main__") and ".engines.openvino" not in module.name:
             importlib.import_module(module.name)
 print("imported", len(sys.modules))
 """

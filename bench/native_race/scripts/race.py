@@ -39,7 +39,7 @@ def onnxruntime_call(path: str, x: np.ndarray) -> tuple[Call, Call]:
 
 def openvino_call(path: str, x: np.ndarray) -> tuple[Call, Call]:
     """OpenVINO for latency; float32 stays float32."""
-    import openvino  # type: ignore[import-not-found]
+    import openvino
 
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -57,7 +57,7 @@ def openvino_call(path: str, x: np.ndarray) -> tuple[Call, Call]:
 
 def litert_call(path: str, x: np.ndarray) -> tuple[Call, Call]:
     """LiteRT with its default delegate (XNNPACK)."""
-    from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-not-found]
+    from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=path, num_threads=1)
     interpreter.allocate_tensors()

@@ -13,7 +13,7 @@ import nncf  # type: ignore[import-not-found]  # of another environment
 import numpy as np
 import onnx
 import onnxruntime
-import openvino  # type: ignore[import-not-found]
+import openvino
 
 job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
 BEST = 1.0

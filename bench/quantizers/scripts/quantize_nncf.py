@@ -7,7 +7,7 @@ from pathlib import Path
 import nncf  # type: ignore[import-not-found]  # of another environment
 import numpy as np
 import onnx
-import openvino  # type: ignore[import-not-found]
+import openvino
 
 job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
 with np.load(job["calibration"], allow_pickle=False) as file:

@@ -27,7 +27,7 @@ def onnx_outputs(path: str, samples: np.ndarray, *, exact: bool) -> dict[str, np
 
 
 def openvino_outputs(path: str, samples: np.ndarray) -> dict[str, np.ndarray]:
-    import openvino  # type: ignore[import-not-found]  # of another environment
+    import openvino  # of another environment
 
     core = openvino.Core()
     model = core.read_model(path)

@@ -28,7 +28,7 @@ def onnx_call(path: str, sample: np.ndarray) -> Callable[[], object]:
 
 
 def openvino_call(path: str, sample: np.ndarray) -> Callable[[], object]:
-    import openvino  # type: ignore[import-not-found]  # of another environment
+    import openvino  # of another environment
 
     properties = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
     core = openvino.Core()

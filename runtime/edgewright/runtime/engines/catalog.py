@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import importlib
+from typing import NamedTuple
 
 from edgewright.bundle.manifest import Manifest
 
 from .protocol import Engine, EngineMissing, ModelRefused
 from .versions import satisfies
 
-ENGINES: dict[str, tuple[str, str]] = {
-    "native": ("edgewright.runtime.engines.native", "edgewright"),
-    "onnxruntime": ("edgewright.runtime.engines.onnxruntime", "onnxruntime"),
-}
-"""Name of the engine: the module that holds it as `ENGINE`, and the package that brings it."""
 
-_NEEDED = {"onnxruntime": ">=1.31"}
-"""What pip is asked for where no bundle says which version it wants."""
+class Source(NamedTuple):
+    """Where an engine comes from."""
+
+    module: str
+    """It holds the engine as `ENGINE`."""
+    package: str
+    """What pip is asked for."""
+    versions: str = ""
+    """Of the package, where no bundle says which it wants."""
+
+
+_OWN = "edgewright"
+
+ENGINES: dict[str, Source] = {
+    "native": Source("edgewright.runtime.engines.native", _OWN),
+    "onnxruntime": Source("edgewright.runtime.engines.onnxruntime", "onnxruntime", ">=1.31"),
+    "litert": Source("edgewright.runtime.engines.litert", "ai-edge-litert", ">=1.2"),
+    "openvino": Source("edgewright.runtime.engines.openvino", "openvino", ">=2025.0"),
+    "tvm": Source("edgewright.runtime.engines.tvm", "apache-tvm", ">=0.27"),
+}
 
 
 def find_engine(name: str) -> Engine:
@@ -28,13 +42,13 @@ def find_engine(name: str) -> Engine:
     """
     if name not in ENGINES:
         raise ModelRefused(f"engine {name!r} is not known here; this version has {', '.join(sorted(ENGINES))}")
-    module, package = ENGINES[name]
+    source = ENGINES[name]
     try:
-        engine: Engine = importlib.import_module(module).ENGINE
+        engine: Engine = importlib.import_module(source.module).ENGINE
     except ImportError as error:
         raise EngineMissing(
             f"engine {name!r} is not installed on this machine ({error}). "
-            f"Install it: pip install '{package}{_NEEDED.get(name, '')}'"
+            f"Install it: pip install '{source.package}{source.versions}'"
         ) from error
     return engine
 
@@ -50,8 +64,8 @@ def engine_for(manifest: Manifest) -> Engine:
     engine = find_engine(wanted.name)
     if not satisfies(engine.version(), wanted.version):
         # An engine of our own comes with this program, whose versions count otherwise.
-        _, package = ENGINES[wanted.name]
-        install = f"install '{package}{wanted.version}'" if package == wanted.name else f"install --upgrade {package}"
+        package = ENGINES[wanted.name].package
+        install = f"install --upgrade {package}" if package == _OWN else f"install '{package}{wanted.version}'"
         raise EngineMissing(
             f"the bundle needs {wanted.name} {wanted.version}, this machine has {engine.version()}. "
             f"Install it: pip {install}"
