@@ -72,6 +72,21 @@ def test_recorded_machines(
     assert similar_board(board) == similar
 
 
+@pytest.mark.parametrize(
+    ("texts", "engines"),
+    [
+        (recorded("epyc-zen4", "x86_64"), ["onnxruntime", "native", "litert", "openvino", "tvm"]),
+        (recorded("raspberry-pi-5", "aarch64"), ["onnxruntime", "native", "litert", "openvino", "tvm"]),
+        (recorded("raspberry-pi-4-32bit", "armv7l"), ["onnxruntime", "native", "litert"]),
+    ],
+)
+def test_engines_go_by_architecture(texts: HostTexts, engines: list[str]) -> None:
+    """Whether one is installed is the device's matter (docs/adr/0011): the board, and its digest, stay the same."""
+    board = describe_host(texts)
+    assert [support.name for support in board.engines] == engines
+    assert all(board.supports(name, precision) for name in engines for precision in ("float32", "int8"))
+
+
 @pytest.mark.parametrize("name", ["xeon-8163", "epyc-zen4"])
 def test_what_changes_from_run_to_run_does_not_change_the_digest(name: str) -> None:
     before = recorded(name, "x86_64")

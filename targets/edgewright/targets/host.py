@@ -58,6 +58,11 @@ ASSUMED_BANDWIDTH_BYTES_PER_S = {"x86_64": 20_000_000_000, "aarch64": 8_000_000_
 ENGINE_VERSION = ">=1.31,<2"
 NATIVE_VERSION = ">=1,<2"
 """Of the interface of compiled models (docs/formats/native.md)."""
+LITERT_VERSION = ">=1.2,<3"
+"""Of ai-edge-litert, and of tflite-runtime, whose last version is 2.14."""
+OPENVINO_VERSION = ">=2025.0,<2027"
+TVM_VERSION = ">=0.27,<0.28"
+"""A library that TVM compiled is loaded by the same minor version only."""
 MAX_RAM_BYTES = 2**49
 MAX_CORES = 4096
 MAX_MODEL_CHARACTERS = 80
@@ -127,10 +132,7 @@ def describe_host(texts: HostTexts) -> Board:
         memory=Memory(
             ram_bytes=_installed_ram_bytes(texts.meminfo), bandwidth_bytes_per_s=ASSUMED_BANDWIDTH_BYTES_PER_S[arch]
         ),
-        engines=(
-            EngineSupport(name="onnxruntime", precisions=engine_precisions(), version=ENGINE_VERSION),
-            EngineSupport(name="native", precisions=engine_precisions(), version=NATIVE_VERSION),
-        ),
+        engines=_engines(arch),
         sources={
             "cpu": "/proc/cpuinfo",
             "memory.ram_bytes": "/proc/meminfo, rounded up to the installed size",
@@ -140,8 +142,18 @@ def describe_host(texts: HostTexts) -> Board:
 
 
 def engine_precisions() -> tuple[Precision, ...]:
-    """What ONNX Runtime's CPU provider and native code run on every architecture."""
+    """What every engine of a CPU runs on every architecture."""
     return ("float32", "int8")
+
+
+def _engines(arch: Arch) -> tuple[EngineSupport, ...]:
+    """What runs on this architecture, installed or not: a package that comes or goes makes no other machine of it."""
+    everywhere = {"onnxruntime": ENGINE_VERSION, "native": NATIVE_VERSION, "litert": LITERT_VERSION}
+    only_64_bit = {"openvino": OPENVINO_VERSION, "tvm": TVM_VERSION} if arch in {"x86_64", "aarch64"} else {}
+    return tuple(
+        EngineSupport(name=name, precisions=engine_precisions(), version=version)
+        for name, version in (everywhere | only_64_bit).items()
+    )
 
 
 def _read(path: Path) -> str:
