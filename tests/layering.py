@@ -21,7 +21,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "targets": (),
     "bundle": ("edgewright.targets",),
     "runtime": ("edgewright.targets", "edgewright.bundle"),
-    "compiler": ("edgewright.targets", "edgewright.bundle", "edgewright.runtime.telemetry"),
+    # A candidate is scored and timed in the engine classes that devices load it with.
+    "compiler": (
+        "edgewright.targets",
+        "edgewright.bundle",
+        "edgewright.runtime.telemetry",
+        "edgewright.runtime.engines",
+    ),
     "fleet": ("edgewright.targets", "edgewright.bundle", "edgewright.runtime.telemetry"),
 }
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgewright.targets.board import Board
+from edgewright.targets.board import VELA, Board
 from edgewright.targets.host import detect_host
 
 from .data import Dataset
 from .data_warning import DataWarning
+from .engine_choice import tried_engines
 from .faults import NotQuantizable, UnsupportedModel
 from .graph import OTHER_FLOATS, Graph, is_quantized, nodes, place
 from .lint import lint
+from .lower.litert import NAME as LITERT
 from .lower.onnxruntime import NAME as ONNX_RUNTIME
 from .lower.onnxruntime import Arithmetic
 from .plans import Planner, Plans
 from .quantize.calibration.observe import collect
 from .quantize.calibration.statistics import Statistics
-from .quantize.offer import arithmetic_of, schemes_for
+from .quantize.offer import arithmetic_of, schemes_for, tflite_schemes_for
 from .quantize.planfile import check_plan, plan_warnings, read_plan
 from .quantize.scheme import Scheme
 from .quantize.uncalibrated.methods import methods_for
@@ -87,12 +89,18 @@ def _plans(
         check_plan(plan, graph, f"--plan {request.plan}")
         return {board.name: (GIVEN,) for board in boards}, Plans(divided.tune, {GIVEN: plan}), set()
     schemes = {board.name: schemes_for(board, graph, exact_too=_both_engines(request, board)) for board in boards}
-    wanted = {scheme.name: scheme for offered in schemes.values() for scheme in offered}
+    for_tflite = {scheme for board in boards if _takes_tflite(request, board) for scheme in tflite_schemes_for(board)}
+    wanted = {scheme.name: scheme for offered in (*schemes.values(), for_tflite) for scheme in offered}
     exact = arithmetic_of(detect_host(), Scheme()) is Arithmetic.EXACT
     arithmetic = Arithmetic.ENGINE if exact else Arithmetic.EXACT
     planner = Planner(graph, statistics, divided.calibrate, divided.tune, arithmetic, scratch)
     plans, reasons = planner.plan_all(wanted.values())
     return {name: tuple(scheme.name for scheme in offered) for name, offered in schemes.items()}, plans, reasons
+
+
+def _takes_tflite(request: Request, board: Board) -> bool:
+    """Whether a board will be tried with TFLite files."""
+    return any(name in (LITERT, VELA) for name in tried_engines(board, request.engines))
 
 
 def _both_engines(request: Request, board: Board) -> bool:

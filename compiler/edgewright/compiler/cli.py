@@ -123,8 +123,8 @@ def _number(text: str) -> float:
     "--engine",
     "engines",
     multiple=True,
-    type=click.Choice(["onnxruntime", "native"]),
-    help="Engine that may ship; repeat it. Default: every one of the target, the fastest wins.",
+    type=click.Choice(["onnxruntime", "native", "litert", "openvino", "tvm", "ethos-u-vela"]),
+    help="Engine that may ship; repeat it. Default: onnxruntime, native, and an NPU of the target; the fastest wins.",
 )
 @click.option(
     "--tune",
@@ -167,8 +167,9 @@ def compile_command(
     MODEL is an ONNX file. An int8 version ships where it is faster than the float model and loses no more than
     --max-drop; otherwise the float model ships, and the report says why.
 
-    Two engines: onnxruntime runs the model as ONNX; native is the model as machine code and needs nothing on the
-    device. On this machine both are timed and the faster one ships; for other boards, --engine native asks for it.
+    Engines: onnxruntime runs the model as ONNX; native is the model as machine code and needs nothing on the device.
+    On this machine both are timed and the faster one ships; for other boards, --engine native asks for it. Ethos-U
+    boards get int8 for the NPU. litert, openvino and tvm are tried where --engine names them.
     """
     if (model is None) == (model_option is None):
         raise click.UsageError("give one model: an ONNX file, or --model package.module:function")

@@ -88,7 +88,13 @@ def _form(variant: Variant, name: str, nets: dict[int, Net], board: Board, build
         halves = any(array.dtype == "float16" for array in _weights(nets))
         probe = _compiled(name, (with_half_weights(probed, machine) or probed) if halves else probed, here, build)
     return replace(
-        variant, name=name, model=model, probe=probe, source=variant, records=(*variant.records, _record(model))
+        variant,
+        name=name,
+        model=model,
+        probe=probe,
+        source=variant,
+        engine=NATIVE,
+        records=(*variant.records, _record(model)),
     )
 
 

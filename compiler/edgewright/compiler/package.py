@@ -13,7 +13,6 @@ from edgewright.bundle.golden import Golden, write_golden
 from edgewright.bundle.manifest import (
     FORMAT_VERSION,
     Accuracy,
-    Datatype,
     EngineRequirement,
     Latency,
     Lineage,
@@ -30,19 +29,19 @@ from edgewright.targets.board import Board
 
 from . import measure
 from .data import Dataset
-from .graph import V2_DATATYPES, Graph, Port, digest, signature
+from .graph import Graph, digest
 from .lower import onnxruntime as engine
 from .lower.compiled import copy_to, size_bytes
+from .lower.engine_model import EngineModel
 from .lower.native.library import VERSION_RANGE as NATIVE_VERSIONS
 from .lower.native.library import NativeModel
 from .lower.onnxruntime import Outputs
 from .lower.workload import BYTES, Shapes, memory
 from .measure import Measurements
+from .tensor_specs import tensor_specs
 from .variants import NATIVE, Variant
 
 MODEL_FOLDER = "model"
-CHANNELS = frozenset({1, 3, 4})
-"""Sizes by which a picture's channel axis is recognised."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +102,7 @@ def make_manifest(shipment: Shipment, inputs: tuple[TensorSpec, ...], outputs: t
         security_epoch=shipment.security_epoch,
         precision=variant.precision,
         target=TargetRequirement(name=board.name, digest=board.digest(), arch=board.arch, isa=board.cpu.isa),
-        engine=EngineRequirement(
-            name=variant.engine,
-            version=NATIVE_VERSIONS if variant.engine == NATIVE else engine.VERSION_RANGE,
-            options=shipment.engine_options,
-        ),
+        engine=engine_requirement(variant, shipment.engine_options),
         inputs=inputs,
         outputs=outputs,
         memory=memory_need(shipment.graph, variant, shipment.call_shapes),
@@ -117,6 +112,15 @@ def make_manifest(shipment: Shipment, inputs: tuple[TensorSpec, ...], outputs: t
         lineage=make_lineage(shipment),
         entries=(),
     )
+
+
+def engine_requirement(variant: Variant, options: dict[str, str | int | bool]) -> EngineRequirement:
+    """What loads the model on the device: not always the tool that made it. LiteRT runs the files for Ethos-U."""
+    if isinstance(variant.model, EngineModel):
+        needed = variant.model.requirement
+        return EngineRequirement(name=needed.name, version=needed.version, options=options)
+    version = NATIVE_VERSIONS if variant.engine == NATIVE else engine.VERSION_RANGE
+    return EngineRequirement(name=variant.engine, version=version, options=options)
 
 
 def make_lineage(shipment: Shipment) -> Lineage:
@@ -136,31 +140,10 @@ def memory_need(graph: Graph, variant: Variant, call_shapes: Shapes) -> MemoryNe
     if isinstance(variant.model, NativeModel):
         size = variant.model.size_bytes
         return MemoryNeed(model_bytes=size, peak_bytes=size + variant.model.arena_bytes)
+    if isinstance(variant.model, EngineModel) and variant.model.memory_bytes is not None:
+        size = variant.model.size_bytes
+        return MemoryNeed(model_bytes=size, peak_bytes=size + variant.model.memory_bytes)
     need = memory(graph, BYTES[variant.precision], call_shapes)
     model_bytes = size_bytes(variant.model)
     peak_bytes = model_bytes + need.weight_bytes + 2 * need.peak_activation_bytes
     return MemoryNeed(model_bytes=model_bytes, peak_bytes=peak_bytes)
-
-
-def tensor_specs(graph: Graph) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs as a client sees them."""
-    found = signature(graph)
-    return tuple(_spec(port) for port in found.inputs), tuple(_spec(port) for port in found.outputs)
-
-
-def _spec(port: Port) -> TensorSpec:
-    return TensorSpec(name=port.name, datatype=_datatype(port), shape=port.shape, layout=layout(port.shape))
-
-
-def _datatype(port: Port) -> Datatype:
-    return V2_DATATYPES[port.dtype]
-
-
-def layout(shape: tuple[int, ...]) -> str | None:
-    """NCHW or NHWC where the shape leaves no doubt."""
-    if len(shape) != 4:
-        return None
-    first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
-    if first == last:
-        return None
-    return "NCHW" if first else "NHWC"

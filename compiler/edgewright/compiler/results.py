@@ -25,10 +25,10 @@ from .publish import MEASUREMENTS, REPORT, take_names
 from .report.schema import Report
 from .request import Request, load_boards
 from .scratch import Scratch
-from .tools import tool_versions
+from .tools import optional_versions, tool_versions
 
 KIND = "compile-result-1"
-OWN_PACKAGES = ("edgewright.targets", "edgewright.bundle", "edgewright.compiler")
+OWN_PACKAGES = ("edgewright.targets", "edgewright.bundle", "edgewright.runtime.engines", "edgewright.compiler")
 """Their sources count, not only their version: in development the version stays while the code changes."""
 
 
@@ -52,7 +52,7 @@ def result_key(request: Request) -> str | None:
 def _parts(request: Request, boards: tuple[Board, ...]) -> Iterator[str | bytes]:
     yield KIND
     yield from source_digests()
-    yield msgspec.json.encode(tool_versions("onnx"), order="sorted")
+    yield msgspec.json.encode(tool_versions("onnx") | optional_versions(), order="sorted")
     yield f"{platform.python_version()} {platform.system()} {platform.release()} {platform.machine()}"
     for board in (detect_host(), *boards):
         yield msgspec.json.encode(board, order="sorted")

@@ -11,28 +11,18 @@ from edgewright.targets.board import Board
 from .build import Build
 from .c_source import write_c_source
 from .choose import BUDGET_MISSED, Decision, choose
-from .faults import ToolchainMissing, UnsupportedModel
+from .faults import UnsupportedModel
 from .lower import onnxruntime as engine
-from .lower.compatibility import check_readable
 from .lower.compiled import size_bytes
+from .lower.engine_model import EngineModel
 from .lower.native.library import NativeModel
 from .metrics import Comparison
-from .native_variants import NativeForms, native_forms
 from .package import Shipment, write_bundle
-from .quantize.offer import suits
+from .portfolio import forms_of, portfolio, runs_onnx
 from .repair import Repair, repair
 from .report.schema import CandidateReport, TargetReport, exit_code_of_outcome
-from .trial import Trial, call_shapes, float_baseline, is_here, scored_by, try_beside_float, try_variant
-from .variants import FLOAT, NATIVE, Variant
-
-NOT_KNOWN_FASTER = (
-    "native code was not tried: the target is not here to be measured, and its estimates know no engines; "
-    "--engine native ships it"
-)
-REMEDIES = {
-    "ethos-u-vela": "Ethos-U takes int8 TFLite through Arm's Vela compiler, which this version cannot emit yet",
-}
-"""What to say about engines that boards name and that this version cannot build for."""
+from .trial import Trial, call_shapes, float_baseline, scored_by, try_beside_float, try_variant
+from .variants import FLOAT, Variant
 
 
 def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
@@ -42,10 +32,8 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
         ToolchainMissing: no engine of the board can be built for.
         UnsupportedModel: nothing of the model can run there.
     """
-    check_engine(board, build)
-    in_onnx = onnx_variants(board, build)
-    forms = as_code(_suited(in_onnx, exact=True), board, build)
-    variants = [*(_suited(in_onnx, exact=False) if runs_onnx(board, build) else ()), *forms.variants]
+    found = portfolio(board, build)
+    variants = list(found.variants)
     with build.stages.stage(f"{board.name}: scoring {len(variants)} candidates"):
         trials = [try_variant(variant, variants, board, build) for variant in variants]
     decision, control = decide(trials, board, build), None
@@ -69,7 +57,7 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
         c_source=c_source,
         chosen=decision.chosen,
         flags=decision.flags,
-        notes=forms.missing,
+        notes=found.missing,
         candidates=tuple(_row(trial, decision) for trial in trials),
         control=None if control is None else control.report,
     )
@@ -78,9 +66,9 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
 def repaired_trials(control: Repair, variants: list[Variant], board: Board, build: Build) -> list[Trial]:
     """Repaired plans in every engine that may ship them; one that has no native form costs that form."""
     floating = float_baseline(variants) or build.variants[FLOAT]
-    wanted = [trial.variant for trial in control.trials] if takes_code(board, build) else []
-    in_code = [try_beside_float(form, floating, board, build) for form in native_forms(wanted, board, build).variants]
-    return [*(control.trials if runs_onnx(board, build) else ()), *in_code]
+    forms = forms_of([trial.variant for trial in control.trials], board, build)
+    in_onnx = control.trials if runs_onnx(board, build) else ()
+    return [*in_onnx, *(try_beside_float(form, floating, board, build) for form in forms)]
 
 
 def decide(trials: list[Trial], board: Board, build: Build) -> Decision:
@@ -96,72 +84,6 @@ def decide(trials: list[Trial], board: Board, build: Build) -> Decision:
         raise UnsupportedModel(f"target {board.name}: runs int8 only, and the model has no usable int8 form")
     name = FLOAT if baseline is None else baseline.name
     return choose(name, candidates, build.budget, float_can_run=float_can_run, why_none="; ".join(build.no_int8))
-
-
-def check_engine(board: Board, build: Build) -> None:
-    """Raises where none of the board's engines is one that this version builds for, and that may ship."""
-    names = [support.name for support in board.engines]
-    known = [name for name in (engine.NAME, NATIVE) if name in names]
-    if any(build.may_ship(name) for name in known):
-        return
-    if known:
-        raise ToolchainMissing(
-            f"target {board.name}: --engine leaves none of its engines ({', '.join(known)}); name one of them"
-        )
-    reasons = "; ".join(REMEDIES.get(name, f"{name} is not an engine of this version") for name in names)
-    raise ToolchainMissing(
-        f"target {board.name}: its engines are {', '.join(names)}, this version builds for {engine.NAME} and {NATIVE}: "
-        f"{reasons}. "
-        "Leave the target out, or choose a board that runs ONNX Runtime (edgewright targets list)"
-    )
-
-
-def runs_onnx(board: Board, build: Build) -> bool:
-    """Whether bundles for ONNX Runtime may ship to the board."""
-    return build.may_ship(engine.NAME) and any(support.name == engine.NAME for support in board.engines)
-
-
-def onnx_variants(board: Board, build: Build) -> list[Variant]:
-    """Variants whose precision some engine of the board runs, the float model first."""
-    for support in board.engines:
-        if support.name == engine.NAME and build.may_ship(engine.NAME):
-            versions = f"{engine.VERSION_RANGE},{support.version}"  # the bundle's own range holds too
-            check_readable(build.graph, engine.NAME, versions, f"target {board.name}")
-    wanted = (FLOAT, *build.offers[board.name])
-    present = [build.variants[name] for name in wanted if name in build.variants]
-    names = [name for name in (engine.NAME, NATIVE) if build.may_ship(name)]
-    usable = [variant for variant in present if any(board.supports(name, variant.precision) for name in names)]
-    if not usable:
-        raise UnsupportedModel(f"target {board.name}: {' and '.join(names)} run none of the model's precisions there")
-    return usable
-
-
-def _suited(variants: list[Variant], *, exact: bool) -> list[Variant]:
-    schemes = [variant.scheme for variant in variants]
-    return [variant for variant in variants if suits(variant.scheme, schemes, exact=exact)]
-
-
-def takes_code(board: Board, build: Build) -> bool:
-    """Whether native code is tried: the target can be measured, or the user wants it, or nothing else may ship."""
-    if not (build.may_ship(NATIVE) and any(support.name == NATIVE for support in board.engines)):
-        return False
-    return is_here(board, build.host) or build.asks_for(NATIVE) or not runs_onnx(board, build)
-
-
-def as_code(variants: list[Variant], board: Board, build: Build) -> NativeForms:
-    """Native forms of some variants, where the board takes them.
-
-    Raises:
-        ToolchainMissing, UnsupportedModel: nothing else could ship, and none can be made.
-    """
-    if not takes_code(board, build):
-        runs_code = build.may_ship(NATIVE) and any(support.name == NATIVE for support in board.engines)
-        return NativeForms((), (NOT_KNOWN_FASTER,) if runs_code else ())
-    forms = native_forms(variants, board, build)
-    if not forms.variants and not runs_onnx(board, build):
-        kind = ToolchainMissing if forms.toolchain_missing else UnsupportedModel
-        raise kind(f"target {board.name}: {'; '.join(forms.missing)}")
-    return forms
 
 
 def accuracy_of(comparison: Comparison) -> Accuracy:
@@ -192,6 +114,7 @@ def _row(trial: Trial, decision: Decision) -> CandidateReport:
         test=accuracy_of(trial.test),
         verdict=decision.verdicts.get(variant.name, "reference"),
         float_operators=dict(variant.float_operators),
+        npu=variant.npu,
     )
 
 
@@ -199,6 +122,8 @@ def _engine_options(variant: Variant, build: Build) -> dict[str, str | int | boo
     """What the manifest asks of the engine."""
     if isinstance(variant.model, NativeModel):
         return {"threads": variant.model.threads} if variant.model.threads > 1 else {}
+    if isinstance(variant.model, EngineModel):
+        return variant.model.options(build.threads)
     return engine.engine_options(build.threads)
 
 

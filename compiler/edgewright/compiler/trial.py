@@ -17,13 +17,27 @@ from .choose import Candidate
 from .data import Arrays
 from .graph import fixed_batch
 from .lower import onnxruntime as engine
+from .lower.ethos_u.report import NpuReport
 from .lower.golden import FAITHFUL_SNR_DB, golden_samples, largest_difference, make_golden, passes
 from .lower.native.library import NativeModel
 from .lower.onnxruntime import Arithmetic
 from .lower.workload import workload
 from .metrics import Comparison, Estimate, compare, snr_db
 from .quantize.offer import arithmetic_of
-from .variants import FLOAT, NATIVE_FLOAT, Variant, evaluate
+from .variants import FLOAT, NATIVE, NATIVE_FLOAT, Variant, evaluate
+
+TITLES = {
+    engine.NAME: "ONNX Runtime",
+    NATIVE: "native code",
+    "litert": "LiteRT",
+    "openvino": "OpenVINO",
+    "tvm": "TVM",
+    "ethos-u-vela": "Ethos-U",
+}
+
+
+VELA_FACTOR = 1.5
+"""By which Vela's estimate may be off. Arm states no error; it models no contention for the bus and no driver."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +84,13 @@ def try_variant(variant: Variant, variants: Sequence[Variant], board: Board, bui
 
 
 def float_baseline(variants: Sequence[Variant]) -> Variant | None:
-    """The float model that others are compared with: in ONNX Runtime where the target has that, else as code."""
+    """The float model that others are compared with: in ONNX Runtime where the target has that, else as code.
+
+    Where it has neither, that of the first engine that takes floats.
+    """
     by_name = {variant.name: variant for variant in variants}
-    return by_name.get(FLOAT, by_name.get(NATIVE_FLOAT))
+    others = (variant for variant in variants if variant.plan_name == FLOAT and variant.precision == "float32")
+    return by_name.get(FLOAT) or by_name.get(NATIVE_FLOAT) or next(others, None)
 
 
 def try_beside_float(variant: Variant, floating: Variant, board: Board, build: Build) -> Trial:
@@ -139,16 +157,31 @@ def _measured(variant: Variant, rounds: Rounds, build: Build) -> tuple[Latency, 
 
 def engine_title(variant: Variant) -> str:
     """The engine as people know it."""
-    return "ONNX Runtime" if variant.engine == engine.NAME else "native code"
+    return TITLES[variant.engine]
 
 
 def _estimated(variant: Variant, board: Board, build: Build) -> tuple[Latency, Estimate]:
-    guess = _estimate(variant, board, build)
+    guess = _estimate(variant, board, build) if variant.npu is None else npu_estimate(variant.npu)
     float_runs = any(support.accelerator is None and "float32" in support.precisions for support in board.engines)
     base = _estimate(build.variants[FLOAT], board, build) if float_runs else guess
     found = Estimate(guess.p50_ms, guess.low_ms, guess.high_ms)
     value = guess.p50_ms / base.p50_ms
     return _as_latency(found, "estimated", guess.method), Estimate(value, value / RATIO_FACTOR, value * RATIO_FACTOR)
+
+
+def npu_estimate(npu: NpuReport) -> LatencyEstimate:
+    """What the NPU's compiler says, and for operators that it leaves on the CPU what they cost there and on the way."""
+    on_cpu_ms = sum(operator.cost_ms or 0.0 for operator in npu.left_on_cpu)
+    p50_ms = npu.inference_ms + on_cpu_ms
+    return LatencyEstimate(
+        p50_ms=p50_ms,
+        low_ms=p50_ms / VELA_FACTOR,
+        high_ms=p50_ms * VELA_FACTOR,
+        method=(
+            f"Vela {npu.vela_version} for {npu.accelerator_config}, {npu.system_config}, {npu.memory_mode}: "
+            f"{npu.cycles} cycles; {len(npu.left_on_cpu)} operators on the CPU add {on_cpu_ms:.3g} ms"
+        ),
+    )
 
 
 def _estimate(variant: Variant, board: Board, build: Build) -> LatencyEstimate:

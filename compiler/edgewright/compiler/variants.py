@@ -20,7 +20,9 @@ from .graph import Graph, is_quantized
 from .logits import with_logits
 from .lower.compiled import Compiled, digest_of, open_compiled
 from .lower.emulator import Emulator
-from .lower.model_file import ModelFile, settled, write_model
+from .lower.engine_model import EngineModel
+from .lower.ethos_u.report import NpuReport
+from .lower.model_file import LargeModel, ModelFile, settled, write_model
 from .lower.native.library import NativeModel
 from .lower.onnxruntime import NAME as ONNX_RUNTIME
 from .lower.onnxruntime import Arithmetic, Outputs, check_loads, run
@@ -52,7 +54,11 @@ class Variant:
     graph: Graph
     float_operators: Mapping[str, int] = field(default_factory=dict)
     source: Variant | None = None
-    """Of a native form: the ONNX variant that it computes."""
+    """Of a form for another engine: the ONNX variant that it computes."""
+    engine: str = ONNX_RUNTIME
+    """Of the board's engines, the one that it is made for."""
+    npu: NpuReport | None = None
+    """What the compiler of an accelerator says of it."""
 
     @cached_property
     def probe_digest(self) -> str:
@@ -61,21 +67,16 @@ class Variant:
 
     @property
     def onnx(self) -> ModelFile:
-        """The ONNX file: its own, or that of which it is the code."""
+        """The ONNX file: its own, or that of which it is a form."""
         written = self.model if self.source is None else self.source.model
-        if isinstance(written, NativeModel):
-            raise TypeError(f"{self.name}: the source of code is no code")
+        if isinstance(written, NativeModel | EngineModel):
+            raise TypeError(f"{self.name}: the source of a form is ONNX")
         return written
 
     @property
     def plan_name(self) -> str:
-        """Of the variant that its plan was made for: its own name, or that of the ONNX model that it is the code of."""
+        """Of the variant that its plan was made for: its own name, or that of the ONNX model that it is a form of."""
         return self.name if self.source is None else self.source.name
-
-    @property
-    def engine(self) -> str:
-        """Name of the engine that loads it."""
-        return ONNX_RUNTIME if self.source is None else NATIVE
 
     @property
     def scheme(self) -> Scheme | None:
@@ -86,7 +87,7 @@ class Variant:
     def sums(self) -> Scheme | None:
         """The scheme whose int8 sums it has: its plan's, or the usual one of a model that came quantized.
 
-        Native code adds in 32 bits on every machine, so it has none.
+        Native code and LiteRT add in 32 bits on every machine, so they have none.
         """
         if self.source is not None:
             return None
@@ -195,7 +196,7 @@ def evaluate(model: Compiled, samples: Samples, arithmetic: Arithmetic, threads:
     Raises:
         ModelError: an output has no row per sample, or is not finite.
     """
-    if arithmetic is Arithmetic.SATURATING and not isinstance(model, NativeModel):
+    if arithmetic is Arithmetic.SATURATING and isinstance(model, bytes | LargeModel):
         outputs = Emulator(model, saturating).run(samples.inputs)
     else:
         outputs = run(open_compiled(model, arithmetic, threads), samples.inputs)

@@ -13,6 +13,9 @@ from rich.table import Table
 
 from .manifest import Accuracy, Latency, Manifest, TensorSpec
 
+OPERATORS = "operators"
+"""Name of the records that count operators; option `engine` says whose."""
+
 
 def busy(doing: str) -> Status:
     """A spinner on a terminal, for bundles of gigabytes; nothing elsewhere."""
@@ -28,11 +31,27 @@ def print_manifest(manifest: Manifest) -> None:
     for name, value in _rows(manifest):
         table.add_row(escape(name), escape(value))
     console.print(table)
+    if (operators := _operators(manifest)) is not None:
+        console.print(operators)
     files = Table("file", "bytes", "sha256", title="Files")
     files.columns[1].justify = "right"
     for entry in manifest.entries:
         files.add_row(escape(entry.path), f"{entry.size_bytes:,}", f"{entry.sha256[:16]}…")
     console.print(files)
+
+
+def _operators(manifest: Manifest) -> Table | None:
+    """How many of each operator every engine runs; None where the compiler did not say."""
+    records = [step for step in manifest.lineage.passes if step.name == OPERATORS and step.evidence]
+    if not records:
+        return None
+    engines = [str(step.options.get("engine", "?")) for step in records]
+    table = Table("operator", *(escape(engine) for engine in engines), title="Operators by engine")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in sorted({name for step in records for name in step.evidence}):
+        table.add_row(escape(name), *(str(step.evidence.get(name, "")) for step in records))
+    return table
 
 
 def _rows(manifest: Manifest) -> list[tuple[str, str]]:
@@ -52,7 +71,7 @@ def _rows(manifest: Manifest) -> list[tuple[str, str]]:
         ("latency", _latency(manifest.latency)),
         ("accuracy", _accuracy(manifest.accuracy)),
         ("flags", ", ".join(manifest.flags) or "none"),
-        ("passes", " → ".join(step.name for step in lineage.passes) or "none"),
+        ("passes", " → ".join(step.name for step in lineage.passes if step.name != OPERATORS) or "none"),
         ("source", lineage.source_digest),
         ("tools", ", ".join(f"{name} {version}" for name, version in sorted(lineage.tools.items()))),
     ]

@@ -73,3 +73,9 @@ def _weight_bytes(graph: Graph) -> int:
 
 def _guard(accumulation: str) -> Guard:
     return "pairs" if accumulation == "saturating16" else "none"
+
+
+def tflite_schemes_for(board: Board) -> tuple[Scheme, ...]:
+    """Schemes by TFLite's rules for a board that runs TFLite files."""
+    del board
+    return ()

@@ -11,6 +11,7 @@ from edgewright.bundle.manifest import Accuracy, Interval, Latency, PassRecord
 from ..control.outcome import ControlReport
 from ..data_warning import DataWarning
 from ..faults import EXIT_BUDGET_MISSED, EXIT_SHIPPED
+from ..lower.ethos_u.report import NpuReport
 
 FORMAT_VERSION = 1
 
@@ -35,6 +36,8 @@ class CandidateReport(_Part, frozen=True, kw_only=True):
     verdict: str
     float_operators: dict[str, int]
     """Operators of an int8 candidate that still compute in float."""
+    npu: NpuReport | None = None
+    """What the compiler of the accelerator says, where it runs on one."""
 
 
 class TargetReport(_Part, frozen=True, kw_only=True):

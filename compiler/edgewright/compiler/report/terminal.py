@@ -14,7 +14,9 @@ from rich.text import Text
 
 from edgewright.bundle.manifest import Accuracy, Latency
 
+from ..lower.ethos_u.report import NpuReport
 from .control_terminal import worst_operators
+from .npu_terminal import npu_lines, npu_table
 from .schema import CandidateReport, Report, TargetReport
 
 PARTS = ("calibrate", "tune", "test")
@@ -45,9 +47,17 @@ def print_report(report: Report, console: Console) -> None:
         console.print(_headline(target))
         for line in _details(target):
             console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
+        npu = _npu(target)
+        if npu is not None and (rows := npu_table(npu)) is not None:
+            console.print(rows)
         if target.control is not None and target.outcome == BUDGET_MISSED and target.control.worst:
             console.print()
             console.print(worst_operators(target.control))
+
+
+def _npu(target: TargetReport) -> NpuReport | None:
+    """Of what ships."""
+    return next((row.npu for row in target.candidates if row.name == target.chosen), None)
 
 
 def _table(report: Report, target: TargetReport, columns: int) -> Table:
@@ -124,6 +134,8 @@ def _details(target: TargetReport) -> Iterator[str]:
     yield from _verdicts([row for row in target.candidates if row.name != target.chosen and row.verdict != REFERENCE])
     if target.control is not None:
         yield f"accuracy control: {target.control.reason}"
+    if (npu := _npu(target)) is not None:
+        yield from npu_lines(npu)
     yield from target.notes
     if target.flags:
         yield f"flags: {', '.join(target.flags)}"
