@@ -8,7 +8,7 @@ in one way; then DequantizeLinear, node, Relu or Clip, and QuantizeLinear are on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -76,6 +76,13 @@ class Site:
     def integer(self) -> bool:
         """Whether it computes in integers."""
         return bool(self.kind)
+
+    @property
+    def in_float(self) -> Site:
+        """The same without integers and clamp: for an operator that integer kernels have only in part. What it makes is
+        then clamped, and rounded by `walk.finish` at the site itself.
+        """
+        return replace(self, encodings=(), kind="", activation="NONE")
 
     def input(self, index: int) -> ir.Value:
         """An input that the operator cannot do without."""
@@ -164,7 +171,7 @@ class Sites:
         given = [(index, value) for index, value in enumerate(node.inputs) if value is not None]
         floats = [(index, value) for index, value in given if value.dtype in FLOATS]
         known = {index: value for index, value in floats if self.constant(value) is not None}
-        weights = [index for index in ((0, 1) if form.product else ()) if index in known]
+        weights: list[int] = [index for index in ((0, 1) if form.product else ()) if index in known]
         weights += [] if form.weight is None else [form.weight]
         data = [value for index, value in floats if index not in known]
         stored = [value for index, value in known.items() if form.all_stored and index not in weights]

@@ -16,48 +16,143 @@ from .walk import Walk
 
 MAX_BIAS: Final = {"INT32": 2**31 - 1, "INT64": 2**39 - 1}
 """16-bit kernels sum in 48 bits; TFLite bounds their bias to 40 (quantization specification)."""
+ROOM: Final = 4
+"""A bias that does not fit its type gets a scale at which this many of it would."""
+
+Arrange = Callable[[Array], Array]
 
 
-def weight(walk: Walk, value: ir.Value, arrange: Callable[[Array], Array], axis: int) -> int:
-    """A weight, in integers where the graph has it so: also for float products, which then dequantize it themselves.
+def weight_and_bias(
+    walk: Walk,
+    site: Site,
+    x: int,
+    weight_index: int,
+    bias_index: int | None,
+    arrange: Arrange,
+    *,
+    axis: int,
+    factors: tuple[float, float] = (1.0, 1.0),
+) -> tuple[int, int]:
+    """A constant weight and the bias of a product with `x`; zeros where there is no bias.
 
-    `arrange` brings it from the graph's order into TFLite's; `axis` is that of its output channels there.
+    `arrange` brings the weight from the graph's order into TFLite's; `axis` is that of its output channels there.
+    `factors` scale weight and bias. In integers the bias's scale is that of the products; where a bias is too large for
+    that, the scale of its channel's weights grows.
     """
-    stored = walk.stored(value)
-    name = value.name or "weight"
-    if stored is not None and stored.encoding.kind == "int8" and not any(stored.encoding.quantization.zero_points):
-        quantization = stored.encoding.quantization
-        moved = replace(quantization, axis=axis if len(quantization.scales) > 1 else 0)
-        return walk.draft.constant(name, arrange(signed(stored.integers, stored.encoding)), moved)
-    known = walk.constant(value)
-    if known is None:
-        raise ValueError(f"{name!r} is no constant")
-    return walk.draft.constant(name, arrange(known))
-
-
-def bias(walk: Walk, site: Site, value: ir.Value | None, x: int, w: int, channels: int) -> int:
-    """The bias of a product; zeros where it has none. In integers its scale is that of the products."""
-    known = walk.constant(value) if value is not None else None
-    numbers = np.zeros(channels, np.float32) if known is None else np.broadcast_to(known.reshape(-1), (channels,))
-    name = value.name or "bias" if value is not None else f"{site.node.name}_bias"
+    value = site.input(weight_index)
+    addend = site.optional(bias_index) if bias_index is not None else None
     if not site.integer:
-        return walk.draft.constant(name, np.ascontiguousarray(numbers.astype(np.float32)))
+        w = _float_weight(walk, value, arrange, axis, factors[0])
+        channels = walk.shape_of(w)[axis]
+        numbers = _bias_numbers(walk, addend, channels, factors[1]).astype(np.float32)
+        return w, walk.draft.constant(_bias_name(site, addend), np.ascontiguousarray(numbers))
+    return _integers(walk, site, x, value, addend, arrange, axis, factors)
+
+
+def no_bias(walk: Walk, x: int, w: int, channels: int) -> int:
+    """Zeros as the bias of a product in integers."""
     activation, filters = walk.draft.tensors[x].quantization, walk.draft.tensors[w].quantization
     if activation is None or filters is None:
-        raise ValueError(f"{name!r}: no scale")
+        raise ValueError("a product in integers without scales")
     scales = np.float32(activation.scales[0]) * np.asarray(filters.scales, np.float32)
+    dtype = np.int64 if walk.draft.tensors[x].type == "INT16" else np.int32
+    return walk.draft.constant("no_bias", np.zeros(channels, dtype), _around_zero(scales, 0))
+
+
+def _float_weight(walk: Walk, value: ir.Value, arrange: Arrange, axis: int, factor: float) -> int:
+    """A weight for a float product. One that the graph stores in int8 stays so in the file, and DEQUANTIZE makes it
+    float when the model is loaded: TFLite's own products of floats and int8 weights would round the floats too.
+    """
+    stored = walk.stored(value)
+    if stored is not None and stored.encoding.kind == "int8" and factor == 1.0:
+        encoding = stored.encoding.quantization
+        moved = replace(encoding, axis=axis if len(encoding.scales) > 1 else 0)
+        integers = arrange(signed(stored.integers, stored.encoding))
+        if not any(encoding.zero_points) or len(encoding.scales) == 1:
+            constant = walk.draft.constant(f"{value.name}_integers", integers, moved)
+            made = walk.draft.tensor(value.name or "weight", "FLOAT32", integers.shape)
+            walk.emit("DEQUANTIZE", (constant,), (made,))
+            return made
+    return walk.draft.constant(value.name or "weight", arrange(_known(walk, value) * np.float32(factor)))
+
+
+def _integers(
+    walk: Walk,
+    site: Site,
+    x: int,
+    value: ir.Value,
+    addend: ir.Value | None,
+    arrange: Arrange,
+    axis: int,
+    factors: tuple[float, float],
+) -> tuple[int, int]:
+    stored, activation = walk.stored(value), walk.draft.tensors[x].quantization
+    if stored is None or activation is None:
+        raise ValueError(f"{value.name!r}: no scale")
+    integers = arrange(signed(stored.integers, stored.encoding))
+    channels = integers.shape[axis]
+    scales = np.asarray(stored.encoding.quantization.scales, np.float32) * np.float32(factors[0])
     kind = "INT64" if walk.draft.tensors[x].type == "INT16" else "INT32"
-    quantization = Quantization(tuple(float(scale) for scale in scales), (0,) * len(scales))
-    stored = walk.stored(value) if value is not None else None
-    if stored is not None and stored.encoding.kind == "int32" and _same(stored.encoding.quantization, scales):
-        integers = np.broadcast_to(stored.integers.reshape(-1), (channels,))
-    else:
-        steps = np.rint(numbers.astype(np.float64) / scales.astype(np.float64))
-        integers = np.clip(steps, -MAX_BIAS[kind], MAX_BIAS[kind])
+    exact = _exact_bias(walk, addend, np.float32(activation.scales[0]) * scales, channels, factors)
+    if exact is None:
+        numbers = _bias_numbers(walk, addend, channels, factors[1]).astype(np.float64)
+        integers, scales = _with_room(integers, scales, numbers / activation.scales[0], MAX_BIAS[kind], axis)
+        exact = np.rint(numbers / (np.float32(activation.scales[0]) * scales).astype(np.float64))
+    w = walk.draft.constant(value.name or "weight", integers, _around_zero(scales, axis))
     dtype = np.int64 if kind == "INT64" else np.int32
-    return walk.draft.constant(name, np.ascontiguousarray(integers.astype(dtype)), quantization)
+    products = _around_zero(np.float32(activation.scales[0]) * scales, 0)
+    return w, walk.draft.constant(_bias_name(site, addend), np.ascontiguousarray(exact.astype(dtype)), products)
 
 
-def _same(quantization: Quantization, scales: Array) -> bool:
-    own = np.asarray(quantization.scales, np.float32)
-    return own.size in (1, scales.size) and bool(np.allclose(own, scales, rtol=1e-6, atol=0))
+def _around_zero(scales: Array, axis: int) -> Quantization:
+    given = tuple(float(scale) for scale in scales)
+    return Quantization(given, (0,) * len(given), axis if len(given) > 1 else 0)
+
+
+def _exact_bias(
+    walk: Walk, addend: ir.Value | None, scales: Array, channels: int, factors: tuple[float, float]
+) -> Array | None:
+    """The graph's own integers where they are steps of these scales."""
+    stored = walk.stored(addend) if addend is not None else None
+    if stored is None or stored.encoding.kind != "int32" or factors[0] != factors[1]:
+        return None
+    own = np.asarray(stored.encoding.quantization.scales, np.float32) * np.float32(factors[1])
+    if own.size not in {1, scales.size} or not np.allclose(own, scales, rtol=1e-6, atol=0):
+        return None
+    return np.broadcast_to(stored.integers.reshape(-1), (channels,))
+
+
+def _with_room(integers: Array, scales: Array, wanted: Array, limit: int, axis: int) -> tuple[Array, Array]:
+    """Weights and scales at which a bias fits its type (`wanted`, as a real number over the activation's scale).
+
+    Where it does not, one step of the products is nothing beside the bias, and rounding the weights loses nothing that
+    a result would show.
+    """
+    needed = np.abs(wanted) / limit
+    if scales.size == 1:
+        needed = needed.max(keepdims=True, initial=0.0)
+    short = needed > scales
+    if not short.any():
+        return integers, scales
+    larger = np.where(short, needed * ROOM, scales).astype(np.float32)
+    shape = [1] * integers.ndim
+    shape[axis] = -1
+    shares = (scales.astype(np.float64) / larger).reshape(shape if scales.size > 1 else [1] * integers.ndim)
+    return np.rint(integers * shares).astype(np.int8), larger
+
+
+def _bias_numbers(walk: Walk, addend: ir.Value | None, channels: int, factor: float) -> Array:
+    if addend is None:
+        return np.zeros(channels, np.float32)
+    return np.broadcast_to(_known(walk, addend).reshape(-1) * np.float32(factor), (channels,))
+
+
+def _bias_name(site: Site, addend: ir.Value | None) -> str:
+    return addend.name or "bias" if addend is not None else f"{site.node.name}_bias"
+
+
+def _known(walk: Walk, value: ir.Value) -> Array:
+    known = walk.constant(value)
+    if known is None:
+        raise ValueError(f"{value.name!r} is no constant")
+    return known
