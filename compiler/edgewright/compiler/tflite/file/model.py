@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-OptionValue = int | float | bool | str | tuple[int, ...]
+OptionValue = int | float | bool | str | tuple[int, ...] | tuple[float, ...]
 Options = Mapping[str, OptionValue]
 
 ABSENT: Final = -1

@@ -10,18 +10,19 @@ IDENTIFIER: Final = b"TFL3"
 SCHEMA_VERSION: Final = 3
 
 
-def _names(enumeration: type) -> dict[str, int]:
-    return {name: number for name, number in vars(enumeration).items() if not name.startswith("_")}
+def enumeration(name: str) -> dict[str, int]:
+    """Names and numbers of an enumeration."""
+    return {each: number for each, number in vars(getattr(schema, name)).items() if not each.startswith("_")}
 
 
-OPERATORS: Final = _names(schema.BuiltinOperator)
+OPERATORS: Final = enumeration("BuiltinOperator")
 OPERATOR_NAMES: Final = {number: name for name, number in OPERATORS.items()}
-TYPES: Final = _names(schema.TensorType)
+TYPES: Final = enumeration("TensorType")
 TYPE_NAMES: Final = {number: name for name, number in TYPES.items()}
-OPTIONS: Final = _names(schema.BuiltinOptions)
+OPTIONS: Final = enumeration("BuiltinOptions")
 OPTION_NAMES: Final = {number: name for name, number in OPTIONS.items()}
-PADDING: Final = _names(schema.Padding)
-ACTIVATIONS: Final = _names(schema.ActivationFunctionType)
+PADDING: Final = enumeration("Padding")
+ACTIVATIONS: Final = enumeration("ActivationFunctionType")
 
 PLACEHOLDER: Final = 127
 """In the old one-byte code field: the code is in the new one."""
@@ -52,6 +53,16 @@ _IRREGULAR: Final = {
     "SPACE_TO_BATCH_ND": "SpaceToBatchNDOptions",
     "BATCH_MATMUL": "BatchMatMulOptions",
     "ATAN2": "ATan2Options",
+    "LSH_PROJECTION": "LSHProjectionOptions",
+    "SVDF": "SVDFOptions",
+    "RNN": "RNNOptions",
+    "LSTM": "LSTMOptions",
+    "BIDIRECTIONAL_SEQUENCE_RNN": "BidirectionalSequenceRNNOptions",
+    "BIDIRECTIONAL_SEQUENCE_LSTM": "BidirectionalSequenceLSTMOptions",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTMOptions",
+    "RANDOM_UNIFORM": "RandomOptions",
+    "RANDOM_STANDARD_NORMAL": "RandomOptions",
+    "MULTINOMIAL": "RandomOptions",
 }
 
 

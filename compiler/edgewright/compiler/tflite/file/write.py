@@ -2,54 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from ...faults import UnsupportedModel
+from .buffers import MAX_FILE_BYTES, Buffers
 from .model import Array, Model, Operator, Port, Quantization, Tensor
 from .schema import IDENTIFIER, OPERATORS, OPTIONS, PLACEHOLDER, SCHEMA_VERSION, TYPES, new_options, options_of
 
-INITIAL_BYTES = 1 << 16
+EXPECTED_TABLE_BYTES: Final = 512
+"""Of one tensor, operator or port; where it is more, the builder copies what it has into twice the space."""
 
 
 def write(model: Model) -> bytes:
-    """The bytes of a .tflite file.
+    """The bytes of a .tflite file. Ports have their names in the signature, in the model's order.
 
     Raises:
-        ValueError: an operator, type or option that the schema does not have: our bug.
+        UnsupportedModel: the file would have 2 GiB or more.
+        ValueError: an operator, type or option that the schema does not have, or two ports of one name: our bug.
     """
+    buffers = Buffers()
+    table = _model(model, buffers)
+    tables = len(model.tensors) + len(model.operators) + len(model.inputs) + len(model.outputs) + len(model.metadata)
+    expected = buffers.size_bytes + EXPECTED_TABLE_BYTES * (tables + len(buffers.tables) + 1)
+    builder = flatbuffers.Builder(min(expected, MAX_FILE_BYTES))
+    try:
+        builder.Finish(table.Pack(builder), IDENTIFIER)
+    except flatbuffers.builder.BuilderSizeError as error:
+        raise UnsupportedModel(
+            f"the .tflite file would have more than the {MAX_FILE_BYTES} bytes that the format allows: store weights "
+            "in int8 or half precision, or split the model"
+        ) from error
+    return bytes(memoryview(builder.Bytes)[builder.Head() :])
+
+
+def _model(model: Model, buffers: Buffers) -> schema.ModelT:
     table = schema.ModelT()
     table.version = SCHEMA_VERSION
     table.description = model.description
-    buffers = _Buffers()
     codes = sorted({_code(operator) for operator in model.operators})
     table.operatorCodes = [_code_table(code) for code in codes]
-    table.subgraphs = [_subgraph(model, codes, buffers)]
+    table.subgraphs = [_subgraph(model, {code: index for index, code in enumerate(codes)}, buffers)]
     table.metadata = [_metadata(name, content, buffers) for name, content in sorted(model.metadata.items())]
     if model.signature is not None:
-        table.signatureDefs = [_signature(model)]
+        table.signatureDefs = [_signature(model, model.signature)]
     table.buffers = buffers.tables
-    builder = flatbuffers.Builder(INITIAL_BYTES)
-    builder.Finish(table.Pack(builder), IDENTIFIER)
-    return bytes(builder.Output())
-
-
-class _Buffers:
-    """Equal contents lie in one buffer; the first is empty, as the format wants."""
-
-    def __init__(self) -> None:
-        self.tables = [schema.BufferT()]
-        self._known: dict[bytes, int] = {}
-
-    def of(self, content: bytes) -> int:
-        if content not in self._known:
-            table = schema.BufferT()
-            table.data = np.frombuffer(content, np.uint8)
-            self._known[content] = len(self.tables)
-            self.tables.append(table)
-        return self._known[content]
+    return table
 
 
 _Code = tuple[int, str, int]
@@ -67,17 +69,17 @@ def _code_table(code: _Code) -> schema.OperatorCodeT:
     return table
 
 
-def _subgraph(model: Model, codes: list[_Code], buffers: _Buffers) -> schema.SubGraphT:
+def _subgraph(model: Model, codes: Mapping[_Code, int], buffers: Buffers) -> schema.SubGraphT:
     table = schema.SubGraphT()
     table.name = "main"
     table.tensors = [_tensor(tensor, buffers) for tensor in model.tensors]
     table.inputs = _indices(port.tensor for port in model.inputs)
     table.outputs = _indices(port.tensor for port in model.outputs)
-    table.operators = [_operator(operator, codes.index(_code(operator))) for operator in model.operators]
+    table.operators = [_operator(operator, codes[_code(operator)]) for operator in model.operators]
     return table
 
 
-def _tensor(tensor: Tensor, buffers: _Buffers) -> schema.TensorT:
+def _tensor(tensor: Tensor, buffers: Buffers) -> schema.TensorT:
     table = schema.TensorT()
     table.name, table.type = tensor.name, TYPES[tensor.type]
     table.shape = _indices(tensor.shape)
@@ -86,14 +88,10 @@ def _tensor(tensor: Tensor, buffers: _Buffers) -> schema.TensorT:
     if tensor.free:
         table.shapeSignature = _indices(tensor.free)
     if tensor.data is not None:
-        table.buffer = buffers.of(_little_endian(tensor.data))
+        table.buffer = buffers.of(tensor.data, tensor.name)
     if tensor.quantization is not None:
         table.quantization = _quantization(tensor.quantization)
     return table
-
-
-def _little_endian(array: Array) -> bytes:
-    return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _quantization(quantization: Quantization) -> schema.QuantizationParametersT:
@@ -118,21 +116,25 @@ def _operator(operator: Operator, code: int) -> schema.OperatorT:
                 raise ValueError(
                     f"{operator.type} has no option {key!r}: {name} has {sorted(vars(table.builtinOptions))}"
                 )
-            setattr(table.builtinOptions, key, _indices(value) if isinstance(value, tuple) else value)
+            # A list takes the element type that the schema names, an array its own.
+            setattr(table.builtinOptions, key, list(value) if isinstance(value, tuple) else value)
     elif operator.options:
         raise ValueError(f"{operator.type} takes no options, found {dict(operator.options)}")
     return table
 
 
-def _metadata(name: str, content: bytes, buffers: _Buffers) -> schema.MetadataT:
+def _metadata(name: str, content: bytes, buffers: Buffers) -> schema.MetadataT:
     table = schema.MetadataT()
-    table.name, table.buffer = name, buffers.of(content)
+    table.name, table.buffer = name, buffers.of(np.frombuffer(content, np.uint8), name)
     return table
 
 
-def _signature(model: Model) -> schema.SignatureDefT:
+def _signature(model: Model, key: str) -> schema.SignatureDefT:
+    for ports in (model.inputs, model.outputs):
+        if len({port.name for port in ports}) != len(ports):
+            raise ValueError(f"two ports of one name: {[port.name for port in ports]}")
     table = schema.SignatureDefT()
-    table.signatureKey = model.signature
+    table.signatureKey = key
     table.inputs = [_port(port) for port in model.inputs]
     table.outputs = [_port(port) for port in model.outputs]
     return table
