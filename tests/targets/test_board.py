@@ -80,4 +80,4 @@ def test_supports_asks_engine_and_precision_together() -> None:
     board = load_board("jetson-orin-nano")
     assert board.supports("tensorrt", "float16")
     assert not board.supports("onnxruntime", "float16")
-    assert not board.supports("litert", "float32")
+    assert not board.supports("litert", "float16")

@@ -15,7 +15,7 @@ from .faults import ToolchainMissing, UnsupportedModel
 from .graph import is_quantized
 from .logits import with_logits
 from .lower import litert, openvino
-from .lower.engine_model import EngineModel
+from .lower.engine_model import EngineModel, check_here
 from .lower.ethos_u.model import ethos_u_model
 from .lower.model_file import write_model
 from .lower.tvm import model as tvm
@@ -54,6 +54,10 @@ def engine_forms(variants: Sequence[Variant], board: Board, build: Build) -> For
 def _forms_for(engine: str, variants: Sequence[Variant], board: Board, build: Build) -> Forms:
     made: list[Variant] = []
     reasons: dict[str, list[str]] = {}
+    try:
+        check_here(engine)
+    except ToolchainMissing as reason:
+        return Forms((), (f"no {engine}: {reason}",), toolchain_missing=True)
     for variant in variants:
         if not (board.supports(engine, precision_of(variant)) and _fits(engine, variant)):
             continue
@@ -89,9 +93,9 @@ def build_made(variant: Variant) -> bool:
     return variant.scheme is not None and variant.plan_name.startswith(variant.scheme.name)
 
 
-def _litert(variant: Variant, board: Board, build: Build) -> list[Variant]:
+def _litert(variant: Variant, _: Board, build: Build) -> list[Variant]:
     forms = [_litert_form(variant, build, half_weights=False)]
-    if variant.name == FLOAT and board.supports(litert.NAME, HALF):
+    if variant.name == FLOAT and not is_quantized(variant.graph):
         forms.append(_litert_form(variant, build, half_weights=True))
     return forms
 

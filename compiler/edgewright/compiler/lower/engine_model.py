@@ -26,7 +26,7 @@ from edgewright.bundle.manifest import (
     TargetRequirement,
     TensorSpec,
 )
-from edgewright.runtime.engines.catalog import find_engine
+from edgewright.runtime.engines.catalog import ENGINES, find_engine
 from edgewright.runtime.engines.protocol import EngineMissing, LoadOptions
 
 from ..faults import ToolchainMissing
@@ -34,6 +34,19 @@ from .onnxruntime import Arithmetic
 
 MODEL_FOLDER = "model"
 NO_DIGEST = "sha256:" + "0" * 64
+
+
+def check_here(engine: str) -> None:
+    """Raises where an engine of the runtime is not installed: its models are scored in it, whatever they are made for.
+
+    Raises:
+        ToolchainMissing: the message says how to install it.
+    """
+    if engine in ENGINES:
+        try:
+            find_engine(engine)
+        except EngineMissing as error:
+            raise ToolchainMissing(str(error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)

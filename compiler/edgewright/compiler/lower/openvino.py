@@ -14,7 +14,7 @@ from .engine_model import MODEL_FOLDER, EngineModel
 from .model_file import ModelFile
 
 NAME = "openvino"
-VERSION_RANGE = ">=2025.0"
+VERSION_RANGE = ">=2025.0,<2027"
 
 
 def openvino_model(model: ModelFile, graph: Graph, precision: Precision, folder: Path) -> EngineModel:

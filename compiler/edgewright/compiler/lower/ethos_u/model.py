@@ -80,4 +80,3 @@ def ethos_u_model(graph: Graph, board: Board, folder: Path) -> EthosUModel:
     types = Counter(operator.type for operator in read(built.source, "the model for Vela").operators)
     left = Counter(operator.type for operator in built.report.left_on_cpu)
     return EthosUModel(model, built.report, dict(types - left), dict(left))
-
