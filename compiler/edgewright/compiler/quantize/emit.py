@@ -16,16 +16,12 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass,
 
 from ..faults import NotQuantizable
 from ..graph import Graph, clone
-from .capability import (
-    MAX_ABSORBED_SHARE_OF_STEP,
-    absorbed_activation,
-    activations_of,
-    bounds_of,
-)
+from .capability import MAX_ABSORBED_SHARE_OF_STEP, bounds_of
 from .corrections.equalize import equalized
 from .encodings import to_integers
 from .hard_sigmoid import is_clipped_by, offset_of, slope_of
 from .plan import Encoding, Operator, Plan, WeightEncoding
+from .rules.lookup import rules_of
 from .weights import WEIGHT_ZERO_POINT, rounded, weight_array
 
 WIDE_TYPES = frozenset({"uint16", "int16"})
@@ -58,6 +54,7 @@ class _Emitter:
     def __init__(self, graph: Graph, plan: Plan) -> None:
         self._graph = graph
         self._plan = plan
+        self._rules = rules_of(plan.scheme)
         self._wide_domain = "" if graph.opset_imports.get("", 0) >= WIDE_OPSET else CONTRIB_DOMAIN
         self._readers: dict[str, list[tuple[ir.Node, int]]] = {}
         """Integer readers of each encoded tensor."""
@@ -69,15 +66,16 @@ class _Emitter:
 
     def make_integer(self, node: ir.Node, operator: Operator) -> None:
         """Notes what the node reads and gives, and rounds its weight and bias."""
-        activation = absorbed_activation(node)
+        activation = self._rules.absorbed_activation(node)
+        activations = self._rules.activations_of(node)
         result = node.outputs[0] if activation is None else activation.outputs[0]
         if activation is not None and self._replaces(activation):
             self._skip(activation, node.outputs[0])
             result = node.outputs[0]
-        if operator.compute == "int8" and node.op_type == "HardSigmoid" and self._clips(node):
-            self._gates[node] = activations_of(node)[0].name or ""
+        if operator.compute == "int8" and self._is_addition(node):
+            self._gates[node] = activations[0].name or ""
         for index, value in enumerate(node.inputs):
-            if value is not None and value.name in self._plan.tensors and index < len(activations_of(node)):
+            if value is not None and value.name in self._plan.tensors and any(value is each for each in activations):
                 self._values[value.name] = value
                 self._readers.setdefault(value.name, []).append((node, index))
         for value in (result, *node.outputs[1:]):
@@ -96,8 +94,10 @@ class _Emitter:
         tolerance = MAX_ABSORBED_SHARE_OF_STEP * encoding.scale
         return encoding.low >= bounds[0] - tolerance and encoding.high <= bounds[1] + tolerance
 
-    def _clips(self, node: ir.Node) -> bool:
-        """Whether the encoding of a HardSigmoid's result ends where the operator does."""
+    def _is_addition(self, node: ir.Node) -> bool:
+        """Whether a HardSigmoid becomes an addition: the encoding of its result ends where the operator does."""
+        if node.op_type != "HardSigmoid" or not self._rules.hard_sigmoid_is_addition:
+            return False
         encoding = self._plan.tensors.get(node.outputs[0].name or "")
         return encoding is not None and is_clipped_by(encoding, MAX_ABSORBED_SHARE_OF_STEP)
 

@@ -28,6 +28,13 @@ def encoding_for(
     return Encoding(type=kind, scale=scale, zero_point=zero_point, calibrator=calibrator)
 
 
+def symmetric_encoding_for(low: float, high: float, kind: ActivationType, calibrator: Calibrator) -> Encoding:
+    """With zero point 0 and without the lowest integer, so that both ends are as far from zero."""
+    peak = max(-low, high)
+    scale = float(np.float32(peak / INTEGER_RANGES[kind][1])) if peak >= SMALLEST_SPAN else 1.0
+    return Encoding(type=kind, scale=scale, zero_point=0, calibrator=calibrator)
+
+
 def to_integers(array: NDArray[Any], encoding: Encoding) -> NDArray[Any]:
     """As QuantizeLinear rounds: half to even, clipped to the type."""
     least, greatest = INTEGER_RANGES[encoding.type]

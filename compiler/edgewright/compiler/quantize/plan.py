@@ -48,8 +48,11 @@ class Encoding(_Part, frozen=True, kw_only=True):
     type: ActivationType
     scale: Scale
     zero_point: int
-    calibrator: Calibrator | Literal["given", "shared"] = "given"
-    """Where the numbers come from; `given` where a person wrote them, `shared` where a neighbour's are kept."""
+    calibrator: Calibrator | Literal["given", "shared", "format"] = "given"
+    """Where the numbers come from; `given` where a person wrote them, `shared` where neighbours have the same,
+    `format` where the format that the plan is emitted to knows no others."""
+    reason: str = ""
+    """Why the numbers are not the tensor's own."""
 
     @property
     def low(self) -> float:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from ..data_warning import DataWarning
 from ..faults import PlanError
 from ..graph import Graph, graph_digest
-from .capability import PRODUCTS, has_integer_kernel
 from .plan import FORMAT_VERSION, INTEGER_RANGES, Compute, Encoding, Operator, Plan
+from .rules.lookup import rules_of
 from .uncalibrated.tables import stored_weight
 from .weights import channel_axis, input_channels
 
@@ -64,7 +64,7 @@ def _lines(plan: Plan) -> Iterator[str]:
             yield from _fields(msgspec.structs.asdict(weight), prefix="weight.")
     for name, encoding in plan.tensors.items():
         yield f"\n[tensors.{_text(name)}]"
-        yield from _fields(msgspec.structs.asdict(encoding))
+        yield from _fields({key: value for key, value in msgspec.structs.asdict(encoding).items() if value != ""})
 
 
 def _fields(fields: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -234,12 +234,13 @@ def _check_operator(name: str, operator: Operator, node: ir.Node, plan: Plan, wh
                 "channel, and an axis; or take them out"
             )
     if operator.compute in {"int8", "int16"}:
-        if not has_integer_kernel(node):
+        rules = rules_of(plan.scheme)
+        if not rules.has_integer_kernel(node):
             raise PlanError(f"{where}: operator {name!r} ({node.op_type}) has no int8 form; write compute = 'float'")
-        if weight is not None and weight.ndim > 1 and node.op_type in PRODUCTS:
+        if weight is not None and weight.ndim > 1 and rules.is_product(node):
             _check_channels(name, operator, node, weight, where)
         source = node.inputs[0]
-        if node.op_type in PRODUCTS and (source is None or source.name not in plan.tensors):
+        if rules.is_product(node) and (source is None or source.name not in plan.tensors):
             raise PlanError(
                 f"{where}: operator {name!r} is {operator.compute}, but its input "
                 f"{None if source is None else source.name!r} has no entry under [tensors]"

@@ -16,6 +16,9 @@ Guard = Literal["none", "pairs", "seven-bit"]
 """Against sums of two products that saturate at 16 bits: `pairs` narrows only the channels whose neighbouring weights
 can overflow with activations as they are; `seven-bit` narrows every weight (reduce_range elsewhere)."""
 
+RuleSet = Literal["onnxruntime", "tflite"]
+"""Who executes the plan: which operators have integer kernels, and which numbers are forced."""
+
 SHORT = {"uint8": "u8", "int8": "s8", "uint16": "u16", "int16": "s16", "int4": "s4"}
 
 
@@ -29,11 +32,15 @@ class Scheme(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     guard: Guard = "none"
     block_size: int = 32
     """Weights that share a scale, where weights are int4."""
+    rules: RuleSet = "onnxruntime"
+    """`tflite` goes with int8 and int16 activations."""
 
     @property
     def name(self) -> str:
         """Short and stable: it stands in reports and in measurements. Targets of one run share plans by it."""
         suffix = {"none": "", "pairs": "-guarded", "seven-bit": "-7bit"}[self.guard]
+        if self.rules != "onnxruntime":
+            suffix += f"-{self.rules}"
         grain = "" if self.per_channel else "-per-tensor"
         if self.method != "static":
             return f"{self.weights}-{self.method}{grain}{suffix}"
