@@ -1,0 +1,1 @@
+"""TFLite in: a file as a graph, with the quantization that it has."""
