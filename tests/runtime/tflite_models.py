@@ -45,6 +45,7 @@ class Operation:
     options: Any = None
     options_type: int = 0
     version: int = 1
+    custom: str | None = None
 
 
 def tflite_file(
@@ -70,6 +71,7 @@ def tflite_file(
         code.builtinCode = operation.code
         code.deprecatedBuiltinCode = min(operation.code, 127)
         code.version = operation.version
+        code.customCode = operation.custom
         model.operatorCodes.append(code)
         operator = schema.OperatorT()
         operator.opcodeIndex = index

@@ -6,6 +6,7 @@ and which is all there is for 32-bit ARM.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -139,6 +140,7 @@ class Litert:
             raise ModelRefused(f"{manifest.model} is code for the delegate {name}; nothing can emulate it here")
         path = self._delegates[name]
         try:
+            ctypes.CDLL(str(path))  # where this fails, load_delegate leaves an object that complains when it is deleted
             return [load_delegate(str(path))]
         except (OSError, ValueError) as error:
             raise EngineMissing(
