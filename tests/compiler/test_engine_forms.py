@@ -1,0 +1,106 @@
+"""The other engines as ways to ship: a bundle for each, which the device's own engine loads and which passes there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgewright.bundle.archive import unpack
+from edgewright.bundle.golden import compare, read_golden
+from edgewright.bundle.manifest import Manifest
+from edgewright.bundle.manifest_json import decode_manifest
+from edgewright.compiler.engine_choice import KNOWN_ENGINES, tried_engines
+from edgewright.compiler.pipeline import compile_model
+from edgewright.compiler.report.schema import Report, TargetReport
+from edgewright.compiler.request import Request
+from edgewright.runtime.engines.catalog import find_engine
+from edgewright.runtime.engines.protocol import LoadOptions
+from edgewright.targets.catalog import board_names, load_board
+
+MakeRequest = Callable[..., Request]
+PACKAGES = {"litert": "ai_edge_litert", "openvino": "openvino", "tvm": "tvm"}
+
+
+def only(report: Report) -> TargetReport:
+    (target,) = report.targets
+    return target
+
+
+def unpacked(bundle: Path, folder: Path) -> Manifest:
+    unpack(bundle, folder)
+    return decode_manifest((folder / "manifest.json").read_bytes())
+
+
+@pytest.mark.parametrize("engine", PACKAGES)
+def test_a_bundle_of_an_engine_passes_its_self_test_in_that_engine(
+    engine: str, make_request: MakeRequest, tmp_path: Path
+) -> None:
+    pytest.importorskip(PACKAGES[engine])
+    target = only(compile_model(make_request(targets=("host",), engines=(engine,))))
+    assert target.exit_code == 0, target.reason
+    assert target.chosen is not None
+    assert target.chosen.startswith(f"{engine}-")
+    assert all(candidate.name.startswith(f"{engine}-") for candidate in target.candidates)
+    manifest = unpacked(tmp_path / "out" / "host.bundle", tmp_path / "unpacked")
+    assert manifest.engine.name == engine
+    instance = find_engine(engine).load(tmp_path / "unpacked", manifest, LoadOptions())
+    golden = read_golden(tmp_path / "unpacked" / "golden.safetensors")
+    assert compare(golden, instance.run(golden.inputs)).passed
+    instance.close()
+
+
+def test_all_engines_take_turns_in_one_measurement(make_request: MakeRequest) -> None:
+    for package in PACKAGES.values():
+        pytest.importorskip(package)
+    target = only(compile_model(make_request(targets=("host",), engines=("onnxruntime", *PACKAGES))))
+    engines = {candidate.name.split("-")[0] for candidate in target.candidates} & set(PACKAGES)
+    assert engines == set(PACKAGES)
+    assert {candidate.latency.kind for candidate in target.candidates} == {"measured"}
+    rows = {candidate.name: candidate for candidate in target.candidates}
+    assert rows["litert-float32"].test.snr_db is not None
+    assert rows["litert-float32"].test.snr_db > 100
+    assert rows["litert-float16"].model_bytes < rows["litert-float32"].model_bytes
+
+
+def test_other_engines_are_tried_only_where_they_are_named(make_request: MakeRequest) -> None:
+    target = only(compile_model(make_request(targets=("host",), engines=None, tune_s=0.0)))
+    assert not [row.name for row in target.candidates if row.name.split("-")[0] in PACKAGES]
+
+
+@pytest.mark.parametrize("board", board_names())
+def test_something_is_tried_on_every_shipped_board(board: str) -> None:
+    assert tried_engines(load_board(board), None)
+    assert set(tried_engines(load_board(board), KNOWN_ENGINES)) <= set(KNOWN_ENGINES)
+
+
+def test_an_absent_board_gets_litert_where_it_is_named(make_request: MakeRequest, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    target = only(compile_model(make_request(targets=("raspberry-pi-5",), engines=("litert",))))
+    assert target.exit_code == 0, target.reason
+    manifest = unpacked(tmp_path / "out" / "raspberry-pi-5.bundle", tmp_path / "unpacked")
+    assert (manifest.engine.name, manifest.target.arch) == ("litert", "aarch64")
+    assert manifest.latency.kind == "estimated"
+
+
+def test_operators_are_counted_for_who_looks_into_the_bundle(make_request: MakeRequest, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    compile_model(make_request(targets=("host",), engines=("litert",)))
+    manifest = unpacked(tmp_path / "out" / "host.bundle", tmp_path / "unpacked")
+    (record,) = [record for record in manifest.lineage.passes if record.name == "operators"]
+    assert record.options == {"engine": "litert"}
+    assert record.evidence["CONV_2D"] == 1
+
+
+def test_the_same_record_gives_the_same_bundle_of_another_engine(make_request: MakeRequest, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    first = only(compile_model(make_request(targets=("host",), engines=("litert",), out=tmp_path / "a")))
+    again = make_request(
+        targets=("host",), engines=("litert",), out=tmp_path / "b", measurements=tmp_path / "a" / "measurements.json"
+    )
+    assert only(compile_model(again)).bundle_digest == first.bundle_digest
+    assert json.loads((tmp_path / "a" / "report.json").read_text()) == json.loads(
+        (tmp_path / "b" / "report.json").read_text()
+    )
