@@ -6,10 +6,12 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _POLL_S = 0.002
 MAX_OUTPUT_BYTES = 64 << 10
@@ -59,12 +61,25 @@ def run_all(commands: Sequence[Sequence[str]], folder: Path, environment: Mappin
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the end. What is started meanwhile keeps the mask; it is stopped by a signal that has none."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    """Ctrl-C waits until the end.
+
+    Handlers are exchanged. To block the signals is not enough: they go to any thread of the process that does not
+    block them, such as those of numpy's BLAS, and Python then runs the handler in the main thread all the same.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers run in the main thread only
+        return
+    came: list[int] = []
+    before: dict[int, Any] = {}
     try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, lambda number, _: came.append(number))
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for known, handler in before.items():
+            signal.signal(known, handler if handler is not None else signal.SIG_DFL)
+        for each in came:
+            signal.raise_signal(each)
 
 
 def _start(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path, deadline_s: float) -> _Run:
