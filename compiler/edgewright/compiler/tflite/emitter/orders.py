@@ -34,3 +34,21 @@ def logical(shape: tuple[int, ...], order: Order) -> tuple[int, ...]:
 def dense(shape: tuple[int, ...], order: Order) -> Order:
     """The order without axes of size 1 (`shape` in memory order): equal ones mean equal bytes."""
     return tuple(axis for axis, size in zip(order, shape, strict=True) if size != 1)
+
+
+def without(order: Order, gone: tuple[int, ...]) -> Order:
+    """The order of a value that has lost these logical axes, and with them their axes in memory."""
+    left = sorted(axis for axis in order if axis >= 0 and axis not in gone)
+    return tuple(axis if axis == UNIT else left.index(axis) for axis in order if axis not in gone)
+
+
+def in_memory_axes(order: Order, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Where logical axes lie in memory, ascending."""
+    return tuple(place for place, axis in enumerate(order) if axis in axes)
+
+
+def with_last(order: Order, axis: int) -> Order:
+    """This order where a logical axis is its last, else the logical one with the axis moved to the end."""
+    if order and order[-1] == axis:
+        return order
+    return (*(each for each in range(len([each for each in order if each >= 0])) if each != axis), axis)

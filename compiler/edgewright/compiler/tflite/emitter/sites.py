@@ -79,8 +79,9 @@ class Site:
 
     @property
     def in_float(self) -> Site:
-        """The same without integers and clamp: for an operator that integer kernels have only in part. What it makes is
-        then clamped, and rounded by `walk.finish` at the site itself.
+        """The same without integers and clamp, for an operator that integer kernels have only in part.
+
+        What it makes is then clamped, and rounded by `walk.finish` at the site itself.
         """
         return replace(self, encodings=(), kind="", activation="NONE")
 

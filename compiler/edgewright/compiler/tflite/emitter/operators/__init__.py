@@ -1,10 +1,26 @@
-"""One function per ONNX operator, by type. Their docstrings become the support table of docs/formats/tflite.md:
-the first line says what is written, a line `Not: …` what is refused.
+"""One function per ONNX operator, by type.
+
+Their docstrings become the support table of docs/formats/tflite.md: the first line says what is written, a line
+`Not: …` what is refused.
 """
 
 from __future__ import annotations
 
-from . import activations, arithmetic, convolutions, movement, pools, products, softmax
+from . import (
+    activations,
+    arithmetic,
+    casts,
+    comparisons,
+    convolutions,
+    functions,
+    movement,
+    normalization,
+    pools,
+    products,
+    reductions,
+    selection,
+    softmax,
+)
 from .operator import Operator
 
 OPERATORS: dict[str, Operator] = {
@@ -12,10 +28,16 @@ OPERATORS: dict[str, Operator] = {
     for table in (
         activations.TABLE,
         arithmetic.TABLE,
+        casts.TABLE,
+        comparisons.TABLE,
         convolutions.TABLE,
+        functions.TABLE,
         movement.TABLE,
+        normalization.TABLE,
         pools.TABLE,
         products.TABLE,
+        reductions.TABLE,
+        selection.TABLE,
         softmax.TABLE,
     )
     for op_type, operator in table.items()
