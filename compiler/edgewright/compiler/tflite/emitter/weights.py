@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..file.model import Array, Quantization
+from ..hybrid import is_marked as is_hybrid
 from .encodings import signed
 from .sites import Site
 from .walk import Walk
@@ -60,14 +61,25 @@ def no_bias(walk: Walk, x: int, w: int, channels: int) -> int:
 
 
 def _float_weight(walk: Walk, value: ir.Value, arrange: Arrange, axis: int, factor: float) -> int:
-    """A weight for a float product. One that the graph stores in int8 stays so in the file, and DEQUANTIZE makes it
-    float when the model is loaded: TFLite's own products of floats and int8 weights would round the floats too.
+    """A weight for a float product.
+
+    One that the graph stores in int8 stays so in the file, and DEQUANTIZE makes it float when the model is loaded:
+    TFLite's own products of floats and int8 weights would round the floats too. They are written only where the graph
+    was read from a file with them.
     """
     stored = walk.stored(value)
     if stored is not None and stored.encoding.kind == "int8" and factor == 1.0:
         encoding = stored.encoding.quantization
-        moved = replace(encoding, axis=axis if len(encoding.scales) > 1 else 0)
         integers = arrange(signed(stored.integers, stored.encoding))
+        repeats = integers.shape[axis] // len(encoding.scales) if len(encoding.scales) > 1 else 1
+        moved = replace(
+            encoding,
+            scales=encoding.scales * repeats,
+            zero_points=encoding.zero_points * repeats,
+            axis=axis if len(encoding.scales) > 1 else 0,
+        )
+        if is_hybrid(value) and not any(encoding.zero_points):
+            return walk.draft.constant(value.name or "weight", integers, moved)
         if not any(encoding.zero_points) or len(encoding.scales) == 1:
             constant = walk.draft.constant(f"{value.name}_integers", integers, moved)
             made = walk.draft.tensor(value.name or "weight", "FLOAT32", integers.shape)
@@ -92,6 +104,8 @@ def _integers(
     integers = arrange(signed(stored.integers, stored.encoding))
     channels = integers.shape[axis]
     scales = np.asarray(stored.encoding.quantization.scales, np.float32) * np.float32(factors[0])
+    if scales.size > 1:
+        scales = np.tile(scales, channels // scales.size)  # groups of a transposed convolution share them
     kind = "INT64" if walk.draft.tensors[x].type == "INT16" else "INT32"
     exact = _exact_bias(walk, addend, np.float32(activation.scales[0]) * scales, channels, factors)
     if exact is None:
