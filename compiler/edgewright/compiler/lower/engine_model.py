@@ -26,7 +26,7 @@ from edgewright.bundle.manifest import (
     TargetRequirement,
     TensorSpec,
 )
-from edgewright.runtime.engines.catalog import ENGINES, find_engine
+from edgewright.runtime.engines.catalog import ENGINES, engine_for, find_engine
 from edgewright.runtime.engines.protocol import EngineMissing, LoadOptions
 
 from ..faults import ToolchainMissing
@@ -112,9 +112,9 @@ class DeviceSession:
         self._model = model
         directory = (model.here or model.folder).parent
         try:
-            engine = find_engine(model.requirement.name)
+            manifest = _manifest(model)
             options = LoadOptions(emulated=arithmetic is Arithmetic.EXACT, threads=threads)
-            self._run = engine.load(directory, _manifest(model), options).run
+            self._run = engine_for(manifest).load(directory, manifest, options).run
         except EngineMissing as error:
             raise ToolchainMissing(str(error)) from error
 

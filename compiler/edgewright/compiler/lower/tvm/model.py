@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -80,7 +81,7 @@ def tvm_model(
     inputs, outputs = tensor_specs(graph)
     names = ",".join(spec.name for spec in outputs)
     return EngineModel(
-        requirement=EngineRequirement(name=NAME, version=f"=={version}", options={"outputs": names}),
+        requirement=EngineRequirement(name=NAME, version=f"=={release_of(version)}", options={"outputs": names}),
         folder=target,
         inputs=inputs,
         outputs=outputs,
@@ -98,6 +99,12 @@ def tvm_version() -> str:
     if importlib.util.find_spec("tvm") is None:
         raise ToolchainMissing(f"engine tvm: its compiler is not installed. To install it: {INSTALL}")
     return metadata.version(PACKAGE)
+
+
+def release_of(version: str) -> str:
+    """The release that a version belongs to: bundles name releases, and `0.27.0.post1` runs what `0.27.0` does."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return found[0] if found else version
 
 
 def _target(board: Board) -> dict[str, str]:
