@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from edgewright.targets.board import Board
+from edgewright.targets.board import VELA, Board
 
 from ..graph import Graph
 from ..lower.onnxruntime import Arithmetic
@@ -36,6 +36,16 @@ def schemes_for(board: Board, graph: Graph, *, exact_too: bool = False) -> tuple
     large = _weight_bytes(graph) >= LEAST_STORED_BYTES
     bare = (_unguarded(scheme) for scheme in static if exact_too and scheme.guard != "none")
     return (*static, *(scheme for scheme in others if large or scheme.method != "weights"), *bare)
+
+
+def tflite_schemes_for(board: Board) -> tuple[Scheme, ...]:
+    """Schemes by TFLite's rules for a board that runs TFLite files: int8, and for an NPU int8 with int16 activations.
+
+    On CPUs the kernels of int16 activations are slower than float, so they are not offered there.
+    """
+    int8 = Scheme(activations="int8", rules="tflite")
+    on_npu = any(support.name == VELA for support in board.engines)
+    return (int8, Scheme(activations="int16", rules="tflite")) if on_npu else (int8,)
 
 
 def suits(scheme: Scheme | None, offered: Iterable[Scheme | None], *, exact: bool) -> bool:
@@ -73,9 +83,3 @@ def _weight_bytes(graph: Graph) -> int:
 
 def _guard(accumulation: str) -> Guard:
     return "pairs" if accumulation == "saturating16" else "none"
-
-
-def tflite_schemes_for(board: Board) -> tuple[Scheme, ...]:
-    """Schemes by TFLite's rules for a board that runs TFLite files."""
-    del board
-    return ()
