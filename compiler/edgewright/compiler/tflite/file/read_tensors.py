@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ...faults import ModelError, UnsupportedModel
+from ...faults import MAX_QUOTED_CHARACTERS, ModelError, UnsupportedModel
 from .bounds import Bounds
 from .model import NUMPY, Array, Quantization, Tensor
 from .schema import TYPE_NAMES
@@ -34,7 +34,7 @@ def read_tensors(root: Any, graph: Any, bounds: Bounds) -> Iterator[Tensor]:
 def _tensor(root: Any, table: Any, index: int, bounds: Bounds) -> Tensor:
     kind = TYPE_NAMES.get(table.Type(), str(table.Type()))
     name = bounds.text(table.Name()) or f"tensor{index}"
-    where = f"{bounds.where}: tensor {name!r}"
+    where = f"{bounds.where}: tensor {name[:MAX_QUOTED_CHARACTERS]!r}"
     _check_kind(table, kind, where)
     shape = _shape(bounds.numbers(table.ShapeLength(), table.ShapeAsNumpy), where)
     free = bounds.numbers(table.ShapeSignatureLength(), table.ShapeSignatureAsNumpy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...faults import ModelError
+from ...faults import MAX_QUOTED_CHARACTERS, ModelError
 from .model import ABSENT, Model
 
 
@@ -14,32 +14,28 @@ def check_wiring(model: Model, where: str) -> None:
     Raises:
         ModelError: it is not so; the message names the tensor and the operator.
     """
-    known = {
-        index
-        for index, tensor in enumerate(model.tensors)
-        if tensor.data is not None or tensor.variable or 0 in tensor.shape
-    }
     given = [port.tensor for port in model.inputs]
-    for index in given:
-        if model.tensors[index].data is not None or given.count(index) > 1:
-            raise ModelError(f"{where}: input {model.tensors[index].name!r} is a constant, or is given twice")
-    known.update(given)
-    made = {index for index in known if 0 not in model.tensors[index].shape}
+    if len(set(given)) < len(given) or any(model.tensors[index].data is not None for index in given):
+        raise ModelError(f"{where}: an input is a constant, or is given twice")
+    empty = {index for index, tensor in enumerate(model.tensors) if 0 in tensor.shape}
+    constants = {index for index, tensor in enumerate(model.tensors) if tensor.data is not None}
+    variables = {index for index, tensor in enumerate(model.tensors) if tensor.variable}
+    made = {*given, *constants}
+    known = made | variables | empty
     for place, operator in enumerate(model.operators):
-        missing = [index for index in operator.inputs if index != ABSENT and index not in known]
-        if missing:
-            raise ModelError(
-                f"{where}: operator {place} ({operator.type}) reads tensor {model.tensors[missing[0]].name!r} before "
-                "anything makes it"
-            )
+        step = f"{where}: operator {place} ({operator.type})"
+        for index in operator.inputs:
+            if index != ABSENT and index not in known:
+                raise ModelError(f"{step} reads {_name(model, index)} before anything makes it")
         for index in operator.outputs:
             if index in made:
-                raise ModelError(
-                    f"{where}: operator {place} ({operator.type}) writes tensor {model.tensors[index].name!r}, which "
-                    "is a constant, an input, or written before"
-                )
-            known.add(index)
+                raise ModelError(f"{step} writes {_name(model, index)}: a constant, an input, or written before")
             made.add(index)
+            known.add(index)
     for port in model.outputs:
         if port.tensor not in known:
-            raise ModelError(f"{where}: nothing makes output {port.name!r}")
+            raise ModelError(f"{where}: nothing makes output {_name(model, port.tensor)}")
+
+
+def _name(model: Model, tensor: int) -> str:
+    return f"tensor {model.tensors[tensor].name[:MAX_QUOTED_CHARACTERS]!r}"
