@@ -270,17 +270,19 @@ def check_float(case: Case, *, tolerance: float = 1e-5, reference: bool = True) 
     return emitted.model
 
 
-def check_integers(case: Case, *, steps: int = 1, integer: bool = True, fast: bool = True) -> Model:
+def check_integers(
+    case: Case, *, steps: int = 1, integer: bool = True, fast: bool = True, reference: bool = True
+) -> Model:
     """Emits with integer ports, runs LiteRT's reference kernels and the fast ones, and compares integers.
 
     Up to `steps` of the results' grids may lie between; results that are not rounded must be equal. `integer` asks that
-    nothing is computed in float. `fast=False` leaves the fast kernels out, where they are less exact.
+    nothing is computed in float. `fast=False` or `reference=False` leave kernels out that are wrong or missing.
     """
     expected = run_onnx(case.graph, case.inputs)
     emitted = emit(case.graph, Ports(integer=True))
     if integer:
         check_no_float(emitted)
-    for slow in (True, False) if fast else (True,):
+    for slow in (*((True,) if reference else ()), *((False,) if fast else ())):
         found = run_litert(emitted.model, _integers(case), reference=slow)
         for name, array in expected.items():
             grid = case.grids.get(name)

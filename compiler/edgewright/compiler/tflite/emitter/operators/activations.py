@@ -12,7 +12,7 @@ from ....quantize.capability import bounds_of
 from ...file.model import Quantization
 from ...file.schema import ACTIVATIONS
 from ..chain import Chain, Number
-from ..elementwise import broadcastable, exact_number, fixed_unary, rounded, unary
+from ..elementwise import broadcastable, exact_number, fixed_unary, in_encoding, rounded, unary
 from ..kernels import check_type
 from ..orders import Order
 from ..sites import FUSED, ConstantOf, Form, Site
@@ -25,6 +25,7 @@ TANH: Final = {"": None, "int8": Quantization((1 / 128,), (0,)), "int16": Quanti
 GATE: Final = {"int8": Quantization((float(np.float32(1 / 255)),), (-128,)),
                "int16": Quantization((float(np.float32(1 / 32767)),), (0,))}  # fmt: skip
 """From 0 (in 16 bits -1) to 1: rounding to it is a clamp."""
+SIDES: Final = "MAXIMUM", "MINIMUM"
 INT16_CLAMPS: Final = frozenset({"RELU", "RELU6"})
 SELU: Final = 1.67326319217681884765625, 1.05070102214813232421875
 ERF: Final = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
@@ -42,16 +43,19 @@ def relu(walk: Walk, site: Site) -> None:
 
 
 def clip(walk: Walk, site: Site) -> None:
-    """RELU6 or RELU_N1_TO_1 where the bounds are theirs, else MAXIMUM and MINIMUM."""
+    """RELU6 or RELU_N1_TO_1 where the bounds are theirs, else MAXIMUM and MINIMUM; in integers QUANTIZE before them."""
     bounds = bounds_of(site.node)
     if bounds is None:
         _clip_computed(walk, site)
     elif bounds in FUSED and _has_clamp(walk, site, FUSED[bounds]):
         unary(walk, site, FUSED[bounds])
+    elif site.integer:
+        _integer_clip(walk, site, bounds)
     else:
-        placed = walk.place(site.input(0), integer=site.integer)
-        x = walk.data(site, site.input(0), placed.order)
-        walk.finish(site, _bounded(walk, site, x, bounds), placed.order)
+        chain, x, order = _start(walk, site, "MAXIMUM")
+        for kind, bound in zip(SIDES, bounds, strict=True):
+            x = chain.apply(kind, x, Number(bound)) if np.isfinite(bound) else x
+        chain.finish(x, order)
 
 
 def _has_clamp(walk: Walk, site: Site, kind: str) -> bool:
@@ -60,26 +64,23 @@ def _has_clamp(walk: Walk, site: Site, kind: str) -> bool:
     return walk.type_of(site.input(0)) == "FLOAT32"
 
 
-def _bounded(walk: Walk, site: Site, x: int, bounds: tuple[float, float]) -> int:
-    """A tensor within constant bounds, in its own encoding."""
-    chain = Chain(walk, site)
-    held = walk.draft.tensors[x]
-    for kind, bound in (("MAXIMUM", bounds[0]), ("MINIMUM", bounds[1])):
-        if not np.isfinite(bound):
-            continue
-        check_type(walk, site.node, kind, x)
-        if held.quantization is not None:
-            integers = rounded(np.asarray(bound), held.quantization, site.kind)
-            x = chain.apply(kind, x, walk.draft.constant("bound", integers, held.quantization))
-        else:
-            x = chain.apply(kind, x, Number(bound))
-    return x
+def _integer_clip(walk: Walk, site: Site, bounds: tuple[float, float]) -> None:
+    """Rounding to the result's encoding does what it can; MAXIMUM and MINIMUM do the rest."""
+    order = walk.place(site.input(0), integer=True).order
+    quantization, chain = site.encodings[0].quantization, Chain(walk, site)
+    x = in_encoding(walk, site, site.input(0), order, quantization)
+    ends = np.iinfo(site.kind).min, np.iinfo(site.kind).max
+    for kind, bound, end in zip(SIDES, bounds, ends, strict=True):
+        integers = rounded(np.asarray(bound), quantization, site.kind)
+        if int(integers) != end:
+            x = chain.apply(kind, x, walk.draft.constant("bound", integers, quantization))
+    walk.finish(site, x, order)
 
 
 def _clip_computed(walk: Walk, site: Site) -> None:
     placed = walk.place(site.input(0))
     x, chain = walk.data(site, site.input(0), placed.order), Chain(walk, site)
-    for kind, index in (("MAXIMUM", 1), ("MINIMUM", 2)):
+    for kind, index in zip(SIDES, (1, 2), strict=True):
         bound = site.optional(index)
         if bound is not None:
             check_type(walk, site.node, kind, x)
