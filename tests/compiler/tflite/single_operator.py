@@ -132,22 +132,39 @@ def broadcast(draw: st.DrawFn, count: int = 2, most: int = 5) -> tuple[tuple[int
 
 
 def single(
-    op_type: str, *given: Given, outputs: int = 1, opset: int = OPSET, free_batch: bool = False, **attributes: Any
+    op_type: str,
+    *given: Given,
+    outputs: int = 1,
+    opset: int = OPSET,
+    free_batch: bool = False,
+    turned: bool = False,
+    **attributes: Any,
 ) -> Case:
     """A graph of one operator; arrays are inputs x0, x1, …, outputs are y0, …; None is an input left out.
 
-    `free_batch` leaves the first axis of the inputs free; LiteRT is then given one sample.
+    `free_batch` leaves the first axis of the inputs free; LiteRT is then given one sample. With `turned`, inputs of
+    three axes and more come channels last and a Transpose is before the operator.
     """
-    names, constants, inputs = [], [], {}
+    names, constants, inputs, turns = [], [], {}, []
     for index, each in enumerate(given):
         names.append("" if each is None else f"x{index}")
-        if isinstance(each, np.ndarray):
+        if isinstance(each, np.ndarray) and turned and each.ndim > 2:
+            inputs[f"x{index}"] = np.moveaxis(each, 1, -1)
+            names[-1] = f"x{index}_turned"
+            turns.append(_turn(f"x{index}", names[-1], each.ndim))
+        elif isinstance(each, np.ndarray):
             inputs[f"x{index}"] = each
         elif each is not None:
             constants.append(numpy_helper.from_array(each.array, f"x{index}"))
     results = [f"y{index}" for index in range(outputs)]
     node = helper.make_node(op_type, names, results, name="operator", **attributes)
-    return Case(_graph([node], inputs, constants, results, opset, free_batch), inputs)
+    return Case(_graph([*turns, node], inputs, constants, results, opset, free_batch), inputs)
+
+
+def _turn(source: str, target: str, rank: int) -> onnx.NodeProto:
+    """Channels from the last axis to the second."""
+    order = [0, rank - 1, *range(1, rank - 1)]
+    return helper.make_node("Transpose", [source], [target], name=f"{target}_turn", perm=order)
 
 
 def quantized(
@@ -158,6 +175,7 @@ def quantized(
     opset: int = OPSET,
     grid: Callable[[Array], Grid] | None = None,
     one_grid: bool = False,
+    turned: bool = False,
     **attributes: Any,
 ) -> Case:
     """The same between quantizers, with grids from the data; integers and truth values pass as they are.
@@ -169,7 +187,7 @@ def quantized(
     everything = [each.array if isinstance(each, Stored) else each for each in given]
     rounded = [each for each in [*everything, *exact.values()] if isinstance(each, np.ndarray) and each.dtype == "f4"]
     shared = grid_of(np.concatenate([each.reshape(-1) for each in rounded]), kind) if one_grid else None
-    net = _Net()
+    net = _Net(turned=turned)
     inputs: dict[str, Array] = {}
     for index, each in enumerate(given):
         name = f"x{index}"
@@ -195,17 +213,22 @@ class _Net:
     constants: list[TensorProto] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
     grids: dict[str, Grid] = field(default_factory=dict)
+    turned: bool = False
 
     def add(self, name: str, array: Array) -> str:
         self.constants.append(numpy_helper.from_array(np.asarray(array), name))
         return name
 
-    def pair(self, source: str, target: str, grid: Grid) -> list[onnx.NodeProto]:
+    def pair(self, source: str, target: str, grid: Grid, turned: int = 0) -> list[onnx.NodeProto]:
         scale = self.add(f"{target}_scale", np.array(grid.scale, np.float32))
         zero = self.add(f"{target}_zero", np.array(grid.zero_point, grid.kind))
+        integers = f"{target}_quantized"
+        turns = [_turn(integers, f"{integers}_turned", turned)] if turned else []
+        read = f"{integers}_turned" if turned else integers
         return [
-            helper.make_node("QuantizeLinear", [source, scale, zero], [f"{target}_quantized"], name=f"{target}_q"),
-            helper.make_node("DequantizeLinear", [f"{target}_quantized", scale, zero], [target], name=f"{target}_dq"),
+            helper.make_node("QuantizeLinear", [source, scale, zero], [integers], name=f"{target}_q"),
+            *turns,
+            helper.make_node("DequantizeLinear", [read, scale, zero], [target], name=f"{target}_dq"),
         ]
 
     def activation(self, name: str, array: Array, kind: str, shared: Grid | None) -> Array:
@@ -213,9 +236,11 @@ class _Net:
             self.read.append(name)
             return array
         grid = self.grids[name] = shared or grid_of(array, kind)
-        self.before += self.pair(name, f"{name}_rounded", grid)
+        turned = array.ndim if self.turned and array.ndim > 2 else 0
+        self.before += self.pair(name, f"{name}_rounded", grid, turned)
         self.read.append(f"{name}_rounded")
-        return grid.real(grid.integers(array))
+        real = grid.real(grid.integers(array))
+        return np.moveaxis(real, 1, -1) if turned else real
 
     def constant(self, name: str, each: Fixed | Stored | Weight, kind: str, shared: Grid | None) -> None:
         self.read.append(name)

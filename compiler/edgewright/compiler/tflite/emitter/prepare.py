@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ...graph import Graph, clone
+from .clamps import round_before_clamps
 from .patterns import Pattern, pattern_ending_at
 
 
@@ -15,6 +16,7 @@ def prepared(graph: Graph) -> Graph:
         pattern = pattern_ending_at(node)
         if pattern is not None:
             _replace(result, pattern)
+    round_before_clamps(result)
     return result
 
 

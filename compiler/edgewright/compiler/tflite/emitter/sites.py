@@ -121,8 +121,9 @@ class Sites:
 
     def at(self, node: ir.Node, form: Form) -> Site:
         """The site of a node that is not taken."""
-        clamp = self._clamp(node) if form.fuses else None
-        name = "NONE" if clamp is None else FUSED.get(bounds_of(clamp) or (0.0, 0.0), "NONE")
+        clamp = self._clamp(node) if form.fuses or form.integers else None
+        bounds = bounds_of(clamp) if clamp is not None and form.fuses else None
+        name = "NONE" if bounds is None else FUSED.get(bounds, "NONE")
         last = node.outputs[0] if clamp is None else clamp.outputs[0]
         integer = self._integer(node, form, last, clamp if name == "NONE" else None)
         if integer is not None:
@@ -161,7 +162,7 @@ class Sites:
                 return None
             results.append(found[0])
             encodings.append(found[1])
-        if unfused is not None and not (encodings and _covers(encodings[0], bounds_of(unfused))):
+        if unfused is not None and not (encodings and covers(encodings[0], bounds_of(unfused))):
             return None
         for value in (last, *node.outputs[1:])[: len(encodings)]:
             self.taken.update(use.node for use in value.uses())
@@ -212,7 +213,7 @@ def is_uniform(array: Array | None) -> bool:
     return array is not None and array.size > 0 and bool((array == array.flat[0]).all() and np.isfinite(array.flat[0]))
 
 
-def _covers(encoding: Encoding, bounds: tuple[float, float] | None) -> bool:
+def covers(encoding: Encoding, bounds: tuple[float, float] | None) -> bool:
     """Whether rounding to this encoding clips as the clamp does."""
     if bounds is None:
         return False
