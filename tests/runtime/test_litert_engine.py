@@ -214,11 +214,22 @@ def test_emulated_answers_are_those_of_the_reference_kernels(tmp_path: Path) -> 
     manifest = write_engine_bundle(
         tmp_path / "b", "litert", {"model/model.tflite": content}, [inputs], [outputs], precision="int8"
     )
-    instance = ENGINE.load(tmp_path / "b", manifest, LoadOptions(emulated=True))
+    emulated = LoadOptions(emulated=True)
+    instance = ENGINE.load(tmp_path / "b", manifest, emulated)
     x = np.random.default_rng(0).integers(-128, 128, (50, 8)).astype(np.int8)
     sums = (x.astype(int) + 3) @ WEIGHTS.T.astype(int)
     right = np.clip(np.round(sums * 0.02 * 0.01 / 0.1) + 5, -128, 127)
     assert np.abs(instance.run({"x": x})["y"] - right).max() <= 1
+
+    content = two_layers_file(TwoLayers())
+    reference = Interpreter(model_content=content, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    reference.allocate_tensors()
+    image = np.random.default_rng(0).normal(size=(1, FEATURES)).astype(np.float32)
+    reference.set_tensor(reference.get_input_details()[0]["index"], image)
+    reference.invoke()
+    floats = write_engine_bundle(tmp_path / "f", "litert", {"model/model.tflite": content})
+    found = ENGINE.load(tmp_path / "f", floats, emulated).run({"image": image})["scores"]
+    assert np.array_equal(found, reference.get_tensor(reference.get_output_details()[0]["index"]))
 
 
 DAMAGE = """

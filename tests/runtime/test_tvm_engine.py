@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -145,6 +146,17 @@ def test_another_processor_is_named_before_anything_is_opened(bundle: Path) -> N
         )
     with pytest.raises(ModelRefused, match="nothing can emulate it"):
         Tvm(lambda: Processor("riscv64", frozenset())).load(bundle, manifest, OPTIONS)
+
+
+def test_closing_unloads_the_code(bundle: Path) -> None:
+    def mapped() -> bool:
+        return str(bundle / LIBRARY) in Path("/proc/self/maps").read_text()
+
+    instance = ENGINE.load(bundle, read_manifest(bundle), OPTIONS)
+    assert mapped()
+    instance.close()
+    gc.collect()
+    assert not mapped()
 
 
 def test_two_versions_are_loaded_at_one_time(bundle: Path, tmp_path: Path) -> None:
