@@ -144,7 +144,8 @@ def main() -> int:
         if options.write:
             write_latency(anchor.board, fitted[anchor.board])
         figure["shipped"] = evaluate(load_board(anchor.board), anchor, measurements, networks)
-        figures[f"{anchor.board}/{anchor.processor}"] = figure
+        key = f"{anchor.board}/{anchor.processor}"
+        figures[key if key not in figures else f"{key} {anchor.precisions[0]}"] = figure
     print_table(figures)
     if transfer := time_on_this_machine(networks):
         figures["this machine, ONNX Runtime"] = transfer

@@ -28,7 +28,12 @@ PRIORS: dict[Origin, dict[str, float]] = {
         "conv": 60.0, "depthwise": 15.0, "matmul": 8.0, WINOGRAD: 60.0,
         "activation_rate": 4e9, "weight_rate": 7e8, "overhead_us": 0.5,
     },
+    "mlperf_tiny": {
+        "conv": 1.5, "depthwise": 0.7, "matmul": 1.0, WINOGRAD: 1.5,
+        "activation_rate": 4e8, "weight_rate": 4e8, "overhead_us": 10.0,
+    },
 }  # fmt: skip
+PRIORS["vela-here"] = PRIORS["vela"]
 FITTED_RATES = (*KINDS, WINOGRAD)
 """The last one is fitted so that it does not spoil `conv`, and is not shipped: ONNX Runtime has no Winograd kernels."""
 
@@ -47,7 +52,10 @@ OVERHEAD_CYCLES = 5_400
 The ncnn anchors are large networks in another engine: fitted freely on them, the overhead took up other errors, and
 small networks on this machine came out 7 to 25 times too slow.
 """
-OVERHEAD_PRIOR_WEIGHT = {"ncnn": 20.0, "onnxruntime": PRIOR_WEIGHT, "vela": PRIOR_WEIGHT}
+OVERHEAD_PRIOR_WEIGHT = {
+    "ncnn": 20.0, "onnxruntime": PRIOR_WEIGHT, "vela": PRIOR_WEIGHT, "vela-here": PRIOR_WEIGHT,
+    "mlperf_tiny": PRIOR_WEIGHT,
+}  # fmt: skip
 
 
 def unpack(vector: NDArray[np.float64], precisions: Sequence[Precision]) -> dict[str, Any]:
@@ -161,10 +169,10 @@ def fitted_models(
 
 
 def parallel_fraction(anchor: Anchor, constants: dict[str, Any]) -> float:
-    """As fitted; where one thread was timed only, an accelerator has none and an x86 CPU another one's."""
+    """As fitted; of one timed thread: accelerators and microcontrollers have none, an x86 CPU has another one's."""
     if len(anchor.threads) > 1:
         return float(f"{constants['parallel']:.3f}")
-    return X86_PARALLEL_FRACTION if anchor.processor == CPU else 0.0
+    return X86_PARALLEL_FRACTION if anchor.processor == CPU and anchor.origin != "mlperf_tiny" else 0.0
 
 
 def round_to(value: float, digits: int) -> int:
