@@ -20,7 +20,7 @@ def run_litert(model: Model | bytes, inputs: Mapping[str, Array], *, reference: 
     interpreter = Interpreter(model_content=content, experimental_op_resolver_type=kind, num_threads=1)
     interpreter.allocate_tensors()
     runner = interpreter.get_signature_runner("serving_default")
-    found: dict[str, Array] = runner(**{name: np.ascontiguousarray(array) for name, array in inputs.items()})
+    found: dict[str, Array] = runner(**{name: np.asarray(array, order="C") for name, array in inputs.items()})
     return {name: array.copy() for name, array in found.items()}
 
 

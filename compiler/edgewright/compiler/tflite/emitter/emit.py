@@ -23,6 +23,7 @@ from .encodings import Encoding, encoding_of
 from .operators import OPERATORS, Operator
 from .orders import CHANNELS_LAST, Order, identity, in_memory
 from .prepare import prepared
+from .pruning import pruned
 from .sites import Sites
 from .walk import Stored, Walk
 
@@ -88,7 +89,7 @@ class _Emission:
             description=DESCRIPTION,
             signature=SIGNATURE,
         )
-        return Emitted(versioned(model), tuple(self._channels_last))
+        return Emitted(versioned(pruned(model)), tuple(self._channels_last))
 
     def _port_tensor(self, tensor: Tensor) -> Tensor:
         free = (-1, *tensor.shape[1:]) if self._walk.free_batch and tensor.shape[:1] == (1,) else ()

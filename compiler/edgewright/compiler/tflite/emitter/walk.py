@@ -50,6 +50,8 @@ class Walk:
     _stored: dict[str, Stored] = field(default_factory=dict)
     _integers: dict[str, tuple[str, Encoding]] = field(default_factory=dict)
     """Results of DequantizeLinear: the name of what they read."""
+    _reshaped_from: dict[int, int] = field(default_factory=dict)
+    """Results of RESHAPE: what the first of a chain reads."""
 
     # -- constants
 
@@ -128,16 +130,23 @@ class Walk:
         self.emit("TRANSPOSE", (start, self.draft.constant("permutation", permutation)), (turned,))
         return turned if wanted == order else self.reshaped(turned, shape)
 
-    def reshaped(self, tensor: int, shape: tuple[int, ...], name: str = "") -> int:
-        """The same bytes in another shape (memory order); a free batch stays free."""
+    def reshaped(self, tensor: int, shape: tuple[int, ...], name: str = "", inferred: int | None = None) -> int:
+        """The same bytes in another shape (memory order); a free batch stays free.
+
+        `inferred` is the axis whose size follows from the others where the batch is free and not the first.
+        """
+        name = name or f"{self.draft.tensors[tensor].name}_reshaped"
+        tensor = self._reshaped_from.get(tensor, tensor)
         source = self.draft.tensors[tensor]
         if source.shape == shape:
             return tensor
-        made = self.like(tensor, shape, name or f"{source.name}_reshaped")
-        batched = self.free_batch and source.shape[:1] == shape[:1] == (1,)
-        target = (-1, *shape[1:]) if batched else shape
-        constant = self.draft.constant("shape", np.asarray(target, np.int32))
-        self.emit("RESHAPE", (tensor, constant), (made,), newShape=target)
+        made = self.like(tensor, shape, name)
+        self._reshaped_from[made] = tensor
+        if self.free_batch and source.shape[:1] == shape[:1] == (1,):
+            inferred = 0
+        sizes = tuple(-1 if self.free_batch and axis == inferred else size for axis, size in enumerate(shape))
+        constant = self.draft.constant("shape", np.asarray(sizes, np.int32))
+        self.emit("RESHAPE", (tensor, constant), (made,), newShape=sizes)
         return made
 
     # -- reading and writing at a site
@@ -153,6 +162,12 @@ class Walk:
             turned = _turned(array, order)
             return self.draft.constant(_name(value), turned, stored.encoding.quantization)
         return self.draft.constant(_name(value), _turned(known, order))
+
+    def order_of(self, site: Site, value: ir.Value) -> Order:
+        """In which a value lies as it was made, or in which its integers do where the site computes with them."""
+        if self.constant(value) is not None:
+            return identity(len(self.shape(value)))
+        return self.place(value, integer=site.integer and _name(value) in self._integers).order
 
     def result(self, site: Site, shape: tuple[int, ...], order: Order, index: int = 0) -> int:
         """A new tensor for a result; `shape` in memory order."""

@@ -12,7 +12,7 @@ from .operator import INT8_AND_16, Operator
 
 
 def conv(walk: Walk, site: Site) -> None:
-    """CONV_2D, DEPTHWISE_CONV_2D where every channel is a group of its own; PAD before it where SAME is another padding.
+    """CONV_2D, DEPTHWISE_CONV_2D where every channel is a group; PAD before it where SAME is another padding.
 
     Not: weights that are computed; three spatial axes.
     """

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
-from ....attributes import integers
-from ..orders import CHANNELS_LAST, identity
+from ....attributes import integer, integers
+from ..orders import Order, identity, in_memory
+from ..regrouping import regrouped
 from ..sites import Form, Site
 from ..walk import Walk
 from .operator import INT8_AND_16, Operator
@@ -26,22 +29,29 @@ def transpose(walk: Walk, site: Site) -> None:
 
 
 def reshape(walk: Walk, site: Site) -> None:
-    """RESHAPE.
+    """RESHAPE; nothing where memory stays as it is.
 
     Not: a shape that is computed from data.
     """
     value = site.input(0)
     source = walk.shape(value)
-    target = _target(walk, site, source)
-    placed = walk.place(value, integer=site.integer)
-    if placed.order == CHANNELS_LAST and target == (source[0], int(np.prod(source[1:]))) and _only_products(site):
+    target, inferred = _target(walk, site, source)
+    if math.prod(target) != math.prod(source):
+        walk.refuse(site.node, f"its shape {target} does not fit {source}", "reshape with -1 for the batch")
+    order = walk.order_of(site, value)
+    if order[:1] == (0,) and target == (source[0], math.prod(source[1:])) and _only_products(site):
         # A picture is flattened as it lies; the products behind read their weights in that order.
-        logical = np.arange(target[1]).reshape(source[1:]).transpose(1, 2, 0).reshape(-1)
-        walk.features[site.results[0].name or ""] = logical
-        x = walk.data(site, value, placed.order)
+        logical = np.arange(target[1]).reshape(source[1:])
+        walk.features[site.results[0].name or ""] = logical.transpose([axis - 1 for axis in order if axis > 0]).ravel()
+        found: Order | None = identity(2)
     else:
-        x = walk.data(site, value, identity(len(source)))
-    walk.finish(site, walk.reshaped(x, target, site.results[0].name or ""), identity(len(target)))
+        found = regrouped(source, target, order, free_batch=walk.free_batch)
+    x = walk.data(site, value, identity(len(source)) if found is None else order)
+    order = identity(len(target)) if found is None else found
+    y = walk.reshaped(
+        x, in_memory(target, order), site.results[0].name or "", None if inferred is None else order.index(inferred)
+    )
+    walk.finish(site, y, order)
 
 
 def _only_products(site: Site) -> bool:
@@ -60,25 +70,29 @@ def _only_products(site: Site) -> bool:
     return found
 
 
-def _target(walk: Walk, site: Site, source: tuple[int, ...]) -> tuple[int, ...]:
+def _target(walk: Walk, site: Site, source: tuple[int, ...]) -> tuple[tuple[int, ...], int | None]:
+    """The new shape, and the axis whose size follows from the others where the graph says so."""
     node = site.node
     if node.op_type == "Flatten":
-        axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
+        axis = integer(node, "axis", 1)
         axis = axis % len(source) if axis < 0 else axis
-        return int(np.prod(source[:axis])), int(np.prod(source[axis:]))
+        return (math.prod(source[:axis]), math.prod(source[axis:])), 0
     if node.op_type in {"Squeeze", "Unsqueeze"}:
-        return _with_ones(walk, site, source)
+        return _with_ones(walk, site, source), None
     shape = walk.constant(site.input(1))
     if shape is None:
         walk.refuse(node, "its shape is computed from data", "reshape to a constant shape")
-    zero_is_kept = not ("allowzero" in node.attributes and node.attributes["allowzero"].as_int())
-    sizes = [source[i] if size == 0 and zero_is_kept else int(size) for i, size in enumerate(shape.reshape(-1))]
-    if -1 in sizes:
-        rest = int(np.prod([size for size in sizes if size != -1]))
-        sizes[sizes.index(-1)] = int(np.prod(source)) // rest if rest else 0
-    if walk.free_batch and source[:1] == (1,) and int(np.prod(sizes)) != int(np.prod(source)):
-        walk.refuse(node, f"its shape {sizes} does not fit one sample of {source}", "reshape with -1 for the batch")
-    return tuple(sizes)
+    zero_is_kept = not integer(node, "allowzero", 0)
+    sizes = [
+        source[i] if size == 0 and zero_is_kept and i < len(source) else int(size)
+        for i, size in enumerate(shape.reshape(-1))
+    ]
+    if -1 not in sizes:
+        return tuple(sizes), None
+    unknown = sizes.index(-1)
+    rest = math.prod(size for size in sizes if size != -1)
+    sizes[unknown] = math.prod(source) // rest if rest else 0
+    return tuple(sizes), unknown
 
 
 def _with_ones(walk: Walk, site: Site, source: tuple[int, ...]) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import numpy as np
 from ....attributes import integer, integers
 from ...file.model import Array, Quantization
 from ...file.schema import PADDING
+from ..orders import Order
 from ..sites import Form, Site
 from ..walk import Walk, fused
 from ..weights import no_bias
@@ -28,8 +29,10 @@ def max_pool(walk: Walk, site: Site) -> None:
 
 
 def average_pool(walk: Walk, site: Site) -> None:
-    """AVERAGE_POOL_2D; DEPTHWISE_CONV_2D where that also rescales integers; PAD before it where zeros outside of the
-    picture count, PAD and MUL where they do not but SAME is another padding (then in float).
+    """AVERAGE_POOL_2D, or DEPTHWISE_CONV_2D where integers are rescaled; PAD and MUL for paddings that are not SAME.
+
+    Zeros outside of the picture that count are PAD's. Where they do not count, and SAME is another padding, MUL takes
+    them back, in float.
 
     Not: dilations.
     """

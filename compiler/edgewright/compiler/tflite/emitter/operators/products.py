@@ -62,7 +62,7 @@ def _gemm(walk: Walk, site: Site, alpha: float, beta: float) -> None:
 
 
 def _product(walk: Walk, site: Site, alpha: float) -> tuple[int, Order]:
-    """alpha A B in float, without C and clamp."""
+    """A B by alpha, in float, without C and clamp."""
     node = site.node
     a = walk.data(site, site.input(0), SWAPPED if integer(node, "transA", 0) else identity(2))
     if walk.constant(site.input(1)) is not None:
@@ -82,7 +82,7 @@ def _product(walk: Walk, site: Site, alpha: float) -> tuple[int, Order]:
 
 
 def _added(walk: Walk, site: Site, y: int, addend: ir.Value, beta: float, order: Order) -> int:
-    """beta C on top."""
+    """C by beta on top."""
     known = walk.constant(addend)
     if known is not None:
         c = walk.draft.constant(addend.name or "C", (known * np.float32(beta)).astype(np.float32))
@@ -173,9 +173,7 @@ def _two_sided(walk: Walk, site: Site) -> None:
 
 
 def _takes_integers(walk: Walk, site: Site) -> bool:
-    """Whether BATCH_MATMUL's integer kernels take the constants among the factors: one scale, and in 16 bits none on
-    the left.
-    """
+    """Whether BATCH_MATMUL's integer kernels take the constants: one scale, and in 16 bits none on the left."""
     for index in range(2):
         stored = walk.stored(site.input(index))
         if stored is not None and (
