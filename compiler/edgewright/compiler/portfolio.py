@@ -14,7 +14,7 @@ from .faults import ToolchainMissing, UnsupportedModel
 from .lower import onnxruntime as engine
 from .lower.compatibility import check_readable
 from .native_variants import NativeForms, native_forms
-from .quantize.offer import suits
+from .quantize.offer import suits, tflite_schemes_for
 from .trial import is_here
 from .variants import FLOAT, NATIVE, Variant
 
@@ -42,7 +42,7 @@ def portfolio(board: Board, build: Build) -> Portfolio:
     check_engine(board, build)
     in_onnx = onnx_variants(board, build)
     code = as_code(_suited(in_onnx, exact=True), board, build)
-    others = engine_forms([*(in_onnx or [build.variants[FLOAT]]), *tflite_variants(build)], board, build)
+    others = engine_forms([*(in_onnx or [build.variants[FLOAT]]), *tflite_variants(board, build)], board, build)
     for_onnx_runtime = _suited(in_onnx, exact=False) if runs_onnx(board, build) else []
     found = (*for_onnx_runtime, *code.variants, *others.variants)
     missing = (*code.missing, *others.missing)
@@ -60,13 +60,10 @@ def forms_of(variants: Sequence[Variant], board: Board, build: Build) -> list[Va
     return [*in_code, *engine_forms(variants, board, build).variants]
 
 
-def tflite_variants(build: Build) -> list[Variant]:
+def tflite_variants(board: Board, build: Build) -> list[Variant]:
     """QDQ graphs by TFLite's rules; they are what TFLite files are made of, and no candidates themselves."""
-    return [variant for variant in build.variants.values() if _is_for_tflite(variant)]
-
-
-def _is_for_tflite(variant: Variant) -> bool:
-    return variant.scheme is not None and variant.scheme.rules == "tflite"
+    names = [scheme.name for scheme in tflite_schemes_for(board)]
+    return [build.variants[name] for name in names if name in build.variants]
 
 
 def check_engine(board: Board, build: Build) -> None:

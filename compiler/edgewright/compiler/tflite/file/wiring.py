@@ -9,7 +9,8 @@ from .model import ABSENT, Model
 def check_wiring(model: Model, where: str) -> None:
     """Checks that every tensor is made once, by whom it may be made, and before it is read: so there are no cycles.
 
-    Runtimes compute in the file's order and read whatever lies in a tensor that nothing has made yet.
+    Runtimes compute in the file's order and read whatever lies in a tensor that nothing has made yet. Custom operators
+    may want just that: Vela hands its own a tensor of scratch memory.
 
     Raises:
         ModelError: it is not so; the message names the tensor and the operator.
@@ -25,7 +26,7 @@ def check_wiring(model: Model, where: str) -> None:
     for place, operator in enumerate(model.operators):
         step = f"{where}: operator {place} ({operator.type})"
         for index in operator.inputs:
-            if index != ABSENT and index not in known:
+            if index != ABSENT and index not in known and operator.type != "CUSTOM":
                 raise ModelError(f"{step} reads {_name(model, index)} before anything makes it")
         for index in operator.outputs:
             if index in made:
