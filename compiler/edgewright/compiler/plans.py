@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,7 +101,10 @@ class Planner:
         self._tune = tune
         self._arithmetic = arithmetic
         self._scratch = scratch
-        self._recipes: dict[bool, Recipe] = {}
+        self._recipes: dict[Scheme, Recipe] = {}
+        """By the scheme that they were judged by."""
+        self._bases: dict[bool, list[Basis]] = {}
+        """By whether weights have a scale per channel."""
 
     def plan_all(self, schemes: Iterable[Scheme]) -> tuple[Plans, set[str]]:
         """A plan for every scheme, by its name, and why some have none."""
@@ -111,7 +115,7 @@ class Planner:
             try:
                 plans[scheme.name] = self.plan(scheme)
                 if scheme.method == "static":
-                    bases[scheme.name] = self.recipe(per_channel=scheme.per_channel).basis
+                    bases[scheme.name] = self.recipe(scheme).basis
             except NotQuantizable as reason:
                 reasons.add(str(reason))
         return Plans(self._tune, plans, bases), reasons
@@ -124,37 +128,48 @@ class Planner:
         """
         if scheme.method != "static":
             return uncalibrated_plan(self._plain.original, scheme)
-        recipe = self.recipe(per_channel=scheme.per_channel)
+        recipe = self.recipe(scheme)
         return recipe.basis.plan(scheme, recipe.calibrator, saturating)
 
-    def recipe(self, *, per_channel: bool) -> Recipe:
+    def recipe(self, scheme: Scheme) -> Recipe:
         """The recipe whose plan comes nearest to the float model's logits, on a few *tune* samples.
 
         None is best everywhere: clipping outliers gains 2 dB on one net and loses 4 on the next, and smoothing gains up
-        to 6 dB per channel and loses as much with one scale per tensor. The choice does not depend on the target.
+        to 6 dB per channel and loses as much with one scale per tensor. The choice does not depend on the target: all
+        schemes by ONNX Runtime's rules share it.
 
         Raises:
             NotQuantizable: no plan can be made.
         """
-        if per_channel not in self._recipes:
-            few = self._few()
-            truth = self._logits(self._plain.original, few, Arithmetic.EXACT)
-            best_db = -np.inf
-            for recipe in self._candidates(per_channel=per_channel):
-                basis = recipe.basis
-                plan = basis.plan(Scheme(per_channel=per_channel), recipe.calibrator, saturating)
-                rounded = emit(basis.graph, basis.without_moves(plan))
-                closeness_db = snr_db(self._logits(rounded, few, self._arithmetic), truth)
-                if basis is not self._plain:
-                    closeness_db -= LEAST_GAIN_DB
-                if closeness_db > best_db:
-                    best_db, self._recipes[per_channel] = closeness_db, recipe
-        return self._recipes[per_channel]
+        judged = Scheme(per_channel=scheme.per_channel)
+        if scheme.rules == "tflite":
+            judged = msgspec.structs.replace(judged, rules="tflite", activations=scheme.activations)
+        if judged not in self._recipes:
+            self._recipes[judged] = self._best_recipe(judged)
+        return self._recipes[judged]
+
+    def _best_recipe(self, scheme: Scheme) -> Recipe:
+        few = self._few()
+        truth = self._logits(self._plain.original, few, Arithmetic.EXACT)
+        best, best_db = None, -np.inf
+        for recipe in self._candidates(per_channel=scheme.per_channel):
+            basis = recipe.basis
+            plan = basis.plan(scheme, recipe.calibrator, saturating)
+            rounded = emit(basis.graph, basis.without_moves(plan))
+            closeness_db = snr_db(self._logits(rounded, few, self._arithmetic), truth)
+            if basis is not self._plain:
+                closeness_db -= LEAST_GAIN_DB
+            if best is None or closeness_db > best_db:
+                best, best_db = recipe, closeness_db
+        if best is None:
+            raise NotQuantizable("there is no recipe for a plan")
+        return best
 
     def _candidates(self, *, per_channel: bool) -> list[Recipe]:
-        moved = smoothed(self._plain, self._calibrate, self._scratch) if per_channel else None
-        bases = [self._plain] if moved is None else [self._plain, moved]
-        return [Recipe(basis, calibrator) for basis in bases for calibrator in CALIBRATORS]
+        if per_channel not in self._bases:
+            moved = smoothed(self._plain, self._calibrate, self._scratch) if per_channel else None
+            self._bases[per_channel] = [self._plain] if moved is None else [self._plain, moved]
+        return [Recipe(basis, calibrator) for basis in self._bases[per_channel] for calibrator in CALIBRATORS]
 
     def _few(self) -> Samples:
         count = min(len(self._tune), CHOICE_SAMPLES)

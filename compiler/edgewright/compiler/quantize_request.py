@@ -23,7 +23,7 @@ from .compare.source import Side
 from .data import Dataset, Samples, load_arrays
 from .data_warning import DataWarning
 from .faults import DataError, NotQuantizable
-from .frontends.onnx import load_onnx
+from .frontends.file import load_file
 from .frontends.source import SourceModel
 from .graph import Graph, digest, fixed_batch
 from .lint import lint
@@ -36,7 +36,7 @@ from .plans import Planner, uncalibrated_plan
 from .publish import take_names
 from .quantize.calibration.observe import collect
 from .quantize.calibration.statistics import Statistics
-from .quantize.offer import arithmetic_of, schemes_for
+from .quantize.offer import arithmetic_of, only_tflite, schemes_for, tflite_schemes_for
 from .quantize.plan import Plan
 from .quantize.planfile import check_plan, plan_warnings, read_plan, write_plan
 from .quantize.scheme import ActivationType, Guard, Method, Scheme
@@ -91,7 +91,7 @@ def quantize_model(request: QuantizeRequest, stages: Stages | None = None) -> Qu
     board = load_board(request.target)
     with Scratch(request.out.parent) as scratch:
         with stages.stage("importing the model"):
-            source = load_onnx(request.model)
+            source = load_file(request.model)
             imported = settled(source.graph, scratch)
             preflight(imported, str(request.model), scratch)
             graph = settled(optimise(imported, None)[0], scratch)
@@ -131,11 +131,18 @@ def check(request: QuantizeRequest) -> None:
 
 
 def scheme_for(request: QuantizeRequest, board: Board, graph: Graph) -> Scheme:
-    """The scheme that was asked for; what was left open is what suits the target, its guard included."""
+    """The scheme that was asked for; what was left open is what suits the target, its guard included.
+
+    Raises:
+        UserFault: the target's engines know no such activations.
+    """
     natural = schemes_for(board, graph)[0]
     int8 = board.cpu.int8
     if request.method == "weights":
         return Scheme(method="weights", weights=request.weights)
+    for_tflite = tflite_schemes_for(board) if request.method == "static" and only_tflite(board) else ()
+    if for_tflite:
+        return _of_type(request.activations, for_tflite)
     activations = request.activations or natural.activations
     if activations in {"uint16", "int16"}:
         return Scheme(activations=activations)
@@ -143,6 +150,15 @@ def scheme_for(request: QuantizeRequest, board: Board, graph: Graph) -> Scheme:
     sums = int8.s8s8 if signed else int8.u8s8
     guard: Guard = "pairs" if sums == "saturating16" else "none"
     return Scheme(method=request.method, activations=activations, guard=guard)
+
+
+def _of_type(activations: ActivationType | None, offered: tuple[Scheme, ...]) -> Scheme:
+    """The first scheme with these activations, None for any."""
+    for scheme in offered:
+        if activations in {None, scheme.activations}:
+            return scheme
+    known = " or ".join(scheme.activations for scheme in offered)
+    raise UserFault(f"--scheme {activations}: the target computes {known} activations only; leave the option out")
 
 
 def _plan(
@@ -190,6 +206,7 @@ def _report(
             for name, operator in plan.operators.items()
             if operator.compute == "float" and operator.reason
         },
+        forced={name: encoding.reason for name, encoding in plan.tensors.items() if encoding.reason},
         quality=None if data is None else _quality(pair, board, data, stages),
         speed=None if data is None else _speed(pair, data, stages),
         worst=() if data is None else _worst(pair, data.tune, stages, scratch),

@@ -16,6 +16,9 @@ from .uncalibrated.methods import LEAST_SHARE, methods_for, products_share
 LEAST_STORED_BYTES = 8 << 20
 """Smaller models gain nothing that anyone would notice from weights that are only stored as integers."""
 
+TFLITE_ENGINES = frozenset({"litert", VELA})
+"""Engines that read TFLite files, by their names in board files."""
+
 
 def schemes_for(board: Board, graph: Graph, *, exact_too: bool = False) -> tuple[Scheme, ...]:
     """Schemes for a model on a board, the board's natural one first.
@@ -48,6 +51,11 @@ def tflite_schemes_for(board: Board) -> tuple[Scheme, ...]:
     return (int8, Scheme(activations="int16", rules="tflite")) if on_npu else (int8,)
 
 
+def only_tflite(board: Board) -> bool:
+    """Whether nothing on the board reads other files than TFLite's."""
+    return {support.name for support in board.engines} <= TFLITE_ENGINES
+
+
 def suits(scheme: Scheme | None, offered: Iterable[Scheme | None], *, exact: bool) -> bool:
     """Whether an engine should have a plan of a scheme, of all that are offered.
 
@@ -69,7 +77,7 @@ def _unguarded(scheme: Scheme) -> Scheme:
 
 def arithmetic_of(board: Board, scheme: Scheme | None) -> Arithmetic:
     """How the sums of a scheme come out on a board, whatever machine computes them."""
-    if scheme is None or scheme.method == "weights":
+    if scheme is None or scheme.method == "weights" or scheme.rules == "tflite":
         return Arithmetic.EXACT
     int8 = board.cpu.int8
     signed = scheme.method == "static" and scheme.activations == "int8"

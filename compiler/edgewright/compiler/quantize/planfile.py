@@ -187,7 +187,10 @@ def _single_precision(fields: Any) -> Any:
 
 
 def check_plan(plan: Plan, graph: Graph, where: str) -> None:
-    """Raises PlanError where the plan does not fit the optimised float graph."""
+    """Raises PlanError where the plan does not fit the optimised float graph, or asks what its executor cannot do."""
+    if plan.scheme.rules == "tflite" and plan.scheme.activations not in {"int8", "int16"}:
+        given = plan.scheme.activations
+        raise PlanError(f"{where}: scheme: rules = 'tflite' with activations = {given!r}; TFLite has int8 and int16")
     nodes = {node.name: node for node in graph.graph if node.name}
     values = {value.name for value in _values(graph)}
     for name in plan.tensors:
@@ -201,15 +204,22 @@ def check_plan(plan: Plan, graph: Graph, where: str) -> None:
         for name in (equalization.producer, *equalization.consumers):
             if name not in nodes:
                 raise PlanError(f"{where}: equalization of {name!r}, which is not in the model; {_origin(plan, graph)}")
+    for complaint in rules_of(plan.scheme).complaints(plan, graph):
+        if complaint.refused:
+            raise PlanError(f"{where}: {complaint.text}; {complaint.fix}")
 
 
 def plan_warnings(plan: Plan, graph: Graph, where: str) -> tuple[DataWarning, ...]:
-    """What is allowed, but seldom meant: names that fit by chance, or ranges of an earlier training."""
+    """What is allowed, but seldom meant: names that fit by chance, old ranges, numbers that cost an executor more."""
+    found = tuple(
+        DataWarning(code="plan-against-rules", text=f"{where}: {complaint.text}", fix=complaint.fix)
+        for complaint in rules_of(plan.scheme).complaints(plan, graph)
+    )
     if plan.model_digest == graph_digest(graph):
-        return ()
+        return found
     text = f"{where}: the plan was made for another model, or for other weights of this one; all its names fit"
     fix = "make a new one without --plan, unless its ranges are what you want here"
-    return (DataWarning(code="plan-of-another-model", text=text, fix=fix),)
+    return (DataWarning(code="plan-of-another-model", text=text, fix=fix), *found)
 
 
 def _check_operator(name: str, operator: Operator, node: ir.Node, plan: Plan, where: str) -> None:

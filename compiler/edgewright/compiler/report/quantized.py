@@ -62,6 +62,9 @@ class QuantizeReport(_Part, frozen=True, kw_only=True):
     """How many compute in what: `int8`, `int16`, `dynamic`, `weights`, `float`."""
     stays_float: dict[str, str]
     """Operators with weights that stay float, and why."""
+    forced: dict[str, str] = {}
+    """Tensors whose numbers are not those that ONNX Runtime would get, because the format knows no others or wants them
+    equal, and why."""
     quality: Quality | None
     """None where no data was given, as are the next two."""
     speed: Speed | None

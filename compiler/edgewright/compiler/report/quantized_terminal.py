@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -22,13 +23,18 @@ def print_quantized(report: QuantizeReport, out: Path, plan: Path, console: Cons
     console.print(_table(report))
     if report.worst:
         console.print(_worst(report))
-    for name, reason in list(report.stays_float.items())[:MAX_REASONS]:
-        console.print(escape(f"{shortened(name, NAME_CHARACTERS)} stays float: {reason}"), style="dim")
-    if len(report.stays_float) > MAX_REASONS:
-        console.print(f"and {len(report.stays_float) - MAX_REASONS} more, see the plan", style="dim")
+    _print_reasons(report.stays_float, "stays float", console)
+    _print_reasons(report.forced, "has numbers that the format wants", console)
     for warning in report.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning.text)}\n  {escape(warning.fix)}")
     console.print(escape(f"-> {out}\n-> {plan} (edit it, then give it back with --plan)"))
+
+
+def _print_reasons(reasons: Mapping[str, str], what: str, console: Console) -> None:
+    for name, reason in list(reasons.items())[:MAX_REASONS]:
+        console.print(escape(f"{shortened(name, NAME_CHARACTERS)} {what}: {reason}"), style="dim")
+    if len(reasons) > MAX_REASONS:
+        console.print(f"and {len(reasons) - MAX_REASONS} more, see the plan", style="dim")
 
 
 def _table(report: QuantizeReport) -> Table:

@@ -17,9 +17,9 @@ from ..calibration.calibrators import value_range
 from ..calibration.statistics import Statistics
 from ..capability import MOVEMENTS, OPTIONAL_OUTPUT, POOLS, PRODUCTS, absorbed_activation, activations_of
 from ..encodings import encoding_for
-from ..plan import Encoding
+from ..plan import Encoding, Plan
 from ..scheme import Calibrator, Scheme
-from .rules import Choice, finite_range
+from .rules import Choice, Complaint, finite_range
 
 
 class OnnxRuntimeRules:
@@ -67,6 +67,11 @@ class OnnxRuntimeRules:
                 else:
                     found[value.name or ""] = _shared(shared)
         return found
+
+    def complaints(self, plan: Plan, graph: Graph) -> tuple[Complaint, ...]:
+        """None: whatever stands between quantizers is computed."""
+        del plan, graph
+        return ()
 
 
 @dataclass

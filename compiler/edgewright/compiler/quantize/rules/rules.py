@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ...graph import Graph
 from ..calibration.statistics import Statistics
-from ..plan import Encoding
+from ..plan import Encoding, Plan
 from ..scheme import Calibrator, Scheme
 from ..weights import is_finite
 
@@ -24,6 +24,16 @@ class Choice:
     """In the graph's order; activations that rounding replaces are no part of it."""
     left: Mapping[str, str] = field(default_factory=dict)
     """Names of nodes that have to stay float, and why; empty where float costs nothing worth a word."""
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """Something in a plan that its executor does not do as it stands there."""
+
+    text: str
+    fix: str
+    refused: bool = False
+    """Whether there is no way to execute it; else it costs time or accuracy."""
 
 
 class Rules(Protocol):
@@ -62,6 +72,10 @@ class Rules(Protocol):
         self, nodes: tuple[ir.Node, ...], statistics: Statistics, scheme: Scheme, calibrator: Calibrator
     ) -> dict[str, Encoding]:
         """Of everything that these operators read or round, by name."""
+        ...
+
+    def complaints(self, plan: Plan, graph: Graph) -> Iterable[Complaint]:
+        """About a plan that names only what is in the graph."""
         ...
 
 

@@ -18,10 +18,11 @@ from ...tflite.emitter.sites import CLAMPS, FLOATS, FUSED, Form
 from ...tflite.file.model import Array
 from ..calibration.statistics import Statistics
 from ..capability import INPUT_NORMALIZATION_PREFIX, bounds_of
-from ..plan import Encoding
+from ..plan import Encoding, Plan
 from ..scheme import ActivationType, Calibrator, Scheme
 from ..weights import is_finite, weight_array
-from .rules import Choice, finite_range
+from .rules import Choice, Complaint, finite_range
+from .tflite_check import complaints
 from .tflite_encodings import Rounded, encodings
 from .tflite_facts import KEEPING, kind_of
 
@@ -103,6 +104,15 @@ class TFLiteRules:
     ) -> dict[str, Encoding]:
         """As `tflite_encodings.encodings`."""
         return encodings([self.rounded(node) for node in nodes], statistics, scheme, calibrator)
+
+    def complaints(self, plan: Plan, graph: Graph) -> Iterator[Complaint]:
+        """As `tflite_check.complaints`."""
+        integer = (node for node in graph.graph if self._is_integer(plan, node))
+        return complaints(plan, [self.rounded(node) for node in integer])
+
+    def _is_integer(self, plan: Plan, node: ir.Node) -> bool:
+        operator = plan.operators.get(node.name or "")
+        return operator is not None and operator.compute == self._kind
 
     def rounded(self, node: ir.Node) -> Rounded:
         """What is rounded around an integer operator."""

@@ -154,24 +154,27 @@ def _range(value: ir.Value, statistics: Statistics, scheme: Scheme, calibrator: 
 
 
 def _encoding(name: str, group: _Group, own: tuple[float, float], scheme: Scheme, calibrator: Calibrator) -> Encoding:
-    alone = _from_range(*own, scheme, calibrator)
+    alone = encoding_for(*own, scheme.activations, calibrator)
     if group.fixed is not None:
-        found = Encoding(type=scheme.activations, scale=group.fixed[0], zero_point=group.fixed[1], calibrator="format")
-        return msgspec.structs.replace(found, reason=f"{group.maker} gives no other numbers; {_of(alone)}")
-    found = _from_range(group.low, group.high, scheme, calibrator)
-    if (found.scale, found.zero_point) == (alone.scale, alone.zero_point):
-        return alone
+        scale, zero_point = group.fixed
+        found = Encoding(type=scheme.activations, scale=scale, zero_point=zero_point, calibrator="format")
+        return _explained(found, alone, f"{group.maker} gives no other numbers")
+    if scheme.activations == "int16":
+        found = symmetric_encoding_for(group.low, group.high, scheme.activations, calibrator)
+        unshared = symmetric_encoding_for(*own, scheme.activations, calibrator)
+    else:
+        found, unshared = encoding_for(group.low, group.high, scheme.activations, calibrator), alone
+    if (found.scale, found.zero_point) == (unshared.scale, unshared.zero_point):
+        return _explained(found, alone, "16-bit kernels take no zero point but 0")
     others = [member for member in group.members if member != name]
     named = ", ".join(others[:NAMED]) + (f" and {len(others) - NAMED} more" if len(others) > NAMED else "")
-    reason = f"{group.maker} takes and gives one encoding: the same as of {named}; {_of(alone)}"
-    return msgspec.structs.replace(found, calibrator="shared", reason=reason)
+    shared = msgspec.structs.replace(found, calibrator="shared")
+    return _explained(shared, alone, f"{group.maker} has one encoding for all that it reads and gives: that of {named}")
 
 
-def _of(alone: Encoding) -> str:
-    return f"alone it would have scale {alone.scale:.6g} and zero point {alone.zero_point}"
-
-
-def _from_range(low: float, high: float, scheme: Scheme, calibrator: Calibrator) -> Encoding:
-    if scheme.activations == "int16":
-        return symmetric_encoding_for(low, high, scheme.activations, calibrator)
-    return encoding_for(low, high, scheme.activations, calibrator)
+def _explained(found: Encoding, alone: Encoding, reason: str) -> Encoding:
+    """With the reason why it is not what ONNX Runtime's rules would give the tensor."""
+    if (found.scale, found.zero_point) == (alone.scale, alone.zero_point):
+        return found
+    otherwise = f"alone it would have scale {alone.scale:.6g} and zero point {alone.zero_point}"
+    return msgspec.structs.replace(found, reason=f"{reason}; {otherwise}")
