@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import shutil
 import subprocess
@@ -297,6 +298,16 @@ def test_threads_of_this_machine_come_first(case: Case) -> None:
     instance = case.load(options=LoadOptions(threads=2))
     assert np.allclose(instance.run({"image": images(2)})["scores"], case.scores(images(2)), atol=1e-4)
     instance.close()
+
+
+def test_a_candidate_is_tried_within_limits(case: Case) -> None:
+    """As the agent does it: a process of its own, with limits on memory and on what it may write."""
+    command = [sys.executable, "-m", "edgewright.runtime.agent.tether", str(os.getpid()), str(512 * 1024 * 1024)]
+    command += ["edgewright.runtime.server.trial", str(case.directory)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    verdict = json.loads(done.stdout)
+    assert (verdict["passed"], verdict["reason"]) == (True, ""), done.stderr
+    assert done.returncode == 0
 
 
 PACKAGES = {

@@ -235,18 +235,21 @@ def test_emulated_answers_are_those_of_the_reference_kernels(tmp_path: Path) -> 
 DAMAGE = """
 import random, sys
 from pathlib import Path
-import numpy as np
+import msgspec
 from edgewright.bundle.archive import read_manifest
+from edgewright.bundle.manifest import Entry
 from edgewright.runtime.engines.litert import ENGINE
 from edgewright.runtime.engines.protocol import LoadOptions, ModelRefused
 directory = Path(sys.argv[1])
-manifest, file = read_manifest(directory), directory / "model/model.tflite"
+plain, file = read_manifest(directory), directory / "model/model.tflite"
 right, counts = file.read_bytes(), [0, 0]
 for seed in range(300):
     dice, bad = random.Random(seed), bytearray(right)
     for _ in range(dice.choice([1, 2, 8])):
         bad[dice.randrange(len(bad))] = dice.randrange(256)
     file.write_bytes(bad[: dice.randrange(len(bad))] if seed % 5 == 0 else bad)
+    entry = Entry(path="model/model.tflite", size_bytes=file.stat().st_size, sha256="0" * 64)
+    manifest = msgspec.structs.replace(plain, entries=(entry,))
     try:
         ENGINE.load(directory, manifest, LoadOptions()).close()
         counts[0] += 1
@@ -267,6 +270,21 @@ def test_damaged_files_are_refused_or_load(tmp_path: Path) -> None:
     loaded, refused = map(int, done.stdout.split())
     assert refused > 60
     assert loaded > 0
+
+
+def test_the_size_is_the_manifest_s(tmp_path: Path) -> None:
+    manifest = write_engine_bundle(tmp_path / "b", "litert", {"model/model.tflite": two_layers_file(TwoLayers())})
+    file = tmp_path / "b/model/model.tflite"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    with pytest.raises(ModelRefused, match="bytes, its manifest says"):
+        ENGINE.load(tmp_path / "b", manifest, OPTIONS)
+    file.write_bytes(whole + b"\0")
+    with pytest.raises(ModelRefused, match="more than"):
+        ENGINE.load(tmp_path / "b", manifest, OPTIONS)
+    huge = msgspec.structs.replace(manifest.entries[0], path="model/model.tflite", size_bytes=1 << 31)
+    with pytest.raises(ModelRefused, match="more than a TFLite file can"):
+        ENGINE.load(tmp_path / "b", msgspec.structs.replace(manifest, entries=(huge,)), OPTIONS)
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:

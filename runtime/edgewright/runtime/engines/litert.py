@@ -150,13 +150,24 @@ class Litert:
 
 
 def _read(directory: Path, manifest: Manifest) -> bytes:
-    path = directory / MODEL_FILE
-    if not path.exists():
+    entry = next((entry for entry in manifest.entries if entry.path == MODEL_FILE), None)
+    if entry is None:
         raise ModelRefused(f"the bundle of {manifest.model} has no {MODEL_FILE}, which engine litert loads")
+    if entry.size_bytes > MAX_MODEL_BYTES:
+        raise ModelRefused(
+            f"{MODEL_FILE} of {manifest.model} has {entry.size_bytes} bytes, more than a TFLite file can"
+        )
     try:
-        return read_bounded(path, MAX_MODEL_BYTES)
+        # Bounded by its own size: reading takes as much memory as may be read.
+        content = read_bounded(directory / MODEL_FILE, entry.size_bytes)
     except BundleError as error:
         raise ModelRefused(f"{manifest.model}: {error}") from error
+    if len(content) != entry.size_bytes:
+        raise ModelRefused(
+            f"{MODEL_FILE} of {manifest.model} has {len(content)} bytes, its manifest says {entry.size_bytes}. "
+            "Install the bundle again"
+        )
+    return content
 
 
 def _channels_last(wanted: Options, border: Border) -> frozenset[str]:
