@@ -164,15 +164,15 @@ def compile_command(
 ) -> None:
     """Compile a trained model into one bundle per target board.
 
-    MODEL is an ONNX file. An int8 version ships where it is faster than the float model and loses no more than
-    --max-drop; otherwise the float model ships, and the report says why.
+    MODEL is an ONNX or TFLite file. An int8 version ships where it is faster than the float model and loses no more
+    than --max-drop; otherwise the float model ships, and the report says why.
 
     Engines: onnxruntime runs the model as ONNX; native is the model as machine code and needs nothing on the device.
     On this machine both are timed and the faster one ships; for other boards, --engine native asks for it. Ethos-U
     boards get int8 for the NPU. litert, openvino and tvm are tried where --engine names them.
     """
     if (model is None) == (model_option is None):
-        raise click.UsageError("give one model: an ONNX file, or --model package.module:function")
+        raise click.UsageError("give one model: an ONNX or TFLite file, or --model package.module:function")
     from .request import Request  # start-up time
 
     request = Request(

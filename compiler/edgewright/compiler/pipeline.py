@@ -113,10 +113,10 @@ def import_model(request: Request, arrays: Arrays) -> SourceModel:
 
         return load_torch(request.model, request.weights, torch_samples(request.normalization, arrays))
     if request.weights is not None:
-        raise DataError("--weights belongs to a PyTorch model (module:function); an ONNX file brings its own weights")
-    from .frontends.onnx import load_onnx
+        raise DataError("--weights belongs to a PyTorch model (module:function); a model file brings its own weights")
+    from .frontends.file import load_file
 
-    return load_onnx(Path(request.model))
+    return load_file(Path(request.model))
 
 
 def torch_samples(normalization: Normalization | None, arrays: Arrays) -> Arrays:

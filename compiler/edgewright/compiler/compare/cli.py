@@ -42,8 +42,8 @@ Examples:
 def diff_command(left: Path, right: Path, data: Path, samples: int, picture: Path | None, *, as_json: bool) -> None:
     """Compare two models layer by layer, worst first: signal-to-noise ratio of B with A as the truth.
 
-    A and B are ONNX files (float or quantized, from any tool) or bundles, made from the same model. Sums of integers
-    are computed exactly; a last line gives the outputs as ONNX Runtime computes them on this machine.
+    A and B are ONNX or TFLite files (float or quantized, from any tool) or bundles, made from the same model. Sums of
+    integers are computed exactly; a last line gives the outputs as ONNX Runtime computes them on this machine.
     """
     from edgewright.bundle.files import write_atomically  # start-up time
 

@@ -1,4 +1,4 @@
-"""The two things that can be compared: an ONNX file, or the model inside of a bundle."""
+"""What can be compared: an ONNX or TFLite file, or the model inside of a bundle."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from edgewright.bundle.manifest import Manifest
 from edgewright.bundle.paths import MANIFEST
 
 from ..faults import DataError, ModelError
+from ..frontends.file import load_file
 from ..frontends.onnx import load_onnx
 from ..graph import Graph, Port, signature
 from ..lower import onnxruntime as engine
@@ -43,14 +44,14 @@ def opened(path: Path) -> Iterator[Side]:
     """
     if path.is_dir():
         if not (path / MANIFEST).is_file():
-            raise ModelError(f"{path}: a folder that is no unpacked bundle. Give an .onnx file or a .bundle")
+            raise ModelError(f"{path}: a folder that is no unpacked bundle. Give an .onnx or .tflite file or a .bundle")
         yield _of_bundle(path, path, verify(path))
     elif _is_archive(path):
         with tempfile.TemporaryDirectory(prefix="edgewright-diff-") as folder:
             unpacked = Path(folder) / "bundle"
             yield _of_bundle(path, unpacked, unpack(path, unpacked))
     else:
-        source = load_onnx(path)
+        source = load_file(path)
         yield Side(str(path), source.graph, source.digest)
 
 
@@ -60,7 +61,9 @@ def _is_archive(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(offset + len(magic))[offset:] == magic
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}. Give an .onnx file or a .bundle") from error
+        raise ModelError(
+            f"{path}: cannot be read: {error.strerror}. Give an .onnx or .tflite file or a .bundle"
+        ) from error
 
 
 def _of_bundle(path: Path, folder: Path, manifest: Manifest) -> Side:

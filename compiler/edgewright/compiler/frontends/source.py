@@ -16,4 +16,4 @@ class SourceModel:
     digest: str
     """`sha256:…` of what the user gave."""
     format: str
-    """`onnx` or `torch`."""
+    """`onnx`, `tflite` or `torch`."""

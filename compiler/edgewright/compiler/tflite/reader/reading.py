@@ -128,7 +128,8 @@ class Reading:
         if encoding is None:
             return self.draft.constant(array, label)
         integers = self.draft.constant(array, f"{label}_integers")
-        moved = Quantization(encoding.scales, encoding.zero_points, order.index(encoding.axis + missing))
+        axis = order.index(encoding.axis + missing) if len(encoding.scales) > 1 else 0
+        moved = Quantization(encoding.scales, encoding.zero_points, axis)
         made = self.dequantized(integers, tensor.type, moved, label)
         return self.draft.named(made, self.draft.fresh(label))
 
