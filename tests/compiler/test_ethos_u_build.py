@@ -107,6 +107,16 @@ def test_a_rewrite_that_would_be_slower_is_only_suggested(tmp_path: Path) -> Non
 
 
 @needs_vela
+def test_a_rewrite_that_stays_on_the_cpu_is_no_gain(tmp_path: Path) -> None:
+    """Slices of int32 stay there too; this board has no constants that would tell that they take longer."""
+    model = nets.gather([2, 0])
+    integers = tuple(replace(tensor, type="INT32") for tensor in model.tensors)
+    board = msgspec.structs.replace(U55, latency=())
+    build = optimise(write(replace(model, tensors=integers)), board, tmp_path)
+    assert [(one.type, one.applied, one.cost_ms) for one in build.report.cpu_operators] == [("GATHER", False, None)]
+
+
+@needs_vela
 def test_where_not_all_rewrites_are_gains_some_are_kept(tmp_path: Path) -> None:
     pooled = nets.pool("MAX_POOL_2D", 4, 5)
     net = nets.Net()

@@ -192,6 +192,7 @@ def test_the_table_names_operators_that_exist() -> None:
     [
         ("CONV_2D", "Unsupported kernel stride: 5, 5", "take every n-th output", True),
         ("CONV_2D", "Operation has tensor with unsupported DataType Float32 (in)", "Quantize the operator", False),
+        ("GATHER", "Operation has tensor with unsupported DataType Float32 (in)", "Quantize the operator", False),
         ("DEQUANTIZE", "Unsupported opType", "integer inputs and outputs", False),
         ("GATHER", "axis: 3 != batch_dims: 0", "slice and concatenate", True),
         ("MEAN", "Unsupported depth-reduction.  IFM: 1, 8, 8, 4", "Reshape", True),

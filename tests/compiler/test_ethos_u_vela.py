@@ -13,10 +13,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from edgewright.compiler.faults import ToolchainMissing
 from edgewright.compiler.lower.ethos_u.build import compile_once, vela_of
 from edgewright.compiler.lower.ethos_u.faults import VelaFault
 from edgewright.compiler.lower.ethos_u.summary import read_summary
-from edgewright.compiler.lower.ethos_u.vela import command, last_words, run_vela
+from edgewright.compiler.lower.ethos_u.vela import checked_version, command, last_words, run_vela
 from edgewright.compiler.tflite.file.model import Model
 from edgewright.compiler.tflite.file.write import write
 from edgewright.targets.board import Vela
@@ -144,6 +145,13 @@ def test_every_name_that_a_board_may_have_is_in_velas_file() -> None:
     text = (Path(spec.origin).parents[1] / "config_files/Arm/vela.ini").read_text()
     sections = {line.strip("[]").partition(".")[2] for line in text.splitlines() if line.startswith("[")}
     assert {name for name in names if isinstance(name, str) and "_" in name} == sections
+
+
+@pytest.mark.parametrize("version", ["4.5.0", "5.1.0", "6.0.0", "unknown"])
+def test_other_versions_are_refused(version: str) -> None:
+    with pytest.raises(ToolchainMissing, match=rf"needs ethos-u-vela >=5\.2,<6, and {version} is installed here: pip"):
+        checked_version(version)
+    assert checked_version("5.12.1rc1") == "5.12.1rc1"
 
 
 def test_a_traceback_ends_in_what_went_wrong() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -25,6 +26,8 @@ from .faults import VelaFault
 PACKAGE = "ethos-u-vela"
 MODULE = "ethosu.vela"
 INSTALL = "pip install 'edgewright[ethos-u]'"
+FIRST, BEYOND = (5, 2), (6, 0)
+"""Versions whose files and words are known."""
 CONFIGURATION = "Arm/vela.ini"
 """Comes with the package; the names in `targets.board.VelaSystem` are its sections."""
 
@@ -52,14 +55,27 @@ def vela_version() -> str:
     """The installed version.
 
     Raises:
-        ToolchainMissing: there is none.
+        ToolchainMissing: there is none, or one that is not known to write what is read here.
     """
     try:
         if importlib.util.find_spec(MODULE) is not None:
-            return metadata.version(PACKAGE)
+            return checked_version(metadata.version(PACKAGE))
     except ImportError:
         pass
     raise ToolchainMissing(f"Ethos-U needs Arm's compiler Vela, which is not installed here: {INSTALL}")
+
+
+def checked_version(version: str) -> str:
+    """The same, if it is one of those that boards ask for.
+
+    Raises:
+        ToolchainMissing: it is not.
+    """
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is None or not FIRST <= (int(numbers[1]), int(numbers[2])) < BEYOND:
+        wanted = f">={'.'.join(map(str, FIRST))},<{BEYOND[0]}"
+        raise ToolchainMissing(f"Ethos-U needs {PACKAGE} {wanted}, and {version} is installed here: {INSTALL}")
+    return version
 
 
 def run_vela(model: bytes, vela: Vela, scratch_folder: Path, limit_s: float = LIMIT_S) -> VelaOutput:

@@ -42,6 +42,12 @@ def _of(types: str, reason: str, sentence: str, apply: Apply | None = None) -> S
 
 SUGGESTIONS = (
     _of(
+        "QUANTIZE DEQUANTIZE",
+        "(?i)float|opType",
+        "Give the model integer inputs and outputs, and convert where the data comes from and goes to.",
+    ),
+    _of(ANY, "(?i)unsupported DataType Float", "Quantize the operator: the NPU computes in int8 and int16 only."),
+    _of(
         "CONV_2D DEPTHWISE_CONV_2D MAX_POOL_2D",
         "kernel stride",
         "Move the window by at most three and take every n-th output.",
@@ -64,12 +70,6 @@ SUGGESTIONS = (
     ),
     _of("SPACE_TO_DEPTH", ANY, "Reshape, transpose, reshape.", space_to_depth),
     _of("DEPTH_TO_SPACE", ANY, "Reshape, transpose, reshape.", depth_to_space),
-    _of(
-        "QUANTIZE DEQUANTIZE",
-        "(?i)float|opType",
-        "Give the model integer inputs and outputs, and convert where the data comes from and goes to.",
-    ),
-    _of(ANY, "(?i)unsupported DataType Float", "Quantize the operator: the NPU computes in int8 and int16 only."),
     _of(
         "SPACE_TO_BATCH_ND BATCH_TO_SPACE_ND",
         ANY,
