@@ -157,7 +157,7 @@ class Sites:
             if value.dtype not in FLOATS:
                 results.append(value)
                 continue
-            found = self._quantized(value)
+            found = self._quantized(value) or self._unread(node, value)
             if found is None or found[1].kind != kind or not _is_plain(found[1]) or len(results) > len(encodings):
                 return None
             results.append(found[0])
@@ -167,6 +167,11 @@ class Sites:
         for value in (last, *node.outputs[1:])[: len(encodings)]:
             self.taken.update(use.node for use in value.uses())
         return _Integers(tuple(results), tuple(encodings), kind)
+
+    def _unread(self, node: ir.Node, value: ir.Value) -> tuple[ir.Value, Encoding] | None:
+        """A result that nobody reads, as a part of a split may be: nothing is lost if it keeps what the node read."""
+        found = self.encoding_of(node.inputs[0]) if node.inputs[0] is not None else None
+        return None if found is None or value.uses() or value.is_graph_output() else (value, found)
 
     def _kind_read(self, node: ir.Node, form: Form) -> str | None:
         """The one type of integers that all its data comes in; None where it has to compute in float."""
