@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.compiler.faults import ModelError, UnsupportedModel
-from edgewright.compiler.tflite.file.model import Model, Operator, Port, Quantization, Tensor
+from edgewright.compiler.tflite.file.model import Model
 from edgewright.compiler.tflite.file.read import read
 from edgewright.compiler.tflite.file.schema import IDENTIFIER
 from edgewright.compiler.tflite.file.write import write
-from tests.compiler.tflite.file_models import dense, models
+from tests.compiler.tflite.file_models import dense, mixed, models
 
 EXTREMES = (0, 1, 3, 4, 127, 255, 2**15, 2**16 - 1, 2**20, 2**24, 2**31 - 1, 2**31, 2**32 - 4, 2**32 - 1)
 SEEDS = 25
@@ -32,33 +32,6 @@ def outcome(content: bytes) -> Model | None:
         return read(content, "test")
     except (ModelError, UnsupportedModel):
         return None
-
-
-def mixed() -> Model:
-    """Many kinds of tensors and options in one small file."""
-    int8 = Quantization((0.5,), (3,))
-    weight = Quantization((0.1, 0.2), (0, 0), 3)
-    return Model(
-        tensors=(
-            Tensor("x", "INT8", (1, 4, 4, 2), free=(-1, 4, 4, 2), quantization=int8),
-            Tensor("w", "INT8", (1, 3, 3, 2), data=np.ones((1, 3, 3, 2), np.int8), quantization=weight),
-            Tensor("b", "INT32", (2,), data=np.ones(2, np.int32), quantization=Quantization((0.05, 0.1), (0, 0))),
-            Tensor("c", "INT8", (1, 2, 2, 2), quantization=int8),
-            Tensor("shape", "INT32", (2,), data=np.array([1, 8], np.int32)),
-            Tensor("flags", "BOOL", (8,), data=np.ones(8, np.bool_)),
-            Tensor("flat", "INT8", (1, 8), quantization=int8),
-            Tensor("z", "INT8", (1, 8)),
-        ),
-        operators=(
-            Operator("DEPTHWISE_CONV_2D", (0, 1, 2), (3,), {"strideW": 2, "strideH": 2, "padding": 1}, version=3),
-            Operator("RESHAPE", (3, 4), (6,), {"newShape": (1, 8)}),
-            Operator("CUSTOM", (6, -1, 5), (7,), custom="Mine", custom_options=b"\x01\x02"),
-        ),
-        inputs=(Port("x", 0),),
-        outputs=(Port("z", 7),),
-        metadata={"note": b"text"},
-        signature="serving_default",
-    )
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes:

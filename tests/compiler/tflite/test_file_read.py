@@ -143,6 +143,15 @@ def test_a_quantization_that_runtimes_do_not_look_at(kind: str, table: schema.Qu
     assert found.tensors[4].quantization is None
 
 
+def test_names_that_are_no_utf_8_can_be_written_again() -> None:
+    content = write(replace(NET, description="d" * 1500))
+    broken = content.replace(b"d" * 1500, b"\xff" * 1500)
+    with pytest.raises(ModelError, match="a name of 4500 bytes"):
+        read(broken, "net")
+    found = read(content.replace(b"d" * 1500, b"\xff" * 1000 + b"d" * 500), "net")
+    same(found, read(write(found), "net"))
+
+
 def test_truth_values_are_zero_or_one() -> None:
     flags = replace(NET, tensors=(*NET.tensors, Tensor("f", "BOOL", (4,), data=np.array([True, False, True, True]))))
     assert read(write(flags), "net").tensors[4].data is not None

@@ -53,10 +53,17 @@ def test_every_option_table_belongs_to_an_operator() -> None:
     assert {options_of(operator) for operator in OPERATORS} - {None} == set(OPTIONS) - {"NONE"}
 
 
+def test_lists_in_options_have_the_schemas_types() -> None:
+    tensors = (Tensor("x", "FLOAT32", (2,)), Tensor("y", "INT32", (2,)))
+    step = Operator("BUCKETIZE", (0,), (1,), {"boundaries": (0.5, 1.25)})
+    model = Model(tensors, (step,), (Port("x", 0),), (Port("y", 1),))
+    assert read(write(model), "test").operators[0].options == {"boundaries": (0.5, 1.25)}
+
+
 def test_the_same_bytes_in_every_process() -> None:
     program = (
-        "import hashlib; from tests.compiler.tflite.test_file_write import NET, write; "
-        "print(hashlib.sha256(write(NET)).hexdigest())"
+        "import hashlib; from edgewright.compiler.tflite.file.write import write; "
+        "from tests.compiler.tflite.file_models import mixed; print(hashlib.sha256(write(mixed())).hexdigest())"
     )
     digests = {
         subprocess.run(

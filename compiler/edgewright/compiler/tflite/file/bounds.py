@@ -46,6 +46,8 @@ class Bounds:
     def text(self, text: bytes | None) -> str:
         """A name; what is no UTF-8 in it becomes U+FFFD."""
         content = text or b""
-        if len(content) > MAX_NAME_BYTES:
-            raise ModelError(f"{self.where}: a name of {len(content)} bytes; at most {MAX_NAME_BYTES} are read")
-        return content[: self.length(len(content))].decode("utf-8", errors="replace")
+        known = content[: self.length(min(len(content), MAX_NAME_BYTES))].decode("utf-8", errors="replace")
+        size = max(len(content), len(known.encode()))  # U+FFFD is longer than the byte that it stands for
+        if size > MAX_NAME_BYTES:
+            raise ModelError(f"{self.where}: a name of {size} bytes; at most {MAX_NAME_BYTES} are read")
+        return known
