@@ -165,6 +165,14 @@ class _Emission:
         operator.lower(walk, site)
         if site.integer:
             self._alias_quantizers(site.results, node)
+        self._check_further_results(node)
+
+    def _check_further_results(self, node: ir.Node) -> None:
+        """Operators of TFLite that have fewer results than ONNX's are written where nobody reads the others."""
+        for value in node.outputs[1:]:
+            read = value.is_graph_output() or any(use.node not in self._sites.taken for use in value.uses())
+            if read and not self._walk.is_made(value):
+                self._walk.refuse(node, f"TFLite does not give its result {value.name!r}", "leave that result unread")
 
     def _operator(self, node: ir.Node) -> Operator:
         domain = "" if node.domain == "ai.onnx" else node.domain

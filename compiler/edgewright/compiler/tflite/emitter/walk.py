@@ -96,6 +96,10 @@ class Walk:
         """Where a value lies as it was made; `integer` where its integers are asked for."""
         return self._places(value, integer=integer)[0]
 
+    def is_made(self, value: ir.Value) -> bool:
+        """Whether a value is known or lies somewhere."""
+        return _name(value) in self._placed or _name(value) in self._integers or self.constant(value) is not None
+
     def shape(self, value: ir.Value) -> tuple[int, ...]:
         """Logical, with the batch in its place."""
         known = self.constant(value)
@@ -250,7 +254,7 @@ def fused(site: Site) -> int:
 def _turned(array: Array, order: Order) -> Array:
     """An array as it lies in memory in an order."""
     turned: Array = np.transpose(array, [axis for axis in order if axis >= 0])
-    return np.ascontiguousarray(turned.reshape(in_memory(array.shape, order)))
+    return np.ascontiguousarray(turned).reshape(in_memory(array.shape, order))  # contiguous makes a number a vector
 
 
 def numpy_of(kind: str) -> np.dtype[np.generic]:

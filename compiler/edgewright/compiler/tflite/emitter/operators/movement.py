@@ -99,6 +99,8 @@ def _with_ones(walk: Walk, site: Site, source: tuple[int, ...]) -> tuple[int, ..
     node = site.node
     given: ir.Value | None = site.optional(1)
     known = walk.constant(given) if given is not None else None
+    if given is not None and known is None:
+        walk.refuse(node, "its axes are computed from data", "make them constants")
     axes = integers(node, "axes") if known is None else tuple(int(axis) for axis in known.reshape(-1))
     if node.op_type == "Squeeze":
         gone = (
