@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgewright.compiler.faults import NotQuantizable, PlanError
 from edgewright.compiler.metrics import snr_db
 from edgewright.compiler.quantize.planfile import read_plan
+from edgewright.compiler.quantize.scheme import ActivationType
 from edgewright.compiler.quantize_request import QuantizeRequest, quantize_model, scheme_for
 from edgewright.targets.catalog import load_board
 from edgewright.targets.faults import EnvironmentFault, UserFault
@@ -192,6 +193,25 @@ def test_the_command(model_path: Path, data_path: Path, tmp_path: Path) -> None:
     assert answer.stderr == ""
     assert sorted(path.name for path in tmp_path.glob("[jq].*")) == ["j.onnx", "j.plan.toml", "q.onnx", "q.plan.toml"]
     assert not list(tmp_path.glob(".edgewright*"))
+
+
+@pytest.mark.parametrize(("activations", "scheme"), [(None, "int8-s8s8-tflite"), ("int16", "int16-s16s8-tflite")])
+def test_a_target_that_reads_tflite_gets_its_numbers_and_hears_which_are_forced(
+    make: Make, activations: ActivationType | None, scheme: str
+) -> None:
+    request = make(target="ethos-u55-128", activations=activations)
+    report = quantize_model(request)
+    assert report.scheme == scheme
+    assert report.quality is not None
+    assert report.quality.snr_db > 20
+    tensors = read_plan(request.plan_out).tensors
+    assert report.forced == {name: encoding.reason for name, encoding in tensors.items() if encoding.reason}
+    assert any("alone it would have scale" in why for why in report.forced.values())
+
+
+def test_activations_that_tflite_does_not_have(make: Make) -> None:
+    with pytest.raises(UserFault, match=r"--scheme uint8: the target computes int8 or int16"):
+        quantize_model(make(target="ethos-u55-128", activations="uint8"))
 
 
 @pytest.mark.parametrize(
