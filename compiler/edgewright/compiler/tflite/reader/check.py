@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import onnx
+import onnx.shape_inference
 import onnx_ir as ir
+from onnx import helper
 
-from ...faults import ModelError
+from ...faults import ModelError, first_line
 from ...graph import Graph
 from .operators.conversions import ONNX_TYPES
 from .reading import Reading
+
+LARGEST_PARAMETER_BYTES = 1024
+"""Constants up to this size may say shapes and axes; larger ones have no say in what follows."""
+
+
+def check_types(proto: onnx.ModelProto, where: str) -> None:
+    """Raises where an operator gets types or shapes that it does not take.
+
+    Raises:
+        ModelError: the message is that of the onnx package.
+    """
+    large = [each for each in proto.graph.initializer if len(each.raw_data) > LARGEST_PARAMETER_BYTES]
+    inputs = [helper.make_tensor_value_info(each.name, each.data_type, each.dims) for each in large]
+    small = [each for each in proto.graph.initializer if len(each.raw_data) <= LARGEST_PARAMETER_BYTES]
+    graph = helper.make_graph(proto.graph.node, "types", [*proto.graph.input, *inputs], proto.graph.output, small)
+    model = helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
+    try:
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except Exception as error:  # inference has exception classes of its own, and raises others on damaged files
+        raise ModelError(
+            f"{where}: its operators do not fit its tensors: {first_line(error)}; the file is damaged, export it again"
+        ) from error
 
 
 def check_declared(graph: Graph, reading: Reading) -> None:

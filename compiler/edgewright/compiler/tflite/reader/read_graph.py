@@ -17,7 +17,7 @@ from ...frontends.onnx import import_proto
 from ...graph import IR_VERSION, Graph
 from .. import hybrid
 from ..file.model import ABSENT, Model, Operator
-from .check import check_declared
+from .check import check_declared, check_types
 from .dilated import planned
 from .draft import Draft
 from .operators import OPERATORS
@@ -50,6 +50,7 @@ def graph_of(model: Model, name: str) -> Graph:
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
     )
+    check_types(proto, name)
     graph = import_proto(proto, name)
     check_declared(graph, reading)
     for node in graph.graph:
