@@ -88,6 +88,11 @@ def precision_of(variant: Variant) -> Precision:
     return "int8" if is_quantized(variant.graph) else variant.precision
 
 
+def label_of(variant: Variant) -> str:
+    """The name of a form behind that of its engine: the variant's own, but a model that came quantized is no float."""
+    return "int8" if variant.plan is None and is_quantized(variant.graph) else variant.name
+
+
 def build_made(variant: Variant) -> bool:
     """Whether the plan is of our own making, not one that the user gave."""
     return variant.scheme is not None and variant.plan_name.startswith(variant.scheme.name)
@@ -109,7 +114,8 @@ def _litert_form(variant: Variant, build: Build, *, half_weights: bool) -> Varia
     model = made(variant, probe=False)
     return replace(
         variant,
-        name=f"{litert.NAME}-{HALF if half_weights else variant.name}",
+        name=f"{litert.NAME}-{HALF if half_weights else label_of(variant)}",
+        precision=precision_of(variant),
         model=model,
         probe=model if variant.logits is None else made(variant, probe=True),
         source=variant,
@@ -129,7 +135,8 @@ def _openvino(variant: Variant, _: Board, build: Build) -> list[Variant]:
     return [
         replace(
             variant,
-            name=f"{openvino.NAME}-{variant.name}",
+            name=f"{openvino.NAME}-{label_of(variant)}",
+            precision=precision_of(variant),
             model=model,
             probe=model if variant.logits is None else made(graph_is_probe=True),
             source=variant,
@@ -171,7 +178,7 @@ def _ethos_u(variant: Variant, board: Board, build: Build) -> list[Variant]:
     return [
         replace(
             variant,
-            name=f"ethos-u-{variant.name}",
+            name=f"ethos-u-{label_of(variant)}",
             model=made.model,
             probe=probe,
             precision="int8",

@@ -86,10 +86,10 @@ def try_variant(variant: Variant, variants: Sequence[Variant], board: Board, bui
 def float_baseline(variants: Sequence[Variant]) -> Variant | None:
     """The float model that others are compared with: in ONNX Runtime where the target has that, else as code.
 
-    Where it has neither, that of the first engine that takes floats.
+    Where it has neither, that of the first engine with CPU kernels. (A model that came quantized is compared with itself.)
     """
     by_name = {variant.name: variant for variant in variants}
-    others = (variant for variant in variants if variant.plan_name == FLOAT and variant.precision == "float32")
+    others = (variant for variant in variants if variant.plan_name == FLOAT and variant.npu is None)
     return by_name.get(FLOAT) or by_name.get(NATIVE_FLOAT) or next(others, None)
 
 
