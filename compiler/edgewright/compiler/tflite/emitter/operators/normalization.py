@@ -57,12 +57,11 @@ def group_normalization(walk: Walk, site: Site) -> None:
     chain, x, order = _start(walk, site)
     order = order if order == CHANNELS_LAST else identity(len(order))
     x = walk.data(site, site.input(0), order)
-    shape, channels = walk.shape_of(x), walk.shape(site.input(0))[1]
+    shape = walk.shape_of(x)
     groups = integer(site.node, "num_groups", 1)
     parts, axes = _groups(shape, order, groups)
     apart, factor = _standardized(chain, walk.reshaped(x, parts), axes, number(site.node, "epsilon", 1e-5))
     whole = walk.reshaped(chain.apply("MUL", apart, factor), shape)
-    scale, offset = (each if each.size == channels else np.repeat(each, channels // groups) for each in (scale, offset))
     scaled = chain.apply("MUL", whole, _per_channel(walk, scale, order, "scale"))
     chain.finish(chain.apply("ADD", scaled, _per_channel(walk, offset, order, "offset")), order)
 
