@@ -86,7 +86,7 @@ def try_variant(variant: Variant, variants: Sequence[Variant], board: Board, bui
 def float_baseline(variants: Sequence[Variant]) -> Variant | None:
     """The float model that others are compared with: in ONNX Runtime where the target has that, else as code.
 
-    Where it has neither, that of the first engine with CPU kernels. (A model that came quantized is compared with itself.)
+    Where it has neither, that of the first engine with CPU kernels. A model that came quantized stands for float.
     """
     by_name = {variant.name: variant for variant in variants}
     others = (variant for variant in variants if variant.plan_name == FLOAT and variant.npu is None)
