@@ -66,13 +66,16 @@ def _mean_by_products(walk: Walk, site: Site, x: int, window: Window, order: Ord
     zeros = no_bias(walk, x, ones, channels)
     x, padding = padded(walk, x, window)
     y = walk.result(site, (batch, *window.out, channels), order)
+    # A window over all there is makes no step, and NPUs take steps of up to 3 only.
+    once = [window.valid and kernel == size for kernel, size in zip(window.kernel, window.inputs, strict=True)]
+    strides = [1 if alone else stride for alone, stride in zip(once, window.strides, strict=True)]
     walk.emit(
         "DEPTHWISE_CONV_2D",
         (x, ones, zeros),
         (y,),
         padding=padding,
-        strideH=window.strides[0],
-        strideW=window.strides[1],
+        strideH=strides[0],
+        strideW=strides[1],
         depthMultiplier=1,
         dilationHFactor=1,
         dilationWFactor=1,
