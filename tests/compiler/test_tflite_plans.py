@@ -417,3 +417,13 @@ def test_plans_of_before_there_were_rules_are_read() -> None:
     read = parse_plan("\n".join(lines).encode(), "plan.toml")
     assert read == plan
     check_plan(read, graph, "plan.toml")
+
+
+def test_a_window_over_the_whole_picture_makes_no_step_that_an_npu_does_not_take() -> None:
+    net = Net((4, 8, 8), np.random.default_rng(0))
+    wide = net.node("Relu", net.conv(8))
+    net.shape = (8, 1, 1)
+    net.node("AveragePool", wide, kernel_shape=[8, 8], strides=[8, 8])
+    graph, plan = plan_of(net, INT8)
+    (mean,) = [each for each in emitted(graph, plan).operators if each.type == "DEPTHWISE_CONV_2D"]
+    assert mean.options["strideH"] == mean.options["strideW"] == 1

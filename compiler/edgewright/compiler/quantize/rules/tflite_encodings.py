@@ -23,6 +23,8 @@ from .tflite_facts import AVERAGING, FIXED, JOINING, KEEPING
 
 MAX_GROWTH = 1.5
 """By how much joining may widen a range that others read too: 3.5 dB of what rounding leaves."""
+COMPARING = frozenset({"ArgMax", "ArgMin", "LogSoftmax", "Softmax", "TopK"})
+"""What tells which of its inputs is the largest."""
 NAMED = 3
 """Members that a reason names."""
 
@@ -83,10 +85,13 @@ def encodings(
     around: Sequence[Rounded], statistics: Statistics, scheme: Scheme, calibrator: Calibrator
 ) -> dict[str, Encoding]:
     """Of everything that these operators read and give, by name."""
-    groups = _Groups()
+    groups, whole = _Groups(), _unclipped(around)
+    calibrators: dict[str, Calibrator] = {}
     for each in around:
         for value in (*each.reads, *each.gives):
-            groups.add(value.name or "", *_range(value, statistics, scheme, calibrator))
+            name = value.name or ""
+            calibrators[name] = "min-max" if name in whole or value.const_value is not None else calibrator
+            groups.add(name, *_range(value, statistics, scheme, calibrators[name]))
     own = {name: (group.low, group.high) for name, group in groups.by_name.items()}
     for each in around:
         _mark(groups, each, scheme)
@@ -97,7 +102,16 @@ def encodings(
     for each in around:
         if each.node.op_type in JOINING and each.gives:
             _join(groups, each)
-    return {name: _encoding(name, group, own[name], scheme, calibrator) for name, group in groups.by_name.items()}
+    return {
+        name: _encoding(name, group, own[name], scheme, calibrators[name]) for name, group in groups.by_name.items()
+    }
+
+
+def _unclipped(around: Sequence[Rounded]) -> frozenset[str]:
+    """Names of tensors whose largest value is the answer: clipped, the first and the second class would be equal."""
+    outputs = {value.name or "" for each in around for value in each.gives if value.is_graph_output()}
+    compared = {value.name or "" for each in around if each.node.op_type in COMPARING for value in each.reads}
+    return frozenset(outputs | compared)
 
 
 def _mark(groups: _Groups, each: Rounded, scheme: Scheme) -> None:

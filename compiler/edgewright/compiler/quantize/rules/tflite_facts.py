@@ -9,31 +9,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from ...tflite.emitter.operators.activations import GATE, LOGISTIC, TANH
+from ...tflite.emitter.operators.softmax import LOG_SOFTMAX, SOFTMAX
+from ...tflite.file.model import Quantization
 from ..scheme import ActivationType
 
 KEEPING: Final = frozenset(
     {
-        "DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "GlobalMaxPool", "Identity", "MaxPool",
+        "DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "GatherND", "GlobalMaxPool", "Identity", "MaxPool",
         "Pad", "ReduceMax", "ReduceMin", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile",
-        "Transpose", "Unsqueeze", "Upsample",
+        "TopK", "Transpose", "Unsqueeze", "Upsample",
     }
 )  # fmt: skip
 """One encoding for what they read first and all that they give."""
 AVERAGING: Final = frozenset({"AveragePool", "GlobalAveragePool"})
 """AVERAGE_POOL_2D keeps the encoding, too; where the result gets another, the emitter writes MEAN or a convolution with
 ones, which rescale."""
-JOINING: Final = frozenset({"Clip", "Concat", "Max", "Min", "Where"})
+JOINING: Final = frozenset({"Concat", "Max", "Min", "Where"})
 """One encoding for all that they read and give."""
 
-_UNIT = {"int8": (1 / 256, -128), "int16": (1 / 32768, 0)}
-_SIGNED_UNIT = {"int8": (1 / 128, 0), "int16": (1 / 32768, 0)}
-FIXED: Final[Mapping[str, Mapping[str, tuple[float, int]]]] = {
-    "Softmax": _UNIT,
-    "Sigmoid": _UNIT,
-    "HardSigmoid": _UNIT,
-    "Tanh": _SIGNED_UNIT,
-    "LogSoftmax": {"int8": (16 / 256, 127)},
-    "LpNormalization": {"int8": (1 / 128, 0)},
+
+def _numbers(kernels: Mapping[str, Quantization | None]) -> Mapping[str, tuple[float, int]]:
+    return {kind: (each.scales[0], each.zero_points[0]) for kind, each in kernels.items() if each is not None}
+
+
+FIXED: Final = {
+    "Sigmoid": _numbers(LOGISTIC),
+    "Tanh": _numbers(TANH),
+    "HardSigmoid": _numbers(GATE),
+    "Softmax": _numbers(SOFTMAX),
+    "LogSoftmax": _numbers(LOG_SOFTMAX),
 }
 """Scale and zero point of a result, by operator and type: its kernels know no others."""
 
