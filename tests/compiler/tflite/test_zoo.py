@@ -41,7 +41,7 @@ def quantized(name: str) -> Graph:
     with tempfile.TemporaryDirectory() as folder, Scratch(Path(folder)) as scratch:
         samples = Samples({input_of(graph): pictures(ZOO[name].small, CALIBRATION)}, None)
         statistics = collect(graph, samples, scratch)
-    return emit_qdq(graph, propose(graph, statistics, Scheme(activations="int8")))
+    return emit_qdq(graph, propose(graph, statistics, Scheme(activations="int8", rules="tflite")))
 
 
 def input_of(graph: Graph) -> str:
