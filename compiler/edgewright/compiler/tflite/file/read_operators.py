@@ -15,7 +15,7 @@ from .bounds import Bounds
 from .model import ABSENT, Operator, OptionValue
 from .schema import ACTIVATIONS, OPERATOR_NAMES, OPTION_NAMES, PADDING, TYPES, enumeration, new_options, options_of
 
-MAX_OPERATORS: Final = 200_000
+MAX_OPERATORS: Final = 50_000
 _ENUMERATIONS: Final[Mapping[str, frozenset[int]]] = {
     "padding": frozenset(PADDING.values()),
     "fusedActivationFunction": frozenset(ACTIVATIONS.values()),

@@ -13,7 +13,7 @@ from .bounds import Bounds
 from .model import NUMPY, Array, Quantization, Tensor
 from .schema import TYPE_NAMES
 
-MAX_TENSORS: Final = 200_000
+MAX_TENSORS: Final = 50_000
 MAX_RANK: Final = 8
 MAX_ELEMENTS: Final = 2**31
 INSIDE: Final = 1
