@@ -31,8 +31,8 @@ def max_pool(walk: Walk, site: Site) -> None:
 def average_pool(walk: Walk, site: Site) -> None:
     """AVERAGE_POOL_2D, or DEPTHWISE_CONV_2D where integers are rescaled; PAD and MUL for paddings that are not SAME.
 
-    Zeros outside of the picture that count are PAD's. Where they do not count, and SAME is another padding, MUL takes
-    them back, in float.
+    Zeros outside of the picture that count are PAD's. Where they do not count, and SAME is another padding or integers
+    get finer, MUL takes them back, in float.
 
     Not: dilations.
     """
@@ -43,6 +43,8 @@ def average_pool(walk: Walk, site: Site) -> None:
     full = bool(np.all(counts == places))
     if full and _rescales(walk, site, x):
         _mean_by_products(walk, site, x, window, order)
+    elif _is_finer(walk, site, x):
+        _weighted(walk, site, window, places / counts)
     elif window.valid or (window.same and np.array_equal(counts, _counts(window, count_padding=False))):
         padding = PADDING["VALID"] if window.valid else PADDING["SAME"]
         walk.finish(site, _pooled(walk, site, "AVERAGE_POOL_2D", x, window, padding), order)
@@ -56,6 +58,12 @@ def average_pool(walk: Walk, site: Site) -> None:
 def _rescales(walk: Walk, site: Site, x: int) -> bool:
     """Whether the graph gives the result another encoding than pools do, which keep that of what they read."""
     return site.integer and walk.draft.tensors[x].quantization != site.encodings[0].quantization
+
+
+def _is_finer(walk: Walk, site: Site, x: int) -> bool:
+    """Whether the result's steps are so small that rounding to those of the input first would show."""
+    quantization = walk.draft.tensors[x].quantization
+    return site.integer and quantization is not None and quantization.scales > site.encodings[0].quantization.scales
 
 
 def _mean_by_products(walk: Walk, site: Site, x: int, window: Window, order: Order) -> None:

@@ -18,7 +18,7 @@ MAX_RANK: Final = 5
 
 
 def slices(walk: Walk, site: Site) -> None:
-    """SLICE, STRIDED_SLICE where steps are not 1; nothing where all is taken.
+    """SLICE, STRIDED_SLICE where steps are not 1 or the batch is free; nothing where all is taken.
 
     Not: starts, ends or steps that are computed; more than 5 axes; no elements at all.
     """
@@ -52,7 +52,7 @@ def taken(walk: Walk, node: ir.Node, x: int, runs: list[range], name: str) -> in
     if not all(runs):
         walk.refuse(node, "it takes no elements", "leave it out")
     y = walk.like(x, tuple(len(run) for run in runs), name)
-    if all(run.step == 1 for run in runs):
+    if all(run.step == 1 for run in runs) and not walk.free_batch:  # SLICE's kernel does not let callers resize
         begin = _constant(walk, "begin", [run.start for run in runs])
         size = _constant(walk, "size", [-1 if all_of else len(run) for run, all_of in zip(runs, whole, strict=True)])
         walk.emit("SLICE", (x, begin, size), (y,))
