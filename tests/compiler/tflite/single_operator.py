@@ -149,9 +149,9 @@ def single(
 ) -> Case:
     """A graph of one operator; arrays are inputs x0, x1, …, outputs are y0, …; None is an input left out.
 
-    `free_batch` leaves the first axis of the inputs free; LiteRT is then given one sample. With `turned`, inputs of
-    three axes and more come channels last and a Transpose is before the operator. `clamp` puts a Relu or a Clip with
-    these bounds behind the first result.
+    `free_batch` leaves the first axis of the inputs free; LiteRT is then given what the inputs have. With `turned`,
+    inputs of three axes and more come channels last and a Transpose is before the operator. `clamp` puts a Relu or a
+    Clip with these bounds behind the first result.
     """
     names, constants, inputs, turns = [], [], {}, []
     for index, each in enumerate(given):
@@ -198,7 +198,7 @@ def quantized(
     outputs: int = 1,
     opset: int = OPSET,
     grid: Callable[[Array], Grid] | None = None,
-    one_grid: bool = False,
+    one_grid: bool | Grid = False,
     turned: bool = False,
     clamp: Clamp = None,
     **attributes: Any,
@@ -206,13 +206,15 @@ def quantized(
     """The same between quantizers, with grids from the data; integers and truth values pass as they are.
 
     `grid` says another way to choose the grid of results from their real values; with `one_grid` everything that is
-    rounded shares the grid of all of it.
+    rounded shares the grid of all of it, or the one that is given.
     """
     plain = single(op_type, *given, outputs=outputs, opset=opset, clamp=clamp, **attributes)
     exact = run_onnx(plain.graph, plain.inputs)
     everything = [each.array if isinstance(each, Stored) else each for each in given]
     rounded = [each for each in [*everything, *exact.values()] if isinstance(each, np.ndarray) and each.dtype == "f4"]
-    shared = grid_of(np.concatenate([each.reshape(-1) for each in rounded]), kind) if one_grid else None
+    shared = one_grid if isinstance(one_grid, Grid) else None
+    if one_grid is True:
+        shared = grid_of(np.concatenate([each.reshape(-1) for each in rounded]), kind)
     net = _Net(turned=turned)
     inputs: dict[str, Array] = {}
     for index, each in enumerate(given):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,6 +19,7 @@ from tests.compiler.tflite.single_operator import (
     SEEDS,
     Fixed,
     Given,
+    Grid,
     Stored,
     broadcast,
     check_float,
@@ -237,9 +240,20 @@ def test_quantized_functions(op_type: str, kind: str, shape: tuple[int, ...], se
 
 
 def test_quantized_roots_of_negative_numbers_do_not_end_the_run() -> None:
-    case = quantized("Sqrt", "int8", np.array([0.0, 0.5, 2.0], np.float32), grid=None)
-    model = emit(case.graph).model
-    assert np.isfinite(run_litert(model, {"x0": np.array([0, 0.5, 2], np.float32)})["y0"]).all()
+    array = np.array([-1, 0.25, 4], np.float32)
+    case = quantized("Sqrt", "int8", array, grid=lambda _: Grid("int8", 1 / 100, -128))
+    found = run_litert(emit(case.graph).model, {"x0": array})["y0"]
+    np.testing.assert_allclose(found, [0, 0.5, 2], atol=0.03)
+
+
+@pytest.mark.parametrize("where", ["grid", "one_grid"])
+def test_sixteen_bits_around_another_number_than_zero_are_refused(where: str) -> None:
+    """LiteRT's kernels, QUANTIZE and DEQUANTIZE among them, refuse them when the model is loaded."""
+    lopsided = Grid("int16", 1e-3, 7)
+    options: dict[str, Any] = {where: lopsided if where == "one_grid" else lambda _: lopsided}
+    case = quantized("Add", "int16", normal(1, 9), normal(2, 9), **options)
+    with pytest.raises(UnsupportedModel, match="its 16-bit integers mean 0 at 7, and TFLite's do at 0 alone; quantize"):
+        emit(case.graph)
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -277,11 +291,32 @@ def test_seven_axes_do_not_broadcast() -> None:
         emit(case.graph)
 
 
-@pytest.mark.parametrize("op_type", ["Add", "Mul"])
-def test_a_free_batch_stays_free(op_type: str) -> None:
-    case = single(op_type, normal(1, 1, 4, 3, 5), Fixed(normal(2, 4, 1, 1)), turned=True, free_batch=True)
-    model = check_float(case)
+FREE: list[tuple[str, list[Given], dict[str, Any]]] = [
+    ("Add", [Fixed(normal(2, 4, 1, 1))], {}),
+    ("Where", [normal(2, 3, 4, 3, 5), Fixed(normal(2, 3, 5))], {}),
+    ("PRelu", [Fixed(normal(2, 4, 1, 1))], {}),
+    ("ReduceMean", [Fixed(np.array([2, 3]))], {"keepdims": 0}),
+    ("ReduceLogSumExp", [Fixed(np.array([2, 3]))], {"keepdims": 0}),
+    ("Softmax", [], {"axis": 1}),
+    ("ArgMax", [], {"axis": 1}),
+    ("TopK", [Fixed(np.array([2]))], {"axis": 1, "outputs": 2}),
+    ("GroupNormalization", [Fixed(normal(1, 4)), Fixed(normal(2, 4))], {"num_groups": 2}),
+    ("InstanceNormalization", [Fixed(normal(1, 4)), Fixed(normal(2, 4))], {}),
+]
+
+
+@pytest.mark.parametrize(("op_type", "others", "attributes"), FREE)
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_free_batch_stays_free(op_type: str, others: list[Given], attributes: dict[str, Any], turned: bool) -> None:
+    first = truths(1, 3, 4, 3, 5) if op_type == "Where" else normal(1, 3, 4, 3, 5)
+    case = single(op_type, first, *others, turned=turned, free_batch=True, **attributes)
+    model = check_float(case, tolerance=1e-4)
     assert model.tensors[model.inputs[0].tensor].free[0] == -1
+
+
+def test_nothing_is_refused() -> None:
+    with pytest.raises(UnsupportedModel, match=r"input 'x0' has shape .*is empty"):
+        emit(single("Abs", np.zeros((2, 0), np.float32)).graph)
 
 
 def test_channels_stay_last_between_elementwise_operators() -> None:

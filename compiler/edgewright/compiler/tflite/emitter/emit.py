@@ -123,6 +123,11 @@ class _Emission:
                 f"input {value.name!r} has shape {value.shape}: only the first dimension may be free in TFLite; "
                 "fix the others when you export the model"
             )
+        if 0 in sizes:
+            raise UnsupportedModel(
+                f"input {value.name!r} has shape {value.shape} and is empty, which TFLite's kernels do not expect; "
+                "leave the input out when you export the model"
+            )
         return tuple(size for size in sizes if size is not None)
 
     def _only_rounding(self, value: ir.Value) -> tuple[ir.Value, Encoding] | None:
@@ -249,6 +254,7 @@ class _Emission:
             self._walk.refuse(
                 node, "its scales are not constant, or in blocks", "quantize the model per tensor or channel"
             )
+        self._check_middle(node, encoding)
         placed = self._walk.place(source)
         if self._walk.draft.tensors[placed.tensor].quantization is None:  # an input of integers
             tensor = self._walk.draft.tensors[placed.tensor]
@@ -264,12 +270,22 @@ class _Emission:
         self._walk.give_dequantized(node.outputs[0], source, encoding)
         return True
 
+    def _check_middle(self, node: ir.Node, encoding: Encoding) -> None:
+        if encoding.kind == "int16" and any(encoding.quantization.zero_points):
+            self._walk.refuse(
+                node,
+                f"its 16-bit integers mean 0 at {encoding.quantization.zero_points[0] + encoding.shift}, and TFLite's "
+                f"do at {encoding.shift} alone",
+                "quantize 16-bit activations symmetrically",
+            )
+
     def _quantize(self, node: ir.Node) -> None:
         """Rounds a value that no operator rounds on its own."""
         walk, source = self._walk, node.inputs[0]
         encoding = self._encoding(node.outputs[0])
         if source is None or encoding is None or len(encoding.quantization.scales) > 1:
             walk.refuse(node, "its scale is not one constant", "quantize activations with one scale per tensor")
+        self._check_middle(node, encoding)
         integer = walk.encoding(source) is not None
         placed = walk.place(source, integer=integer)
         tensor = walk.draft.tensors[placed.tensor]
