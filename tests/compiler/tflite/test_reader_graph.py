@@ -68,6 +68,22 @@ def test_blocks_that_are_read_twice_stay_blocks() -> None:
         np.testing.assert_allclose(array, expected[name], atol=1e-5)
 
 
+@pytest.mark.parametrize("int8", [False, True])
+def test_pictures_are_flattened_as_they_lie_in_the_file(int8: bool) -> None:
+    net = Net(int8=int8)
+    start = net.input(1, 4, 3, 2)
+    x = net.layer("CONV_2D", start, (5, 1, 1, 2), 0, (1, 4, 3, 5), {"padding": VALID, "strideH": 1, "strideW": 1})
+    x = net.step("RESHAPE", (x, net.row(-1, 60)), (1, 60), {"newShape": (-1, 60)}, net.like(x))
+    model = net.model(start, net.layer("FULLY_CONNECTED", x, (3, 60), None, (1, 3), {}))
+    picture = normal(1, 1, 4, 3, 2)
+    inputs = {"x": np.rint(picture * 40).astype(np.int8) if int8 else picture}
+    graph = graph_of(model, "flat")
+    expected = run_litert(model, inputs, reference=True)["y"].astype(np.float32)
+    np.testing.assert_allclose(run_onnx(graph, inputs)["y"].astype(np.float32), expected, atol=1 if int8 else 1e-4)
+    again = emit(graph, Ports(integer=True)).model
+    np.testing.assert_array_equal(run_litert(again, inputs, reference=True)["y"], expected)
+
+
 def test_half_weights_behind_dequantize_are_weights() -> None:
     half = normal(1, 5, 7).astype(np.float16)
     tensors = (

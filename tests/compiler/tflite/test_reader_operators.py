@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from edgewright.compiler.graph import operator_counts
 from edgewright.compiler.tflite.file.model import Quantization
 from tests.compiler.tflite.single_operator import CHECKED, SEEDS, normal, uniform
 from tests.compiler.tflite.tflite_operator import (
@@ -148,6 +149,14 @@ def test_fully_connected(seed: int, rank: int, keeps: bool, biased: bool, activa
     check_float(case)
     if biased:
         check_int8(case)
+
+
+@pytest.mark.parametrize("axis", [0, None])
+def test_fully_connected_that_keeps_axes_without_a_bias(axis: int | None) -> None:
+    zeros = Bias(np.zeros(5, np.float32))
+    case = Case("FULLY_CONNECTED", (normal(1, 2, 3, 7), Weight(normal(2, 5, 7), axis), zeros), {"keepNumDims": True})
+    assert "MatMul" in operator_counts(check_float(case))
+    assert "MatMul" in operator_counts(check_int8(case))
 
 
 @CHECKED

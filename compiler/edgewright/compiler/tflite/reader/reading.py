@@ -226,7 +226,9 @@ class Reading:
 
 
 def _native(array: Array | None) -> Array:
-    """In the byte order of this machine."""
+    """In the byte order of this machine; truths are 0 and 1, whatever the bytes are."""
     if array is None:
         raise ValueError("no constant")
+    if array.dtype == np.bool_:
+        return np.asarray(array.view(np.uint8) != 0)
     return array.astype(array.dtype.newbyteorder("="), copy=False)

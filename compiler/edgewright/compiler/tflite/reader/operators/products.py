@@ -18,7 +18,7 @@ def fully_connected(step: Step) -> None:
         step.wrong(f"its matrix {matrix} does not fit {shape}")
     if step.integer("weightsFormat", 0, 127):
         step.refuse("its weights are shuffled", "export the model with plain weights")
-    if step.has(2) and prod(step.shape(2)) != matrix[0]:
+    if step.has(2) and (prod(step.shape(2)), step.shape(2)[-1:]) != (matrix[0], matrix[:1]):
         step.wrong(f"its bias has shape {step.shape(2)}, expected {matrix[:1]}")
     keeps = step.flag("keepNumDims") and shape[-1] == matrix[1]
     if len(shape) > 2 and keeps and not _has_bias(step):
