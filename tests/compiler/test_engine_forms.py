@@ -91,7 +91,7 @@ def test_operators_are_counted_for_who_looks_into_the_bundle(make_request: MakeR
     manifest = unpacked(tmp_path / "out" / "host.bundle", tmp_path / "unpacked")
     (record,) = [record for record in manifest.lineage.passes if record.name == "operators"]
     assert record.options == {"engine": "litert"}
-    assert record.evidence["CONV_2D"] == 1
+    assert [count for name, count in record.evidence.items() if name.startswith("CONV_2D ")] == [1]
 
 
 def test_the_same_record_gives_the_same_bundle_of_another_engine(make_request: MakeRequest, tmp_path: Path) -> None:

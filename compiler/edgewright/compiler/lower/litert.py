@@ -13,6 +13,7 @@ from ..tensor_specs import tensor_specs
 from ..tflite.emitter.emit import Emitted, Ports, emit
 from ..tflite.file.half_weights import with_half_weights
 from ..tflite.file.read import read
+from ..tflite.file.summary import summary
 from ..tflite.file.write import write
 from .engine_model import MODEL_FOLDER, EngineModel
 
@@ -66,6 +67,8 @@ def written(files: dict[str, bytes], folder: Path) -> Path:
 
 
 def operators(model: EngineModel) -> dict[str, int]:
-    """How many of each operator a file has."""
-    found = read((model.folder / FILE).read_bytes(), FILE).operators
-    return dict(Counter(operator.type for operator in found))
+    """How many of each operator a file has, by type and by what it gives: `CONV_2D int8`."""
+    counts: Counter[str] = Counter()
+    for found in summary(read((model.folder / FILE).read_bytes(), FILE)):
+        counts[f"{found.type} {'/'.join(found.writes).lower()}"] += found.count
+    return dict(counts)
