@@ -125,7 +125,7 @@ def test_truth_values(op_type: str, shapes: tuple[tuple[int, ...], ...], seed: i
 
 
 @CHECKED
-@given(shapes=broadcast(3), seed=SEEDS, kind=st.sampled_from([np.float32, np.int64, np.int32, np.bool_]))
+@given(shapes=broadcast(3), seed=SEEDS, kind=st.sampled_from([np.float32, np.int64, np.int32]))
 def test_where(shapes: tuple[tuple[int, ...], ...], seed: int, kind: type) -> None:
     values: list[Array] = [integers(seed + index, *shape).astype(kind) for index, shape in enumerate(shapes[1:])]
     check_float(single("Where", truths(seed, *shapes[0]), *values))
