@@ -119,6 +119,19 @@ def test_integers_stay_integers(kind: str, given: list[Given], written: list[str
     assert kinds(check_integers(quantized("MatMul", kind, *given))) == written
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int16"])
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_constants_that_integer_kernels_lack_are_multiplied_in_float(kind: str, side: int, per_channel: bool) -> None:
+    given: list[Given] = [normal(1, 2, 3, 5), normal(2, 2, 5, 4)]
+    array = given[side]
+    assert isinstance(array, np.ndarray)
+    given[side] = Weight(array, 1 + side if per_channel else None)
+    lacking = per_channel or (kind == "int16" and side == 0)
+    model = check_integers(quantized("MatMul", kind, *given), integer=not lacking)
+    assert ("DEQUANTIZE" in kinds(model)) == lacking
+
+
 def test_weights_alone_in_integers_leave_the_data_as_it_is() -> None:
     """TFLite's products of floats and int8 weights would round the data: 1 % of the result."""
     case = quantized("MatMul", "uint8", normal(1, 3, 5), Weight(normal(2, 5, 4), 1))

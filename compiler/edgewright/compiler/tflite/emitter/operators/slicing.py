@@ -31,9 +31,7 @@ def slices(walk: Walk, site: Site) -> None:
         walk.refuse(site.node, "its starts, ends, axes and steps do not fit each other", "correct the model")
     runs = [range(size) for size in shape]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        size = shape[axis % len(shape)]
-        stop = None if step < 0 and end < -size else end
-        runs[axis % len(shape)] = range(size)[start:stop:step]
+        runs[axis % len(shape)] = range(shape[axis % len(shape)])[start:end:step]
     order = walk.order_of(site, value)
     x = walk.data(site, value, order)
     in_order = [range(1) if axis < 0 else runs[axis] for axis in order]
