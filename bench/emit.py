@@ -9,7 +9,8 @@
 2. Our own int8 of the same nets: Vela's operators on the CPU and cycles beside the reference's; every operator on its
    own and the whole net in LiteRT's reference kernels beside ONNX Runtime, where QDQ pairs are computed as written.
 3. Speed in LiteRT: our float beside the reference's, our int8 beside that of ai-edge-quantizer, which is installed in
-   an environment of its own; ports of a pair have the same types.
+   an environment of its own; ports of a pair have the same types. KWS's reference keeps int8 weights: they are made
+   float for this, and the file as it came is timed beside.
 4. Nets from PyTorch (tests/compiler/zoo) with odd sizes and paddings: float and int8 beside ONNX Runtime.
 
 Reference nets and data are in ../shared/data, which is not part of the project; nets that are not there are skipped.
