@@ -13,11 +13,13 @@ from edgewright.compiler.graph import operator_counts, signature
 from edgewright.compiler.tflite.emitter.emit import Ports, emit
 from edgewright.compiler.tflite.file.model import Model, Operator, Port, Quantization, Tensor
 from edgewright.compiler.tflite.file.versions import versioned
+from edgewright.compiler.tflite.reader.operators import OPERATORS
 from edgewright.compiler.tflite.reader.read_graph import MAX_ACTIVATION_ELEMENTS, graph_of
 from tests.compiler.tflite.runs import run_litert, run_onnx
 from tests.compiler.tflite.single_operator import normal
 from tests.compiler.tflite.stand_ins import STAND_INS, VALID, Net, keywords
 from tests.compiler.tflite.tflite_operator import Case, Fixed, Weight, float_model
+from tests.layering import ROOT
 
 
 def constant(name: str, *numbers: int) -> Tensor:
@@ -289,3 +291,8 @@ def test_scales_per_channel_are_for_constants() -> None:
 def test_what_stays_integer_is_one_operator_again() -> None:
     emitted = emit(graph_of(STAND_INS["resnet-int8"](), "net"), Ports(integer=True)).model
     assert all(emitted.tensors[index].type == "INT8" for operator in emitted.operators for index in operator.outputs)
+
+
+def test_the_page_names_every_operator_that_is_read() -> None:
+    names = ", ".join(f"`{name}`" for name in sorted(OPERATORS))
+    assert names in (ROOT / "docs/formats/tflite.md").read_text(encoding="utf-8")
