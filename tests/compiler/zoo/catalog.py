@@ -22,7 +22,7 @@ from tests.compiler.zoo.layers import in_use
 from tests.compiler.zoo.mobilenets import mobilenet_v1, mobilenet_v2, mobilenet_v3_small
 
 SMALL_WIDTH, FULL_WIDTH = 0.25, 1.0
-SMALL_CLASSES, FULL_CLASSES = 10, 1000
+SMALL_CLASSES = 10
 Floats = NDArray[np.float32]
 
 
@@ -35,6 +35,8 @@ class ZooNet:
     """Of a width multiplier and a count of classes."""
     small: tuple[int, int] = (97, 75)
     full: tuple[int, int] = (225, 193)
+    classes: int = 1000
+    """Of the full net."""
 
     def build_small(self) -> nn.Module:
         """The same layers, a quarter of the channels."""
@@ -42,7 +44,7 @@ class ZooNet:
 
     def build_full(self) -> nn.Module:
         """As published."""
-        return in_use(self.make(FULL_WIDTH, FULL_CLASSES), self.full)
+        return in_use(self.make(FULL_WIDTH, self.classes), self.full)
 
 
 ZOO = {
@@ -54,7 +56,7 @@ ZOO = {
         ZooNet("resnet_18", resnet_18, small=(71, 90)),
         ZooNet("efficientnet_lite0", efficientnet_lite0, small=(94, 75)),
         ZooNet("squeezenet", squeezenet, full=(227, 195)),
-        ZooNet("detector", detector, small=(97, 75), full=(321, 259)),
+        ZooNet("detector", detector, full=(321, 259), classes=20),
     )
 }
 
