@@ -212,6 +212,18 @@ def test_what_others_read_with_fine_steps_stays_out_of_a_coarse_join() -> None:
     kinds = [operator.type for operator in emitted(graph, plan).operators]
     assert kinds.count("QUANTIZE") == 1
     assert "DEQUANTIZE" not in kinds
+    assert plan_warnings(plan, graph, "plan.toml") == ()  # a proposal may do so; a person is told
+
+
+def test_what_is_compared_integer_by_integer_holds_all_of_it() -> None:
+    net = Net((4, 6, 6), np.random.default_rng(0))
+    first = net.conv(4)
+    joined = net.node("Max", first, net.node("Relu", net.node("Conv", "x", net.weight(4, 4, 1, 1))))
+    graph = optimised(net.model())
+    statistics = statistics_of(graph, samples_of(net))
+    plan = propose(graph, statistics, INT8)
+    assert encoding_of(plan, first) == encoding_of(plan, joined)
+    assert plan.tensors[joined].low <= statistics.tensors[first].low * 0.99 < statistics.tensors[joined].low
 
 
 def test_what_a_kernel_fixes_is_rounded_again_only_beside_other_numbers() -> None:
@@ -237,9 +249,9 @@ def test_a_clamp_that_only_rounding_does_keeps_its_range() -> None:
     net = Net((4, 6, 6), np.random.default_rng(0))
     net.conv(4)
     clipped = net.node("Clip", net.here, net.constant(np.float32(-0.3)), net.constant(np.float32(0.4)))
-    other = net.conv(4)
+    other = net.node("Conv", "x", net.weight(4, 4, 1, 1, scale=9.0))
     net.shape = (8, 6, 6)
-    joined = net.node("Concat", clipped, net.node("Mul", other, net.constant(np.float32(9))), axis=1)
+    joined = net.node("Concat", clipped, other, axis=1)
     graph, plan = plan_of(net, INT8)
     assert plan.tensors[clipped].high < 0.5 < plan.tensors[joined].high
     check_integer(emitted(graph, plan), 1)
