@@ -15,7 +15,7 @@ from edgewright.compiler.lower.ethos_u.cpu_operators import CpuOperator
 from edgewright.compiler.lower.ethos_u.rewrites.blocks import depth_to_space, space_to_depth
 from edgewright.compiler.lower.ethos_u.rewrites.gather import gather_by_slices
 from edgewright.compiler.lower.ethos_u.rewrites.mean import mean_of_lines
-from edgewright.compiler.lower.ethos_u.rewrites.repeat import nearest, repeat_pixels
+from edgewright.compiler.lower.ethos_u.rewrites.repeat import MAX_FACTOR, nearest, repeat_pixels
 from edgewright.compiler.lower.ethos_u.rewrites.table import SUGGESTIONS, Suggestion, rewrite, suggestion
 from edgewright.compiler.lower.ethos_u.rewrites.windows import shielded, slice_afterwards
 from edgewright.compiler.tflite.file.model import Model
@@ -145,9 +145,31 @@ def test_whole_factors_without_corners_are_always_rewritten() -> None:
                 assert_same(model, repeat_pixels(model, 0))
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(13, 13), (4, 4), (8 * 17, 8), (16, 12)])
-def test_other_sizes_are_left_alone(rows: int, columns: int) -> None:
+@few
+@given(
+    sizes=st.tuples(st.integers(1, 30), st.integers(1, 30)), shape=st.tuples(*[st.integers(1, 9)] * 4),
+    mode=st.sampled_from(["", "halfPixelCenters", "alignCorners"]),
+)  # fmt: skip
+def test_nearest_neighbours_of_any_size(sizes: tuple[int, int], shape: tuple[int, int, int, int], mode: str) -> None:
+    model = nets.nearest(*sizes, shape, **({mode: True} if mode else {}))
+    rewritten = repeat_pixels(model, 0)
+    assume(max(sizes[0] / shape[1], sizes[1] / shape[2]) <= MAX_FACTOR / 2)
+    assert_same(model, rewritten)
+
+
+def test_an_odd_picture_is_doubled_and_cut() -> None:
+    rewritten = repeat_pixels(nets.nearest(13, 15, (1, 7, 8, 4)), 0)
+    assert rewritten is not None
+    assert [one.type for one in rewritten.operators].count("SLICE") == 2
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(8 * 17, 8), (8, 8 * 17)])
+def test_larger_factors_are_left_alone(rows: int, columns: int) -> None:
     assert repeat_pixels(nets.nearest(rows, columns), 0) is None
+
+
+def test_too_many_cuts_are_left_alone() -> None:
+    assert repeat_pixels(nets.nearest(300, 8, (1, 200, 8, 4)), 0) is None
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 4])

@@ -16,6 +16,11 @@ def number(operator: Operator, name: str, default: int = 0) -> int:
     return value if isinstance(value, int) else default
 
 
+def with_size(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
+    """The shape with another size along one axis."""
+    return (*shape[:axis], size, *shape[axis + 1 :])
+
+
 class Draft:
     """Replaces operator `index` of a model.
 
@@ -58,6 +63,13 @@ class Draft:
         """A RESHAPE into the shape of `output`."""
         shape = self._tensors[output].shape
         return self.emit("RESHAPE", [source, self.integers(shape)], output, {"newShape": shape})
+
+    def slice(self, source: int, axis: int, start: int, size: int) -> int:
+        """A SLICE along one axis."""
+        whole = self._tensors[source].shape
+        shape, begin = with_size(whole, axis, size), with_size((0,) * len(whole), axis, start)
+        where = [source, self.integers(begin), self.integers(shape)]
+        return self.emit("SLICE", where, self.like(source, shape), version=2)
 
     def concatenate(self, sources: Sequence[int], axis: int, output: int) -> int:
         """A CONCATENATION without an activation."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ....tflite.file.model import Model
-from .draft import Draft, number
+from ....tflite.file.model import Array, Model
+from .draft import Draft, number, with_size
 
 MAX_SLICES = 64
 """Beyond it the CPU's one copy is cheaper than so many commands."""
@@ -22,18 +22,18 @@ def gather_by_slices(model: Model, index: int) -> Model | None:
         return None
     if indices.data.ndim > 1 or source.quantization != output.quantization or not 0 <= axis < len(source.shape):
         return None
-    runs = _runs(np.atleast_1d(indices.data))
+    runs = runs_of(np.atleast_1d(indices.data))
     if not runs or len(runs) > MAX_SLICES or min(runs)[0] < 0 or max(a + n for a, n in runs) > source.shape[axis]:
         return None
     draft = Draft(model, index)
-    parts = [_slice(draft, axis, start, size) for start, size in runs]
-    whole = draft.like(operator.inputs[0], _with(source.shape, axis, sum(size for _, size in runs)))
+    parts = [draft.slice(operator.inputs[0], axis, start, size) for start, size in runs]
+    whole = draft.like(operator.inputs[0], with_size(source.shape, axis, sum(size for _, size in runs)))
     joined = parts[0] if len(parts) == 1 else draft.concatenate(parts, axis, whole)
     draft.reshape(joined, operator.outputs[0])
     return draft.model()
 
 
-def _runs(indices: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> list[tuple[int, int]]:
+def runs_of(indices: Array) -> list[tuple[int, int]]:
     """(start, length) of neighbours that follow each other."""
     runs: list[tuple[int, int]] = []
     for each in (int(index) for index in indices):
@@ -42,15 +42,3 @@ def _runs(indices: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> list[tu
         else:
             runs.append((each, 1))
     return runs
-
-
-def _slice(draft: Draft, axis: int, start: int, size: int) -> int:
-    source = draft.operator.inputs[0]
-    shape = _with(draft.tensor(source).shape, axis, size)
-    begin = _with((0,) * len(shape), axis, start)
-    where = [source, draft.integers(begin), draft.integers(shape)]
-    return draft.emit("SLICE", where, draft.like(source, shape), version=2)
-
-
-def _with(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
-    return (*shape[:axis], size, *shape[axis + 1 :])

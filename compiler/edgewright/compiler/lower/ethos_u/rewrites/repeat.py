@@ -1,4 +1,4 @@
-"""Nearest neighbours by a whole factor: every row and every column is repeated."""
+"""Nearest neighbours: rows and columns are repeated, and where some are repeated less often, the rest is cut out."""
 
 from __future__ import annotations
 
@@ -6,35 +6,32 @@ import numpy as np
 
 from ....tflite.file.model import Array, Model, Operator
 from .draft import Draft
+from .gather import MAX_SLICES, runs_of
 
 MAX_FACTOR = 16
 
 
 def repeat_pixels(model: Model, index: int) -> Model | None:
-    """RESIZE_NEAREST_NEIGHBOR as two CONCATENATIONs of the picture with itself, between reshapes."""
+    """RESIZE_NEAREST_NEIGHBOR as CONCATENATIONs of the picture with itself and SLICEs of that, between reshapes."""
     operator = model.operators[index]
     source, output = model.tensors[operator.inputs[0]], model.tensors[operator.outputs[0]]
     if len(source.shape) != 4 or len(output.shape) != 4 or source.quantization != output.quantization:
         return None
     batch, rows, columns, channels = source.shape
-    factors = output.shape[1] // rows, output.shape[2] // columns
-    wanted = ((rows, factors[0], output.shape[1]), (columns, factors[1], output.shape[2]))
-    if max(factors) > MAX_FACTOR or not all(_repeats(operator, *each) for each in wanted):
+    read = [_read(operator, source.shape[axis], output.shape[axis]) for axis in (1, 2)]
+    if any(_factor(each) > MAX_FACTOR or len(runs_of(_places(each))) > MAX_SLICES for each in read):
         return None
     draft = Draft(model, index)
-    flat = operator.inputs[0]
-    flat = _repeated(draft, flat, (batch * rows, 1, columns * channels), factors[0])
-    flat = _repeated(draft, flat, (batch * rows * factors[0] * columns, 1, channels), factors[1])
-    draft.reshape(flat, operator.outputs[0])
+    tall = _repeated(draft, operator.inputs[0], (batch, rows, columns * channels), read[0])
+    wide = _repeated(draft, tall, (batch * len(read[0]), columns, channels), read[1])
+    draft.reshape(wide, operator.outputs[0])
     return draft.model()
 
 
-def _repeats(operator: Operator, size: int, factor: int, wanted: int) -> bool:
-    """Whether the kernel reads every element `factor` times, in order, in its own float32 arithmetic."""
-    if size * factor != wanted or factor < 1:
-        return False
+def _read(operator: Operator, size: int, wanted: int) -> Array:
+    """For each row or column of the output, which of the input it is, in the kernel's own float32 arithmetic."""
     corners, half = bool(operator.options.get("alignCorners")), bool(operator.options.get("halfPixelCenters"))
-    return bool(np.array_equal(nearest(size, wanted, corners, half), np.arange(wanted) // factor))
+    return nearest(size, wanted, corners, half)
 
 
 def nearest(size: int, wanted: int, align_corners: bool, half_pixels: bool) -> Array:
@@ -48,9 +45,29 @@ def nearest(size: int, wanted: int, align_corners: bool, half_pixels: bool) -> A
     return indices
 
 
-def _repeated(draft: Draft, source: int, shape: tuple[int, int, int], factor: int) -> int:
-    """Each (1, n) of (m, 1, n) follows itself `factor` times."""
-    if factor == 1:
-        return source
-    lines = draft.reshape(source, draft.like(source, shape))
-    return draft.concatenate([lines] * factor, 1, draft.like(source, (shape[0], factor, shape[2])))
+def _factor(read: Array) -> int:
+    """How often the most repeated row is read."""
+    return int(np.bincount(read).max())
+
+
+def _places(read: Array) -> Array:
+    """Where these rows lie, in order, once every row of the input follows itself `_factor` times."""
+    first = np.searchsorted(read, read)  # rows are read in order, so equal ones are neighbours
+    places: Array = read * _factor(read) + (np.arange(len(read)) - first)
+    return places
+
+
+def _repeated(draft: Draft, source: int, shape: tuple[int, int, int], read: Array) -> int:
+    """Of (m, size, n) the rows that are read, (m, read, n)."""
+    outer, size, inner = shape
+    factor = _factor(read)
+    whole = source
+    if factor > 1:
+        lines = draft.reshape(source, draft.like(source, (outer * size, 1, inner)))
+        whole = draft.concatenate([lines] * factor, 1, draft.like(source, (outer * size, factor, inner)))
+    runs = runs_of(_places(read))
+    if runs == [(0, size * factor)]:
+        return whole
+    whole = draft.reshape(whole, draft.like(source, (outer, size * factor, inner)))
+    parts = [draft.slice(whole, 1, start, count) for start, count in runs]
+    return parts[0] if len(parts) == 1 else draft.concatenate(parts, 1, draft.like(source, (outer, len(read), inner)))

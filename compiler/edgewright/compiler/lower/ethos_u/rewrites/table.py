@@ -60,7 +60,7 @@ SUGGESTIONS = (
     _of(
         "RESIZE_NEAREST_NEIGHBOR",
         ANY,
-        "Enlarge by a whole factor: rows and columns are then repeated by concatenation.",
+        "Enlarge by at most 16: rows and columns are then repeated by concatenation.",
         repeat_pixels,
     ),
     _of(
