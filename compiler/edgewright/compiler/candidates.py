@@ -89,7 +89,7 @@ def _plans(
         check_plan(plan, graph, f"--plan {request.plan}")
         return {board.name: (GIVEN,) for board in boards}, Plans(divided.tune, {GIVEN: plan}), set()
     schemes = {board.name: schemes_for(board, graph, exact_too=_both_engines(request, board)) for board in boards}
-    for_tflite = {scheme for board in boards if _takes_tflite(request, board) for scheme in tflite_schemes_for(board)}
+    for_tflite = {scheme for board in boards if _takes_tflite(request, board) for scheme in tflite_schemes_for(board, graph)}
     wanted = {scheme.name: scheme for offered in (*schemes.values(), for_tflite) for scheme in offered}
     exact = arithmetic_of(detect_host(), Scheme()) is Arithmetic.EXACT
     arithmetic = Arithmetic.ENGINE if exact else Arithmetic.EXACT

@@ -62,7 +62,7 @@ def forms_of(variants: Sequence[Variant], board: Board, build: Build) -> list[Va
 
 def tflite_variants(board: Board, build: Build) -> list[Variant]:
     """QDQ graphs by TFLite's rules; they are what TFLite files are made of, and no candidates themselves."""
-    names = [scheme.name for scheme in tflite_schemes_for(board)]
+    names = [scheme.name for scheme in tflite_schemes_for(board, build.graph)]
     return [build.variants[name] for name in names if name in build.variants]
 
 

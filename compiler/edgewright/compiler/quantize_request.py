@@ -140,7 +140,7 @@ def scheme_for(request: QuantizeRequest, board: Board, graph: Graph) -> Scheme:
     int8 = board.cpu.int8
     if request.method == "weights":
         return Scheme(method="weights", weights=request.weights)
-    for_tflite = tflite_schemes_for(board) if request.method == "static" and only_tflite(board) else ()
+    for_tflite = tflite_schemes_for(board, graph) if request.method == "static" and only_tflite(board) else ()
     if for_tflite:
         return _of_type(request.activations, for_tflite)
     activations = request.activations or natural.activations

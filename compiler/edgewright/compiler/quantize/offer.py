@@ -10,6 +10,7 @@ from edgewright.targets.board import VELA, Board
 
 from ..graph import Graph
 from ..lower.onnxruntime import Arithmetic
+from .rules.tflite_facts import AVERAGING
 from .scheme import Guard, Scheme
 from .uncalibrated.methods import LEAST_SHARE, methods_for, products_share
 
@@ -41,14 +42,22 @@ def schemes_for(board: Board, graph: Graph, *, exact_too: bool = False) -> tuple
     return (*static, *(scheme for scheme in others if large or scheme.method != "weights"), *bare)
 
 
-def tflite_schemes_for(board: Board) -> tuple[Scheme, ...]:
-    """Schemes by TFLite's rules for a board that runs TFLite files: int8, and for an NPU int8 with int16 activations.
+def tflite_schemes_for(board: Board, graph: Graph) -> tuple[Scheme, ...]:
+    """Schemes by TFLite's rules for a board that runs TFLite files: int8, and more of them for an NPU.
 
-    On CPUs the kernels of int16 activations are slower than float, so they are not offered there.
+    An NPU computes in int16 too, where CPUs have no kernels that are faster than float. It reads weights compressed,
+    and those with one scale per tensor are smaller: where products read each weight once, that is the time, a fifth of
+    it on MLPerf Tiny's autoencoder. And it pools faster than it rescales: KWS takes 6 % less, and loses 1.5 dB.
     """
     int8 = Scheme(activations="int8", rules="tflite")
-    on_npu = any(support.name == VELA for support in board.engines)
-    return (int8, Scheme(activations="int16", rules="tflite")) if on_npu else (int8,)
+    if not any(support.name == VELA for support in board.engines):
+        return (int8,)
+    found = [int8, msgspec.structs.replace(int8, activations="int16")]
+    if products_share(graph) >= LEAST_SHARE:
+        found.append(msgspec.structs.replace(int8, per_channel=False))
+    if any(node.op_type in AVERAGING for node in graph.graph):
+        found.append(msgspec.structs.replace(int8, shared_pools=True))
+    return tuple(found)
 
 
 def only_tflite(board: Board) -> bool:

@@ -34,6 +34,9 @@ class Scheme(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Weights that share a scale, where weights are int4."""
     rules: RuleSet = "onnxruntime"
     """`tflite` goes with int8 and int16 activations."""
+    shared_pools: bool = False
+    """Whether averages by TFLite's rules get the encoding of what they average, as AVERAGE_POOL_2D has it, however much
+    narrower their own range is. Else they are rescaled, which takes an NPU about as long as a small convolution."""
 
     @property
     def name(self) -> str:
@@ -41,6 +44,8 @@ class Scheme(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
         suffix = {"none": "", "pairs": "-guarded", "seven-bit": "-7bit"}[self.guard]
         if self.rules != "onnxruntime":
             suffix += f"-{self.rules}"
+        if self.shared_pools:
+            suffix += "-pools"
         grain = "" if self.per_channel else "-per-tensor"
         if self.method != "static":
             return f"{self.weights}-{self.method}{grain}{suffix}"

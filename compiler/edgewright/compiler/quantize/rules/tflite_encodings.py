@@ -96,7 +96,7 @@ def encodings(
     for each in around:
         _mark(groups, each, scheme)
     for each in around:
-        if each.reads and (each.node.op_type in KEEPING or _averages_alike(groups, each)):
+        if each.reads and (each.node.op_type in KEEPING or _averages_alike(groups, each, scheme)):
             for value in each.gives:
                 groups.unite(each.reads[0].name or "", value.name or "", each.node.op_type)
     for each in around:
@@ -127,12 +127,13 @@ def _mark(groups: _Groups, each: Rounded, scheme: Scheme) -> None:
             groups.by_name[name].readers += 1
 
 
-def _averages_alike(groups: _Groups, each: Rounded) -> bool:
-    """Whether what a pool averages would lose little by the encoding of what the pool reads."""
+def _averages_alike(groups: _Groups, each: Rounded, scheme: Scheme) -> bool:
+    """Whether a pool's result gets the encoding of what it reads: it must, the scheme says so, or it loses little."""
     if each.node.op_type not in AVERAGING or (each.node.op_type == "AveragePool" and not _counts_all(each.node)):
         return each.node.op_type in AVERAGING
     read, given = groups.by_name[each.reads[0].name or ""], groups.by_name[each.gives[0].name or ""]
-    return not read.closed and read.high - read.low <= MAX_GROWTH * (given.high - given.low)
+    narrow = scheme.shared_pools or read.high - read.low <= MAX_GROWTH * (given.high - given.low)
+    return narrow and not read.closed
 
 
 def _counts_all(node: ir.Node) -> bool:
