@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from bench.emitters.litert import Array, Litert
 from bench.quantizers.nets import KWS_SCALE, KWS_ZERO_POINT, SHARED
-from edgewright.compiler.tflite.emitter.emit import Ports, emit
+from edgewright.compiler.tflite.emitter.emit import emit
+from edgewright.compiler.tflite.emitter.ports import Ports
 from edgewright.compiler.tflite.file.read import read
 from edgewright.compiler.tflite.file.write import write
 from edgewright.compiler.tflite.reader.read_graph import graph_of

@@ -14,7 +14,8 @@ from bench.emitters.forms import Forms
 from bench.emitters.lossless import AS_STORED
 from bench.quantizers.environment import peers_python, run_script
 from edgewright.compiler.measure import median_interval
-from edgewright.compiler.tflite.emitter.emit import Ports, emit
+from edgewright.compiler.tflite.emitter.emit import emit
+from edgewright.compiler.tflite.emitter.ports import Ports
 from edgewright.compiler.tflite.file.model import Tensor
 from edgewright.compiler.tflite.file.read import read
 from edgewright.compiler.tflite.file.versions import versioned

@@ -11,7 +11,8 @@ from bench.emitters.litert import Array, Litert
 from edgewright.compiler.graph import Graph, to_bytes
 from edgewright.compiler.lower.onnxruntime import Arithmetic, open_session
 from edgewright.compiler.metrics import snr_db
-from edgewright.compiler.tflite.emitter.emit import Ports, emit
+from edgewright.compiler.tflite.emitter.emit import emit
+from edgewright.compiler.tflite.emitter.ports import Ports
 from edgewright.compiler.tflite.file.write import write
 from tests.compiler.zoo.catalog import ZooNet, exported, optimised, pictures
 

@@ -26,7 +26,8 @@ from edgewright.compiler.quantize.rules.tflite import TFLiteRules
 from edgewright.compiler.quantize.rules.tflite_facts import FIXED, JOINING, KEEPING
 from edgewright.compiler.quantize.scheme import Scheme
 from edgewright.compiler.scratch import Scratch
-from edgewright.compiler.tflite.emitter.emit import Ports, emit
+from edgewright.compiler.tflite.emitter.emit import emit
+from edgewright.compiler.tflite.emitter.ports import Ports
 from edgewright.compiler.tflite.file.model import Model
 from tests.compiler.nets import Net, convolutional, optimised, statistics_of
 from tests.compiler.random_nets import nets_and_outputs

@@ -25,7 +25,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.compiler.frontends.onnx import import_proto
 from edgewright.compiler.graph import Graph
-from edgewright.compiler.tflite.emitter.emit import Emitted, Ports, emit
+from edgewright.compiler.tflite.emitter.emit import Emitted, emit
+from edgewright.compiler.tflite.emitter.ports import Ports
 from edgewright.compiler.tflite.file.model import Array, Model
 from tests.compiler.tflite.runs import run_litert, run_onnx
 

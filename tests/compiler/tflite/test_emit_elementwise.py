@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from edgewright.compiler.faults import UnsupportedModel
-from edgewright.compiler.tflite.emitter.emit import Ports, emit
+from edgewright.compiler.tflite.emitter.emit import emit
+from edgewright.compiler.tflite.emitter.ports import Ports
 from edgewright.compiler.tflite.file.model import Array
 from tests.compiler.tflite.runs import run_litert, run_onnx
 from tests.compiler.tflite.single_operator import (

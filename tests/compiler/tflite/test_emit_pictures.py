@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.compiler.frontends.onnx import import_proto
 from edgewright.compiler.graph import Graph
-from edgewright.compiler.tflite.emitter.emit import Ports, emit
+from edgewright.compiler.tflite.emitter.emit import emit
 from edgewright.compiler.tflite.emitter.orders import in_memory
+from edgewright.compiler.tflite.emitter.ports import Ports
 from edgewright.compiler.tflite.emitter.regrouping import regrouped
 from edgewright.compiler.tflite.file.model import Array, Model
 from tests.compiler.tflite.runs import run_litert, run_onnx

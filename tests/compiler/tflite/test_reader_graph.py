@@ -10,7 +10,8 @@ import pytest
 
 from edgewright.compiler.faults import ModelError, UnsupportedModel
 from edgewright.compiler.graph import operator_counts, signature
-from edgewright.compiler.tflite.emitter.emit import Ports, emit
+from edgewright.compiler.tflite.emitter.emit import emit
+from edgewright.compiler.tflite.emitter.ports import Ports
 from edgewright.compiler.tflite.file.model import Model, Operator, Port, Quantization, Tensor
 from edgewright.compiler.tflite.file.versions import versioned
 from edgewright.compiler.tflite.reader.operators import OPERATORS

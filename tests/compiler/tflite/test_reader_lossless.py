@@ -11,7 +11,8 @@ from ai_edge_litert.interpreter import Interpreter
 
 from edgewright.compiler.graph import operator_counts, signature
 from edgewright.compiler.pipeline import optimise
-from edgewright.compiler.tflite.emitter.emit import Ports, emit
+from edgewright.compiler.tflite.emitter.emit import emit
+from edgewright.compiler.tflite.emitter.ports import Ports
 from edgewright.compiler.tflite.file.model import Array
 from edgewright.compiler.tflite.file.read import read
 from edgewright.compiler.tflite.file.write import write

@@ -17,7 +17,8 @@ from edgewright.compiler.quantize.emit import emit as emit_qdq
 from edgewright.compiler.quantize.propose import propose
 from edgewright.compiler.quantize.scheme import Scheme
 from edgewright.compiler.scratch import Scratch
-from edgewright.compiler.tflite.emitter.emit import Emitted, Ports, emit
+from edgewright.compiler.tflite.emitter.emit import Emitted, emit
+from edgewright.compiler.tflite.emitter.ports import Ports
 from edgewright.compiler.tflite.file.model import Array, Model
 from tests.compiler.tflite.runs import run_litert, run_onnx
 from tests.compiler.zoo.catalog import ZOO, exported, optimised, pictures

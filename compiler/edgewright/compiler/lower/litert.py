@@ -10,7 +10,8 @@ from edgewright.bundle.manifest import EngineRequirement, Precision
 
 from ..graph import Graph
 from ..tensor_specs import tensor_specs
-from ..tflite.emitter.emit import Emitted, Ports, emit
+from ..tflite.emitter.emit import Emitted, emit
+from ..tflite.emitter.ports import Ports
 from ..tflite.file.half_weights import with_half_weights
 from ..tflite.file.read import read
 from ..tflite.file.summary import summary

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from ...graph import Graph
 from ...quantize.capability import bounds_of
-from .encodings import encoding_of
+from .encodings import encoding_given
 from .operators import OPERATORS
 from .sites import CLAMPS, FUSED, covers
 
@@ -56,9 +56,7 @@ def _stops_integers(clamp: ir.Node, quantizer: ir.Node) -> bool:
     operator = OPERATORS.get(producer.op_type)
     if operator is None or not operator.form.integers or (operator.form.fuses and bounds in FUSED):
         return False
-    zero = quantizer.inputs[2] if len(quantizer.inputs) > 2 else None
-    kind = "uint8" if zero is None or zero.const_value is None else zero.const_value.numpy().dtype.name
-    encoding = encoding_of(quantizer, kind, len(value.shape or ()))
+    encoding = encoding_given(quantizer, len(value.shape or ()))
     return encoding is not None and not covers(encoding, bounds) and _reads_integers(producer)
 
 

@@ -6,14 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..file.model import Array, Operator, OptionValue, Quantization, Tensor
+from ..file.model import TYPE_OF_NUMPY, Array, Operator, OptionValue, Quantization, Tensor
 from ..file.schema import TYPES
-
-TYPE_OF_NUMPY: dict[str, str] = {
-    "float32": "FLOAT32", "float16": "FLOAT16", "float64": "FLOAT64", "int8": "INT8", "uint8": "UINT8",
-    "int16": "INT16", "uint16": "UINT16", "int32": "INT32", "uint32": "UINT32", "int64": "INT64", "uint64": "UINT64",
-    "bool": "BOOL",
-}  # fmt: skip
 
 
 @dataclass

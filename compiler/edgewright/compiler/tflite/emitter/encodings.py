@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
+from ...attributes import given, integer
 from ..file.model import Array, Quantization
 
 SHIFT: Final = {"uint8": 128, "uint16": 32768, "int8": 0, "int16": 0, "int32": 0}
@@ -47,22 +48,29 @@ class Encoding:
 
 def encoding_of(node: ir.Node, kind: str, rank: int) -> Encoding | None:
     """Of a QuantizeLinear or DequantizeLinear on integers of this numpy type; None where it has no form in TFLite."""
-    scale = node.inputs[1].const_value if node.inputs[1] is not None else None
-    zero_value = node.inputs[2] if len(node.inputs) > 2 else None
+    scale_value, zero_value = given(node, 1), given(node, 2)
+    scale = None if scale_value is None else scale_value.const_value
     if scale is None or kind not in SIGNED or (zero_value is not None and zero_value.const_value is None):
         return None
     scales: Array = np.atleast_1d(scale.numpy().astype(np.float32))
     zeros = np.zeros(scales.shape, np.int64)
     if zero_value is not None and zero_value.const_value is not None:
         zeros = np.atleast_1d(zero_value.const_value.numpy()).astype(np.int64)
-    if scales.ndim != 1 or ("block_size" in node.attributes and node.attributes["block_size"].as_int()):
+    if scales.ndim != 1 or integer(node, "block_size", 0):
         return None
-    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
+    axis = integer(node, "axis", 1)
     zero_points = tuple(int(zero) - SHIFT[kind] for zero in np.broadcast_to(zeros, scales.shape))
     quantization = Quantization(
         tuple(float(each) for each in scales), zero_points, axis % rank if len(scales) > 1 and rank else 0
     )
     return Encoding(SIGNED[kind], quantization, SHIFT[kind])
+
+
+def encoding_given(quantizer: ir.Node, rank: int) -> Encoding | None:
+    """Of what a QuantizeLinear gives, a value of this rank; None where it has no form in TFLite."""
+    zero = given(quantizer, 2)
+    kind = "uint8" if zero is None or zero.const_value is None else zero.const_value.numpy().dtype.name
+    return encoding_of(quantizer, kind, rank)
 
 
 def signed(integers: Array, encoding: Encoding) -> Array:

@@ -14,6 +14,8 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
+from ...attributes import given, needed
+from ...folding import ConstantOf
 from ...quantize.capability import MAX_ABSORBED_SHARE_OF_STEP, bounds_of
 from ..file.model import Array
 from .encodings import Encoding
@@ -27,14 +29,11 @@ FUSED: Final[Mapping[tuple[float, float], str]] = {
 }
 """Clamps that operators take along, by their bounds."""
 
-
-ConstantOf = Callable[[ir.Value], Array | None]
-"""The numbers of a value that does not depend on inputs."""
 Suits = Callable[[ir.Node, ConstantOf], bool]
 """Whether integer kernels can do what a node asks of its operator."""
 
 
-def always(node: ir.Node, constant: ConstantOf) -> bool:  # noqa: ARG001 -- a Suits
+def always(_: ir.Node, __: ConstantOf) -> bool:
     """Whatever a node asks."""
     return True
 
@@ -87,14 +86,11 @@ class Site:
 
     def input(self, index: int) -> ir.Value:
         """An input that the operator cannot do without."""
-        found = self.node.inputs[index] if index < len(self.node.inputs) else None
-        if found is None:
-            raise ValueError(f"{self.node.op_type} {self.node.name!r} has no input {index}")
-        return found
+        return needed(self.node, index)
 
     def optional(self, index: int) -> ir.Value | None:
         """An input, None where it is left out."""
-        return self.node.inputs[index] if index < len(self.node.inputs) else None
+        return given(self.node, index)
 
 
 @dataclass(frozen=True)
@@ -175,8 +171,8 @@ class Sites:
 
     def _kind_read(self, node: ir.Node, form: Form) -> str | None:
         """The one type of integers that all its data comes in; None where it has to compute in float."""
-        given = [(index, value) for index, value in enumerate(node.inputs) if value is not None]
-        floats = [(index, value) for index, value in given if value.dtype in FLOATS]
+        read = [(index, value) for index, value in enumerate(node.inputs) if value is not None]
+        floats = [(index, value) for index, value in read if value.dtype in FLOATS]
         known = {index: value for index, value in floats if self.constant(value) is not None}
         weights: list[int] = [index for index in ((0, 1) if form.product else ()) if index in known]
         weights += [] if form.weight is None else [form.weight]

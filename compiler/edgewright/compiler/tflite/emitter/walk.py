@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import onnx_ir as ir
 
 from ...faults import UnsupportedModel
 from ...graph import place as place_of
-from ..file.model import NUMPY, Array, OptionValue, Quantization
+from ..file.model import NUMPY, TYPE_OF_NUMPY, Array, OptionValue, Quantization
 from ..file.schema import ACTIVATIONS
-from .draft import TYPE_OF_NUMPY, Draft
+from .draft import Draft
 from .encodings import Encoding, signed
 from .orders import Order, dense, identity, in_memory, logical
 from .sites import Site
@@ -257,7 +257,7 @@ def _turned(array: Array, order: Order) -> Array:
     return np.ascontiguousarray(turned).reshape(in_memory(array.shape, order))  # contiguous makes a number a vector
 
 
-def numpy_of(kind: str) -> np.dtype[np.generic]:
+def numpy_of(kind: str) -> np.dtype[Any]:
     """Of a TFLite type."""
     return np.dtype(NUMPY[kind])
 

@@ -154,7 +154,7 @@ def _lowest(walk: Walk, x: int) -> int | None:
     kind = numpy_of(source.type)
     if source.quantization is None:
         return walk.draft.constant("fill", np.asarray([-np.inf], kind))
-    least = np.iinfo(kind).min  # type: ignore[type-var]
+    least = np.iinfo(kind).min
     if source.quantization.zero_points[0] == least:
         return None
     return walk.draft.constant("fill", np.asarray([least], kind), source.quantization)

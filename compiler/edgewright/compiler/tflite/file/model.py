@@ -35,6 +35,7 @@ NUMPY: Final[dict[str, type[np.generic]]] = {
     "BOOL": np.bool_,
 }
 """Types whose elements take whole bytes; tensors of others are refused on reading."""
+TYPE_OF_NUMPY: Final[Mapping[str, str]] = {np.dtype(kind).name: name for name, kind in NUMPY.items()}
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from ....faults import UnsupportedModel
+from ....folding import folded, is_known
 from ....graph import Graph, place
-from ....known_values import computed
 from ..net import Alias, Move, Net, Part, Tensor
 from ..rebuild import substituted
 from .integers import fuse_qdq
@@ -59,8 +58,11 @@ def _input(walk: Walk, value: ir.Value, batch: int) -> Tensor:
 
 def _lower_node(walk: Walk, node: ir.Node) -> None:
     operator = OPERATORS.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
-    if _is_known(walk, node):
-        _fold(walk, node)
+    if is_known(node, walk.constant):
+        found = folded(node, walk.constant, walk.shape, walk.opset)
+        for value in node.outputs:
+            if value.name in found:
+                walk.give_constant(value, found[value.name])
     elif operator is None:
         name = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
         raise UnsupportedModel(
@@ -68,34 +70,6 @@ def _lower_node(walk: Walk, node: ir.Node) -> None:
         )
     else:
         operator(walk, node)
-
-
-def _is_known(walk: Walk, node: ir.Node) -> bool:
-    """Whether a node's results depend on no input."""
-    if node.op_type == "Shape":
-        return True
-    random = node.op_type.startswith("Random") or node.op_type in ("Bernoulli", "Multinomial")
-    return not random and all(value is None or walk.constant(value) is not None for value in node.inputs)
-
-
-def _fold(walk: Walk, node: ir.Node) -> None:
-    """Computes a node now."""
-    if node.op_type == "Shape" and node.inputs[0] is not None:
-        size = walk.shape(node.inputs[0])
-        start = node.attributes["start"].as_int() if "start" in node.attributes else 0
-        end = node.attributes["end"].as_int() if "end" in node.attributes else len(size)
-        walk.give_constant(node.outputs[0], np.array(size[start:end], np.int64))
-        return
-    if any(
-        attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in node.attributes.values()
-    ):
-        walk.refuse(node, "native code has no control flow", "fold it away, or compile for another engine")
-    arrays = ((value.name or "", walk.constant(value)) for value in node.inputs if value is not None)
-    feeds = {name: array for name, array in arrays if array is not None}
-    found = computed(ir.serde.serialize_node(node), feeds, walk.opset)
-    for value in node.outputs:
-        if value.name in found:
-            walk.give_constant(value, found[value.name])
 
 
 def _closed(walk: Walk, inputs: tuple[Tensor, ...], values: tuple[ir.Value, ...]) -> Net:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ....attributes import number, text
+from ....folding import ConstantOf
 from ....quantize.capability import bounds_of
 from ...file.model import Quantization
 from ...file.schema import ACTIVATIONS
@@ -15,7 +16,7 @@ from ..chain import Chain, Number
 from ..elementwise import broadcastable, exact_number, fixed_unary, in_encoding, rounded, unary
 from ..kernels import check_type
 from ..orders import Order
-from ..sites import FUSED, ConstantOf, Form, Site
+from ..sites import FUSED, Form, Site
 from ..walk import Walk
 from .operator import INT8, INT8_AND_16, Operator
 
@@ -88,7 +89,7 @@ def _clip_computed(walk: Walk, site: Site) -> None:
     walk.finish(site, x, placed.order)
 
 
-def _constant_bounds(node: ir.Node, constant: ConstantOf) -> bool:  # noqa: ARG001 -- a Suits
+def _constant_bounds(node: ir.Node, _: ConstantOf) -> bool:
     return bounds_of(node) is not None
 
 
@@ -146,7 +147,7 @@ def _integer_gate(walk: Walk, site: Site, x: int, alpha: float, beta: float) -> 
     return made if site.kind == "int8" else chain.apply("RELU", made)
 
 
-def _rises(node: ir.Node, constant: ConstantOf) -> bool:  # noqa: ARG001 -- a Suits
+def _rises(node: ir.Node, _: ConstantOf) -> bool:
     return number(node, "alpha", 0.2) > 0
 
 
@@ -180,7 +181,7 @@ def elu(walk: Walk, site: Site) -> None:
     chain.finish(chain.apply("LEAKY_RELU", chain.apply("ELU", x), alpha=alpha), order)
 
 
-def _is_plain_elu(node: ir.Node, constant: ConstantOf) -> bool:  # noqa: ARG001 -- a Suits
+def _is_plain_elu(node: ir.Node, _: ConstantOf) -> bool:
     return number(node, "alpha", 1.0) == 1.0
 
 

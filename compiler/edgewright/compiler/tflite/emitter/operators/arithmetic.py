@@ -6,11 +6,12 @@ import numpy as np
 import onnx_ir as ir
 
 from ....attributes import integer
+from ....folding import ConstantOf
 from ..chain import Chain, Number
 from ..elementwise import binary, exact_number, in_encoding, operand, together, unary
 from ..kernels import check_type
 from ..orders import in_memory
-from ..sites import ConstantOf, Form, Site, is_uniform
+from ..sites import Form, Site, is_uniform
 from ..walk import Walk, fused
 from .operator import INT8_AND_16, Operator
 
@@ -165,7 +166,7 @@ def _sum(walk: Walk, site: Site, kind: str) -> tuple[tuple[int, ...], int]:
     return order, y
 
 
-def _is_pair(node: ir.Node, constant: ConstantOf) -> bool:  # noqa: ARG001 -- a Suits
+def _is_pair(node: ir.Node, _: ConstantOf) -> bool:
     return len(node.inputs) == 2
 
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from ....attributes import integer, integers
+from ....folding import ConstantOf
 from ..chain import Chain
 from ..kernels import check_type
 from ..orders import Order, in_memory_axes, without
-from ..sites import ConstantOf, Form, Site
+from ..sites import Form, Site
 from ..walk import Walk
 from .operator import INT8_AND_16, Operator
 
@@ -151,7 +152,7 @@ def _axes(walk: Walk, site: Site, rank: int) -> tuple[int, ...]:
     return tuple(sorted({axis % rank for axis in axes}))
 
 
-def _does_something(node: ir.Node, constant: ConstantOf) -> bool:  # noqa: ARG001 -- a Suits
+def _does_something(node: ir.Node, _: ConstantOf) -> bool:
     """Nothing is rescaled where no axis is reduced."""
     value = node.inputs[0]
     return bool(value is not None and value.shape) and not integer(node, "noop_with_empty_axes", 0)

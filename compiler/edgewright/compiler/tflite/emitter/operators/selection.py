@@ -6,11 +6,12 @@ import numpy as np
 import onnx_ir as ir
 
 from ....attributes import integer
+from ....folding import ConstantOf
 from ...file.schema import TYPES
 from ..chain import Chain
 from ..kernels import check_type
 from ..orders import in_memory_axes, with_last, without
-from ..sites import ConstantOf, Form, Site
+from ..sites import Form, Site
 from ..walk import Walk
 from .operator import INT8, INT8_AND_16, Operator
 
@@ -77,7 +78,7 @@ def top_k(walk: Walk, site: Site) -> None:
     walk.finish(site, chain.cast(indices, "INT64"), order, 1)
 
 
-def _takes_largest(node: ir.Node, constant: ConstantOf) -> bool:  # noqa: ARG001 -- a Suits
+def _takes_largest(node: ir.Node, _: ConstantOf) -> bool:
     return bool(integer(node, "largest", 1))
 
 

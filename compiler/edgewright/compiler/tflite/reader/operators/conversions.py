@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from onnx import TensorProto
+from typing import Final
 
+import numpy as np
+from onnx import TensorProto, helper
+
+from ...file.model import NUMPY
 from ..step import Step
 from .row import Row
 
-ONNX_TYPES = {
-    "FLOAT32": TensorProto.FLOAT,
-    "FLOAT16": TensorProto.FLOAT16,
-    "FLOAT64": TensorProto.DOUBLE,
-    "INT8": TensorProto.INT8,
-    "UINT8": TensorProto.UINT8,
-    "INT16": TensorProto.INT16,
-    "UINT16": TensorProto.UINT16,
-    "INT32": TensorProto.INT32,
-    "UINT32": TensorProto.UINT32,
-    "INT64": TensorProto.INT64,
-    "UINT64": TensorProto.UINT64,
-    "BOOL": TensorProto.BOOL,
-}
+ONNX_TYPES: Final = {name: helper.np_dtype_to_tensor_dtype(np.dtype(kind)) for name, kind in NUMPY.items()}
 
 
 def quantize(step: Step) -> None:
