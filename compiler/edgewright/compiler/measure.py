@@ -17,9 +17,10 @@ import msgspec
 from numpy.typing import NDArray
 
 from .faults import ReplayError
-from .lower.compiled import Compiled, Session, digest_of, open_compiled
+from .lower.compiled import Compiled, digest_of, open_compiled
 from .lower.native.tune import Choice
 from .lower.onnxruntime import Arithmetic
+from .lower.session import Session
 from .metrics import Estimate
 
 MAX_ROUNDS = 51

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, Protocol
 
 from . import model_file
 from .engine_model import EngineModel
@@ -12,21 +11,9 @@ from .model_file import ModelFile
 from .native.library import FILE, NativeModel
 from .native.session import NativeSession
 from .onnxruntime import Arithmetic, open_session
+from .session import Session
 
 Compiled = ModelFile | NativeModel | EngineModel
-
-
-class Session(Protocol):
-    """What running a model needs: the part of `onnxruntime.InferenceSession` that the compiler uses."""
-
-    def get_inputs(self) -> list[Any]:
-        """Names and shapes of the inputs."""
-
-    def get_outputs(self) -> list[Any]:
-        """Names and shapes of the outputs."""
-
-    def run(self, names: list[str] | None, inputs: dict[str, Any]) -> list[Any]:
-        """One call."""
 
 
 def open_compiled(model: Compiled, arithmetic: Arithmetic, threads: int = 1) -> Session:

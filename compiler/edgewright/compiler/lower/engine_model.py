@@ -31,6 +31,7 @@ from edgewright.runtime.engines.protocol import EngineMissing, LoadOptions
 
 from ..faults import ToolchainMissing
 from .onnxruntime import Arithmetic
+from .session import Value
 
 MODEL_FOLDER = "model"
 NO_DIGEST = "sha256:" + "0" * 64
@@ -95,14 +96,6 @@ class EngineModel:
             ToolchainMissing: the engine is not installed here.
         """
         return DeviceSession(self, arithmetic, threads)
-
-
-@dataclass(frozen=True)
-class Value:
-    """Name and shape of an input or output; None where the batch is free."""
-
-    name: str
-    shape: tuple[int | None, ...]
 
 
 class DeviceSession:

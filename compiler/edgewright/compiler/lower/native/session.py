@@ -6,22 +6,14 @@ It is called as devices call it, so that what is timed here is what a request co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgewright.bundle.native_call import NativeInstance
 from edgewright.bundle.native_library import NativeEntry, NativeLibrary, NativeTensor
 from edgewright.bundle.native_plan import NUMPY_OF_DATATYPE, Port, Ports
 
+from ..session import Value
 from .net import Array
-
-
-@dataclass(frozen=True)
-class Value:
-    """Name and shape of an input or output; None where the batch is free."""
-
-    name: str
-    shape: tuple[int | None, ...]
 
 
 class NativeSession:
