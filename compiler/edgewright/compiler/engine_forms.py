@@ -12,12 +12,12 @@ from edgewright.targets.board import VELA, Board
 from .build import Build
 from .engine_choice import tried_engines
 from .faults import ToolchainMissing, UnsupportedModel
-from .graph import is_quantized
+from .graph import Graph, is_quantized
 from .logits import with_logits
 from .lower import litert, openvino
 from .lower.engine_model import EngineModel, check_here
 from .lower.ethos_u.model import ethos_u_model
-from .lower.model_file import write_model
+from .lower.model_file import ModelFile, write_model
 from .lower.tvm import model as tvm
 from .trial import call_shapes
 from .variants import FLOAT, Variant
@@ -106,18 +106,17 @@ def _litert(variant: Variant, _: Board, build: Build) -> list[Variant]:
 
 
 def _litert_form(variant: Variant, build: Build, *, half_weights: bool) -> Variant:
-    def made(of: Variant, probe: bool) -> EngineModel:
-        graph = with_logits(of.graph)[0] if probe else of.graph
+    def made(graph: Graph) -> EngineModel:
         folder = build.scratch.new_file(".litert")
-        return litert.litert_model(graph, of.precision, folder, half_weights=half_weights)
+        return litert.litert_model(graph, variant.precision, folder, half_weights=half_weights)
 
-    model = made(variant, probe=False)
+    model = made(variant.graph)
     return replace(
         variant,
         name=f"{litert.NAME}-{HALF if half_weights else label_of(variant)}",
         precision=precision_of(variant),
         model=model,
-        probe=model if variant.logits is None else made(variant, probe=True),
+        probe=model if variant.logits is None else made(with_logits(variant.graph)[0]),
         source=variant,
         engine=litert.NAME,
         records=(*variant.records, operators_record(litert.NAME, litert.operators(model))),
@@ -125,20 +124,17 @@ def _litert_form(variant: Variant, build: Build, *, half_weights: bool) -> Varia
 
 
 def _openvino(variant: Variant, _: Board, build: Build) -> list[Variant]:
-    def made(graph_is_probe: bool) -> EngineModel:
-        folder = build.scratch.new_file(".openvino")
-        graph = with_logits(variant.graph)[0] if graph_is_probe else variant.graph
-        content = write_model(graph, build.scratch) if graph_is_probe else variant.onnx
-        return openvino.openvino_model(content, graph, variant.precision, folder)
+    def made(content: ModelFile, graph: Graph) -> EngineModel:
+        return openvino.openvino_model(content, graph, variant.precision, build.scratch.new_file(".openvino"))
 
-    model = made(graph_is_probe=False)
+    model = made(variant.onnx, variant.graph)
     return [
         replace(
             variant,
             name=f"{openvino.NAME}-{label_of(variant)}",
             precision=precision_of(variant),
             model=model,
-            probe=model if variant.logits is None else made(graph_is_probe=True),
+            probe=model if variant.logits is None else made(*_onnx_with_logits(variant, build)),
             source=variant,
             engine=openvino.NAME,
         )
@@ -150,22 +146,25 @@ def _tvm(variant: Variant, board: Board, build: Build) -> list[Variant]:
         return []
     shapes = call_shapes(build)
 
-    def made(target: Board, graph_is_probe: bool) -> EngineModel:
-        graph = with_logits(variant.graph)[0] if graph_is_probe else variant.graph
-        content = write_model(graph, build.scratch) if graph_is_probe else variant.onnx
+    def made(target: Board, content: ModelFile, graph: Graph) -> EngineModel:
         return tvm.tvm_model(content, graph, shapes, target, build.scratch.new_file(".tvm"))
 
-    model = made(board, graph_is_probe=False)
+    probed = (variant.onnx, variant.graph) if variant.logits is None else _onnx_with_logits(variant, build)
     return [
         replace(
             variant,
             name=f"{tvm.NAME}-{variant.name}",
-            model=model,
-            probe=made(build.host, graph_is_probe=variant.logits is not None),
+            model=made(board, variant.onnx, variant.graph),
+            probe=made(build.host, *probed),
             source=variant,
             engine=tvm.NAME,
         )
     ]
+
+
+def _onnx_with_logits(variant: Variant, build: Build) -> tuple[ModelFile, Graph]:
+    graph = with_logits(variant.graph)[0]
+    return write_model(graph, build.scratch), graph
 
 
 def _ethos_u(variant: Variant, board: Board, build: Build) -> list[Variant]:

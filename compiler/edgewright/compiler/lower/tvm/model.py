@@ -59,25 +59,10 @@ def tvm_model(
         EnvironmentFault: the disk is full or cannot be written.
     """
     version = tvm_version()
-    toolchain = find_toolchain(machine_of(board))
     target = folder / MODEL_FOLDER
-    work = folder / "tvm"
     with storage_faults(f"writing a model to {folder.parent}"):
         target.mkdir(parents=True)
-        work.mkdir()
-        name = model_file.copy_to(model, work)[0]
-    command = [
-        sys.executable, "-m", f"{__package__}.child", str(work / name), str(target / FILE),
-        json.dumps(_target(board)), json.dumps({key: list(shape) for key, shape in shapes.items()}), *toolchain.command,
-    ]  # fmt: skip
-    try:
-        run_all([command], work, {**os.environ, "TMPDIR": str(work.absolute())}, LIMIT_S)
-    except CompilerEnded as error:
-        raise UnsupportedModel(
-            f"TVM {version} cannot compile the model: {_reason(error)}; leave --engine tvm out"
-        ) from error
-    finally:
-        shutil.rmtree(work)
+    _compile(model, shapes, board, target / FILE, folder / "tvm")
     inputs, outputs = tensor_specs(graph)
     names = ",".join(spec.name for spec in outputs)
     return EngineModel(
@@ -88,6 +73,27 @@ def tvm_model(
         precision="float32",
         threaded=False,
     )
+
+
+def _compile(model: ModelFile, shapes: Mapping[str, tuple[int, ...]], board: Board, library: Path, work: Path) -> None:
+    """Writes the library; what lies in the folder `work` until then is gone afterwards."""
+    toolchain = find_toolchain(machine_of(board))
+    try:
+        with storage_faults(f"writing a model to {work.parent}"):
+            work.mkdir()
+            name = model_file.copy_to(model, work)[0]
+        command = [
+            sys.executable, "-m", f"{__package__}.child", str(work / name), str(library),
+            json.dumps(_target(board)), json.dumps({key: list(shape) for key, shape in shapes.items()}),
+            *toolchain.command,
+        ]  # fmt: skip
+        run_all([command], work, {**os.environ, "TMPDIR": str(work.absolute())}, LIMIT_S)
+    except CompilerEnded as error:
+        raise UnsupportedModel(
+            f"TVM {tvm_version()} cannot compile the model: {_reason(error)}; leave --engine tvm out"
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def tvm_version() -> str:
@@ -110,7 +116,9 @@ def release_of(version: str) -> str:
 def _target(board: Board) -> dict[str, str]:
     isa = frozenset(board.cpu.isa)
     if board.arch not in TRIPLES:
-        raise UnsupportedModel(f"target {board.name}: TVM's runtime does not run on {board.arch}")
+        raise UnsupportedModel(
+            f"target {board.name}: TVM's runtime does not run on {board.arch}; leave --engine tvm out"
+        )
     cpu = next(name for arch, needed, name in CPUS if arch == board.arch and needed <= isa)
     return {"kind": "llvm", "mtriple": TRIPLES[board.arch], "mcpu": cpu}
 
