@@ -37,10 +37,12 @@ Network summary for network
 
 
 def optimised(source: Model, *left: int) -> tuple[Remaining, ...]:
-    """The source with one command stream and those operators."""
-    kept = tuple(source.operators[index] for index in left)
-    return remaining_operators(
-        write(replace(source, operators=(Operator("CUSTOM", (0,), (0,), custom=NPU_OPERATOR), *kept)))
+    """One command stream and those operators of the source."""
+    kept = [source.operators[index] for index in left]
+    names = [source.tensors[each.outputs[0]].name for each in kept]
+    return (
+        Remaining("CUSTOM", NPU_OPERATOR, "stream"),
+        *(Remaining(each.type, each.custom, name) for each, name in zip(kept, names, strict=True)),
     )
 
 
@@ -60,7 +62,7 @@ def test_reasons_and_constraints() -> None:
 def test_damaged_files_are_refused() -> None:
     content = write(float_ports())
     assert len(remaining_operators(content)) == 3
-    with pytest.raises(VelaFault, match="Vela wrote no TFLite file"):
+    with pytest.raises(VelaFault, match="what Vela wrote: not a TFLite file"):
         remaining_operators(b"")
     for at in range(8, len(content), 4):
         with suppress(VelaFault):

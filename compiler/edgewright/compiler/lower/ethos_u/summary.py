@@ -36,7 +36,6 @@ class Summary:
     dram_bytes: int
     on_chip_flash_bytes: int
     off_chip_flash_bytes: int
-    original_weight_bytes: int
     encoded_weight_bytes: int
     """Weights as the NPU reads them, compressed."""
 
@@ -66,7 +65,6 @@ def read_summary(content: bytes) -> Summary:
         dram_bytes=round(_number(row, "dram_memory_used") * KIB),
         on_chip_flash_bytes=round(_number(row, "on_chip_flash_memory_used") * KIB),
         off_chip_flash_bytes=round(_number(row, "off_chip_flash_memory_used") * KIB),
-        original_weight_bytes=round(_number(row, "total_original_weights")),
         encoded_weight_bytes=round(_number(row, "total_npu_encoded_weights")),
     )
 

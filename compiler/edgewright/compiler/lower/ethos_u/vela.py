@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from edgewright.bundle.files import storage_faults
 from edgewright.targets.board import Vela
 
 from ...faults import ToolchainMissing
@@ -90,12 +91,15 @@ def run_vela(model: bytes, vela: Vela, scratch_folder: Path, limit_s: float = LI
     Raises:
         ToolchainMissing: Vela is not installed.
         VelaFault: it refused the model, crashed, or took too long.
+        EnvironmentFault: the disk is full or cannot be written.
     """
     vela_version()
-    folder = Path(tempfile.mkdtemp(prefix="vela-", dir=scratch_folder))
+    with storage_faults(f"running Vela in {scratch_folder}"):
+        folder = Path(tempfile.mkdtemp(prefix="vela-", dir=scratch_folder))
     try:
         source = folder / f"{_NAME}.tflite"
-        source.write_bytes(model)
+        with storage_faults(f"running Vela in {scratch_folder}"):
+            source.write_bytes(model)
         try:
             run_all([command(source, vela)], folder, {**os.environ, "TMPDIR": str(folder)}, limit_s)
         except CompilerEnded as error:
