@@ -20,6 +20,7 @@ from edgewright.compiler.graph import Graph
 from edgewright.compiler.metrics import snr_of_powers
 from edgewright.compiler.quantize.encodings import encoding_for
 from edgewright.compiler.quantize.plan import Plan, WeightEncoding
+from edgewright.compiler.quantize.rules.lookup import rules_of
 from edgewright.targets.catalog import load_board
 
 from .control_nets import SHAPES, Net, make_net
@@ -120,7 +121,7 @@ def control(net: Net, plan: Plan, ranking: Sensitivity, limit: float, *, float_c
         plan,
         net.statistics,
         ranking,
-        PriceList(net.graph, BOARD, SHAPES, threads=1),
+        PriceList(net.graph, BOARD, SHAPES, 1, rules_of(net.plan.scheme)),
         net.score,
         limit,
         len(net.samples),
@@ -139,7 +140,7 @@ def test_what_is_proposed_keeps_its_bound_or_there_is_none(net: Net, ranking: Se
         ]
         for group in structure.groups
     ]
-    prices = PriceList(net.graph, BOARD, SHAPES, threads=1)
+    prices = PriceList(net.graph, BOARD, SHAPES, 1, rules_of(net.plan.scheme))
     planner = Planner(net.plan, structure, menus, noise_model(net, ranking), prices)
     plain = planner.proposal(planner.plain)
     found = [planner.solve(plain.noise * share) for share in (1.0, 0.5, 0.1, 0.01, 0.0)]

@@ -17,6 +17,7 @@ from edgewright.compiler.graph import from_proto
 from edgewright.compiler.lower.workload import workload
 from edgewright.compiler.quantize.emit import emit
 from edgewright.compiler.quantize.placement import computes_in_integers
+from edgewright.compiler.quantize.rules.lookup import rules_of
 from edgewright.compiler.quantize.scheme import Scheme
 from edgewright.compiler.quantize.weights import rounded
 from edgewright.targets.catalog import load_board
@@ -49,7 +50,7 @@ def test_the_price_of_a_plan_is_that_of_the_emitted_graph(tmp_path: Path, layers
     groups = structure_of(net.graph, net.plan).groups
     changes = tuple(float_repair(net.plan, group) for index, group in enumerate(groups) if index in floats)
     plan = repaired(net.plan, changes)
-    prices = PriceList(net.graph, BOARD, SHAPES, threads=1)
+    prices = PriceList(net.graph, BOARD, SHAPES, 1, rules_of(net.plan.scheme))
     assert prices.of(plan) == pytest.approx(estimate_call(BOARD, workload(emit(net.graph, plan), SHAPES)).p50_ms)
     assert prices.float_ms() == pytest.approx(estimate_call(BOARD, workload(net.graph, SHAPES)).p50_ms)
 
@@ -61,7 +62,7 @@ def test_the_price_of_16_bits_is_that_of_the_emitted_graph(tmp_path: Path, layer
     net = make_net(layers, tmp_path)
     changes = tuple(lines["int16"] for index, lines in enumerate(menus(net)) if index in wide and "int16" in lines)
     plan = repaired(net.plan, changes)
-    prices = PriceList(net.graph, BOARD, SHAPES, threads=1)
+    prices = PriceList(net.graph, BOARD, SHAPES, 1, rules_of(net.plan.scheme))
     assert prices.of(plan) == pytest.approx(estimate_call(BOARD, workload(emit(net.graph, plan), SHAPES)).p50_ms)
 
 
@@ -171,7 +172,7 @@ def test_everything_in_float_is_the_float_model(tmp_path: Path) -> None:
 
 def test_factors_make_estimates_equal_to_what_was_measured(tmp_path: Path) -> None:
     net = make_net(["conv-relu", "conv-relu"], tmp_path)
-    prices = PriceList(net.graph, BOARD, SHAPES, threads=1)
+    prices = PriceList(net.graph, BOARD, SHAPES, 1, rules_of(net.plan.scheme))
     prices.fit(net.plan, float_ms=0.5, plan_ms=0.3)
     assert prices.float_ms() == pytest.approx(0.5)
     assert prices.of(net.plan) == pytest.approx(0.3)
@@ -181,6 +182,6 @@ def test_no_factor_is_negative_however_odd_the_measurements_are(tmp_path: Path) 
     net = make_net(["conv-relu", "conv-relu"], tmp_path)
     half = repaired(net.plan, (float_repair(net.plan, structure_of(net.graph, net.plan).groups[0]),))
     for float_ms, plan_ms in ((50.0, 0.01), (0.0001, 0.0001), (0.01, 50.0)):
-        prices = PriceList(net.graph, BOARD, SHAPES, threads=1)
+        prices = PriceList(net.graph, BOARD, SHAPES, 1, rules_of(net.plan.scheme))
         prices.fit(half, float_ms=float_ms, plan_ms=plan_ms)
         assert min(prices.factors.call, prices.factors.floating, prices.factors.integer) > 0

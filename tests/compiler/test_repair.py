@@ -27,38 +27,23 @@ from edgewright.compiler.scratch import Scratch
 from edgewright.compiler.trial import Trial, try_variant
 from edgewright.targets.board import Board
 
+from .hostile_net import hostile_model, hostile_samples
 from .nets import Net
 
 MakeRequest = Callable[..., Request]
-SHAPE = (3, 8, 8)
-LOUD = 300.0
-"""How much larger than the others one channel of the input is: all but that one drown in one scale per tensor."""
 UNREACHABLE = "0.0001%"
 
 
 @pytest.fixture(scope="module")
 def hostile_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    net = Net(SHAPE, np.random.default_rng(11))
-    for _ in range(4):
-        net.conv(6)
-        net.node("Relu", net.here)
-    net.flatten()
-    net.gemm(4)
-    model = net.model()
-    weight = next(one for one in model.graph.initializer if one.name == model.graph.node[0].input[1])
-    array = numpy_helper.to_array(weight).copy()
-    array[:, 0] /= LOUD
-    weight.CopyFrom(numpy_helper.from_array(array, weight.name))
     path = tmp_path_factory.mktemp("hostile") / "hostile.onnx"
-    onnx.save(model, path)
+    onnx.save(hostile_model(), path)
     return path
 
 
 @pytest.fixture
 def make(make_request: MakeRequest, hostile_net: Path, tmp_path: Path, int8_board: str) -> MakeRequest:
-    x = np.random.default_rng(12).normal(size=(240, *SHAPE)).astype(np.float32)
-    x[:, 0] *= LOUD
-    np.savez(tmp_path / "hostile.npz", x=x)
+    np.savez(tmp_path / "hostile.npz", x=hostile_samples())
 
     def request(**changes: object) -> Request:
         defaults = {
@@ -237,7 +222,7 @@ def test_repaired_weights_get_a_bias_correction_of_their_own(
     per_tensor = [trial for trial in trials if trial.variant.name in {"float32", "int8-s8s8-per-tensor"}]
     found = repair(board, build, per_tensor)
     assert found is not None
-    plans = [trial.variant.plan for trial in found.trials if trial.variant.plan is not None]
+    plans = [variant.plan for variant in found.variants if variant.plan is not None]
     refined = [
         operator
         for plan in plans
@@ -255,6 +240,6 @@ def test_a_repaired_plan_that_cannot_be_made_costs_the_repair_and_not_the_target
     quantized = next(trial.variant for trial in trials if trial.variant.plan is not None)
     found = repair(board, dataclasses.replace(build, graph=quantized.graph), trials)
     assert found is not None
-    assert found.trials == ()
+    assert found.variants == ()
     assert found.report.outcome == "missed"
     assert "given up: the model is quantized already" in found.report.reason

@@ -56,7 +56,8 @@ def portfolio(board: Board, build: Build) -> Portfolio:
 
 def forms_of(variants: Sequence[Variant], board: Board, build: Build) -> list[Variant]:
     """Forms of some ONNX variants for every engine but ONNX Runtime that the board takes them in."""
-    in_code = native_forms(variants, board, build).variants if takes_code(board, build) else ()
+    for_code = [variant for variant in variants if not for_tflite(variant)]
+    in_code = native_forms(for_code, board, build).variants if takes_code(board, build) and for_code else ()
     return [*in_code, *engine_forms(variants, board, build).variants]
 
 
@@ -64,6 +65,11 @@ def tflite_variants(board: Board, build: Build) -> list[Variant]:
     """QDQ graphs by TFLite's rules; they are what TFLite files are made of, and no candidates themselves."""
     names = [scheme.name for scheme in tflite_schemes_for(board, build.graph)]
     return [build.variants[name] for name in names if name in build.variants]
+
+
+def for_tflite(variant: Variant) -> bool:
+    """Whether a plan was made for TFLite's kernels: others would ship it, and lose by it."""
+    return variant.scheme is not None and variant.scheme.rules == "tflite"
 
 
 def check_engine(board: Board, build: Build) -> None:

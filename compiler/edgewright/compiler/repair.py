@@ -19,8 +19,9 @@ from .metrics import Comparison
 from .quantize.basis import Basis
 from .quantize.offer import arithmetic_of
 from .quantize.plan import Plan
-from .trial import Trial, call_shapes, is_here, score, try_beside_float
-from .variants import FLOAT, NATIVE, plan_variant
+from .quantize.rules.lookup import rules_of
+from .trial import Trial, call_shapes, is_here, score
+from .variants import FLOAT, NATIVE, Variant, plan_variant
 
 REPAIRED = "-repaired"
 MAX_MEASURED = 3
@@ -31,26 +32,44 @@ MAX_MEASURED = 3
 class Repair:
     """What accuracy control found."""
 
-    trials: tuple[Trial, ...]
-    """Of repaired plans, as ONNX models; none where float is the better choice, or the plan is the plain one."""
+    variants: tuple[Variant, ...]
+    """Repaired plans as ONNX models, the likely fastest first; none where float is the better choice, or the plan is
+    the plain one."""
     report: ControlReport
 
 
 def repair(board: Board, build: Build, trials: list[Trial]) -> Repair | None:
     """Repairs the fastest static plan; None where there is none of ours, or the model is too large to be ranked.
 
-    A repaired plan that the engine refuses costs the repair, never the target: the report says why.
+    A target that has plans by the rules of several engines gets the fastest of the next where the first cannot be
+    repaired. A repaired plan that the engine refuses costs the repair, never the target: the report says why.
     """
+    first = None
+    for plain in _plain(board, build, trials):
+        found = _repaired(plain, board, build, trials)
+        if found is not None and found.variants:
+            return found
+        first = first or found
+    return first
+
+
+def _plain(board: Board, build: Build, trials: list[Trial]) -> list[Trial]:
+    """The fastest of our static plans by the rules of each engine, the fastest of all first."""
     static = [trial for trial in trials if trial.variant.plan_name in build.plans.bases]
     # Repairs are scored as ONNX models: a plan for code alone, which saturates there, would look worse than it is.
     ours = [trial for trial in static if not _is_for_code_alone(trial, board)] or static
-    plain = min(ours, key=lambda trial: (trial.latency.p50_ms, trial.variant.name), default=None)
-    if plain is None:
-        return None
+    fastest: dict[str, Trial] = {}
+    for trial in sorted(ours, key=lambda trial: (trial.latency.p50_ms, trial.variant.name)):
+        if trial.variant.scheme is not None:
+            fastest.setdefault(trial.variant.scheme.rules, trial)
+    return list(fastest.values())
+
+
+def _repaired(plain: Trial, board: Board, build: Build, trials: list[Trial]) -> Repair | None:
     try:
         with build.stages.stage(f"{board.name}: repairing {plain.variant.name}"):
             result = _control(board, build, trials, plain)
-        return None if result is None else Repair(_tried(result, plain, board, build), result.report)
+        return None if result is None else Repair(_variants(result, plain, board, build), result.report)
     except NotQuantizable as refusal:
         return Repair((), given_up(str(refusal)))
 
@@ -60,19 +79,17 @@ def _is_for_code_alone(trial: Trial, board: Board) -> bool:
     return trial.variant.engine == NATIVE and saturates
 
 
-def _tried(result: ControlResult, plain: Trial, board: Board, build: Build) -> tuple[Trial, ...]:
-    """The repaired plans on the target, the likely fastest first."""
+def _variants(result: ControlResult, plain: Trial, board: Board, build: Build) -> tuple[Variant, ...]:
     name = plain.variant.plan_name
     basis = build.plans.bases[name]
     known = basis.without_moves(build.plans.by_name[name])
     plans = [plan for plan in (result.plan, *result.runners_up) if plan is not None and plan != known]
     count = MAX_MEASURED if is_here(board, build.host) else 1
-    trials = []
+    variants = []
     for number, plan in enumerate(plans[:count], start=1):
         label = f"{name}{REPAIRED}" if number == 1 else f"{name}{REPAIRED}-{number}"
-        variant = plan_variant(build.graph, _finished(plan, basis), build.scratch, label)
-        trials.append(try_beside_float(variant, build.variants[FLOAT], board, build))
-    return tuple(trials)
+        variants.append(plan_variant(build.graph, _finished(plan, basis), build.scratch, label))
+    return tuple(variants)
 
 
 def _control(board: Board, build: Build, trials: list[Trial], plain: Trial) -> ControlResult | None:
@@ -102,7 +119,9 @@ def _finished(plan: Plan, basis: Basis) -> Plan:
 
 
 def _prices(board: Board, build: Build, plain: Trial, trials: list[Trial]) -> PriceList:
-    prices = PriceList(build.plans.bases[plain.variant.plan_name].graph, board, call_shapes(build), build.threads)
+    name = plain.variant.plan_name
+    rules = rules_of(build.plans.by_name[name].scheme)
+    prices = PriceList(build.plans.bases[name].graph, board, call_shapes(build), build.threads, rules)
     floating = next((trial for trial in trials if _is_float_of(trial, plain.variant.engine)), None)
     if is_here(board, build.host) and floating is not None and plain.variant.plan is not None:
         prices.fit(plain.variant.plan, floating.latency.p50_ms, plain.latency.p50_ms)

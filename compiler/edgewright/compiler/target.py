@@ -18,7 +18,7 @@ from .lower.engine_model import EngineModel
 from .lower.native.library import NativeModel
 from .metrics import Comparison
 from .package import Shipment, write_bundle
-from .portfolio import forms_of, portfolio, runs_onnx
+from .portfolio import for_tflite, forms_of, portfolio, runs_onnx
 from .repair import Repair, repair
 from .report.schema import CandidateReport, TargetReport, exit_code_of_outcome
 from .trial import Trial, call_shapes, float_baseline, scored_by, try_beside_float, try_variant
@@ -37,7 +37,7 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
     with build.stages.stage(f"{board.name}: scoring {len(variants)} candidates"):
         trials = [try_variant(variant, variants, board, build) for variant in variants]
     decision, control = decide(trials, board, build), None
-    if decision.outcome == BUDGET_MISSED and (control := repair(board, build, trials)) is not None and control.trials:
+    if decision.outcome == BUDGET_MISSED and (control := repair(board, build, trials)) is not None and control.variants:
         trials = [*trials, *repaired_trials(control, variants, board, build)]
         decision = decide(trials, board, build)
     chosen = next(trial for trial in trials if trial.variant.name == decision.chosen)
@@ -66,9 +66,9 @@ def compile_target(board: Board, build: Build, stage: Path) -> TargetReport:
 def repaired_trials(control: Repair, variants: list[Variant], board: Board, build: Build) -> list[Trial]:
     """Repaired plans in every engine that may ship them; one that has no native form costs that form."""
     floating = float_baseline(variants) or build.variants[FLOAT]
-    forms = forms_of([trial.variant for trial in control.trials], board, build)
-    in_onnx = control.trials if runs_onnx(board, build) else ()
-    return [*in_onnx, *(try_beside_float(form, floating, board, build) for form in forms)]
+    forms = forms_of(control.variants, board, build)
+    in_onnx = [variant for variant in control.variants if runs_onnx(board, build) and not for_tflite(variant)]
+    return [try_beside_float(variant, floating, board, build) for variant in (*in_onnx, *forms)]
 
 
 def decide(trials: list[Trial], board: Board, build: Build) -> Decision:

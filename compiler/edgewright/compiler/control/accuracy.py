@@ -17,7 +17,7 @@ from .noise import NoiseModel, Sensitivity, tensor_error, weight_error
 from .outcome import WORST, ControlReport, OperatorReport, RepairPrice, StepReport
 from .planner import Planner
 from .price import PriceList
-from .repairs import CALIBRATORS, FLOAT_REPAIR, Workbench, differs, menu
+from .repairs import CALIBRATORS, FLOAT_REPAIR, Workbench, alternative, differs, menu
 from .search import Found, Goal, Step, search
 from .sensitivity import measure_sensitivity
 from .wording import repairs_in_words
@@ -53,7 +53,7 @@ def rank(graph: Graph, plan: Plan, statistics: Statistics, tune: Samples) -> Sen
     alternatives = {}
     for name in structure.roundings:
         current = plan.tensors[name]
-        found = [bench.encoding(name, current.type, calibrator) for calibrator in CALIBRATORS]
+        found = [alternative(plan, structure.roundings[name], bench, calibrator) for calibrator in CALIBRATORS]
         alternatives[name] = [other for other in found if other is not None and differs(other, current)]
     return measure_sensitivity(graph, plan, structure, statistics, tune, alternatives)
 

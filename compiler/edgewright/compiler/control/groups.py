@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from ..graph import Graph
-from ..quantize.capability import MOVEMENTS, absorbed_activation, activations_of
 from ..quantize.plan import Plan
+from ..quantize.rules.lookup import rules_of
+from ..quantize.rules.rules import Rules
 
 INTEGER = frozenset({"int8", "int16"})
 
@@ -40,6 +41,8 @@ class Rounding:
     """Operators of the plan that give one of them."""
     readers: frozenset[str]
     """Operators of the plan that read one of them."""
+    tied: bool = False
+    """Whether an operator's kernels say its numbers, or want them to be those of other roundings too."""
 
     def happens(self, integer: frozenset[str]) -> bool:
         """Whether an operator that computes in integers rounds them."""
@@ -62,18 +65,18 @@ def integer_operators(plan: Plan) -> frozenset[str]:
 
 def structure_of(graph: Graph, plan: Plan) -> Structure:
     """Groups and roundings of a plan; every integer operator is in exactly one group."""
-    integer = integer_operators(plan)
+    integer, rules = integer_operators(plan), rules_of(plan.scheme)
     order = [node for node in graph.graph if node.name in integer]
-    roundings = _roundings(order, plan)
+    roundings = _roundings(order, plan, rules)
     by_tensor = {tensor: rounding for rounding in roundings for tensor in rounding.tensors}
-    heads = _heads(order)
+    heads = _heads(order, rules)
     groups: dict[str, _Draft] = {}
     for node in order:
         groups.setdefault(heads[_name(node)], _Draft()).operators.append(_name(node))
     taken: set[str] = set()
     for giving in (True, False):
         for node in order:
-            values = results_of(node) if giving else activations_of(node)
+            values = results_of(node, rules) if giving else rules.activations_of(node)
             for value in values:
                 rounding = by_tensor.get(value.name or "")
                 if rounding is not None and rounding.name not in taken:
@@ -87,9 +90,9 @@ def structure_of(graph: Graph, plan: Plan) -> Structure:
     )
 
 
-def results_of(node: ir.Node) -> tuple[ir.Value, ...]:
+def results_of(node: ir.Node, rules: Rules) -> tuple[ir.Value, ...]:
     """What others see of a node: the result of the activation that it absorbs, and its further outputs."""
-    activation = absorbed_activation(node)
+    activation = rules.absorbed_activation(node)
     first = node.outputs[0] if activation is None else activation.outputs[0]
     return (first, *node.outputs[1:])
 
@@ -104,38 +107,52 @@ def _name(node: ir.Node) -> str:
     return node.name or ""
 
 
-def _heads(order: list[ir.Node]) -> dict[str, str]:
+def _heads(order: list[ir.Node], rules: Rules) -> dict[str, str]:
     """The operator that each operator is switched with."""
-    makers = {value.name: node for node in order for value in results_of(node)}
+    makers = {value.name: node for node in order for value in results_of(node, rules)}
     heads: dict[str, str] = {}
     for node in order:
-        source = makers.get(activations_of(node)[0].name) if node.op_type in MOVEMENTS else None
-        heads[_name(node)] = _name(node) if source is None else heads[_name(source)]
+        first = _name(rules.together(node)[0])
+        read = rules.activations_of(node)[:1] if rules.keeps_encoding(node) else []
+        source = makers.get(read[0].name) if read else None
+        heads[_name(node)] = heads.get(first, _name(node)) if source is None else heads[_name(source)]
     return heads
 
 
-def _roundings(order: list[ir.Node], plan: Plan) -> list[Rounding]:
+def _roundings(order: list[ir.Node], plan: Plan, rules: Rules) -> list[Rounding]:
     root: dict[str, str] = {}
     makers: dict[str, set[str]] = {}
     readers: dict[str, set[str]] = {}
+    tied: set[str] = set()
     for node in order:
-        inputs = [value for value in activations_of(node) if value.name in plan.tensors and value.const_value is None]
-        outputs = [value for value in results_of(node) if value.name in plan.tensors]
+        inputs = [value for value in rules.activations_of(node) if value.const_value is None]
+        inputs = [value for value in inputs if value.name in plan.tensors]
+        outputs = [value for value in results_of(node, rules) if value.name in plan.tensors]
         for value in inputs:
             start = root.setdefault(value.name or "", value.name or "")
             readers.setdefault(start, set()).add(_name(node))
         for value in outputs:
-            shares = bool(inputs) and node.op_type in MOVEMENTS and _same(plan, inputs[0], value)
+            shares = bool(inputs) and rules.keeps_encoding(node) and _same(plan, inputs[0], value)
             start = root[inputs[0].name or ""] if shares else value.name or ""
             root[value.name or ""] = start
             makers.setdefault(start, set()).add(_name(node))
+        tied |= {root[name] for name in _tied(plan, rules, node, [*inputs, *outputs])}
     tensors: dict[str, list[str]] = {}
     for name, start in root.items():
         tensors.setdefault(start, []).append(name)
     return [
-        Rounding(start, tuple(names), frozenset(makers.get(start, ())), frozenset(readers.get(start, ())))
+        Rounding(
+            start, tuple(names), frozenset(makers.get(start, ())), frozenset(readers.get(start, ())), start in tied
+        )
         for start, names in tensors.items()
     ]
+
+
+def _tied(plan: Plan, rules: Rules, node: ir.Node, around: list[ir.Value]) -> set[str]:
+    """Names of those whose numbers are not a choice of their own."""
+    names = {value.name or "" for value in around}
+    forced = {name for name in names if plan.tensors[name].calibrator == "format"}
+    return names if rules.is_tied(node) else forced
 
 
 def _same(plan: Plan, left: ir.Value, right: ir.Value) -> bool:

@@ -18,8 +18,8 @@ from edgewright.targets.cost import CALL_CYCLES, OperatorCost, Workload, estimat
 
 from ..graph import Graph
 from ..lower.workload import BYTES, Shapes, at_size, operator_costs
-from ..quantize.capability import PRODUCTS, activations_of
 from ..quantize.plan import Plan
+from ..quantize.rules.rules import Rules
 from .groups import integer_operators, results_of
 
 QUANTIZER_PARAMETERS = 2
@@ -61,14 +61,14 @@ class _Tensor:
 class PriceList:
     """Times of one float graph's operators on one board."""
 
-    def __init__(self, graph: Graph, board: Board, shapes: Shapes, threads: int) -> None:
+    def __init__(self, graph: Graph, board: Board, shapes: Shapes, threads: int, rules: Rules) -> None:
         """Raises BoardError where nothing on the board runs float32 or int8."""
         fixed = at_size(graph, shapes)
         self._call_ms = CALL_CYCLES / board.cpu.clock_hz * 1_000
         self._float_ms = _times(fixed, board, "float32", threads)
         self._int8_ms = _times(fixed, board, "int8", threads)
-        self._tensors = _tensors(fixed, board, threads)
-        self._passing = _passing(fixed, self._tensors)
+        self._tensors = _tensors(fixed, board, threads, rules)
+        self._passing = _passing(fixed, self._tensors, rules)
         self.factors = Factors()
 
     def float_ms(self) -> float:
@@ -145,16 +145,16 @@ def _time(cost: OperatorCost, board: Board, precision: Precision, threads: int) 
     return estimate_latency(board, Workload(operators=(cost,)), precision, threads).p50_ms
 
 
-def _tensors(fixed: Graph, board: Board, threads: int) -> dict[str, _Tensor]:
+def _tensors(fixed: Graph, board: Board, threads: int, rules: Rules) -> dict[str, _Tensor]:
     """Every activation that integer operators could read or make."""
     makers: dict[str | None, str] = {}
     for node in fixed.graph:
-        for value in results_of(node):
+        for value in results_of(node, rules):
             makers.setdefault(value.name, node.name or "")  # not the activation: it goes where its operator goes
     values = {
         value.name or "": value
         for node in fixed.graph
-        for value in (*results_of(node), *activations_of(node))
+        for value in (*results_of(node, rules), *rules.activations_of(node))
         if value.const_value is None and value.dtype == ir.DataType.FLOAT
     }
     return {
@@ -168,13 +168,13 @@ def _tensors(fixed: Graph, board: Board, threads: int) -> dict[str, _Tensor]:
     }
 
 
-def _passing(fixed: Graph, tensors: Mapping[str, _Tensor]) -> dict[str, tuple[list[str], list[str]]]:
+def _passing(fixed: Graph, tensors: Mapping[str, _Tensor], rules: Rules) -> dict[str, tuple[list[str], list[str]]]:
     """What operators without weights read and give, for those that have both."""
     found = {}
     for node in fixed.graph:
-        reads = [value.name or "" for value in activations_of(node) if value.const_value is None]
-        gives = [value.name or "" for value in results_of(node)]
-        if node.op_type not in PRODUCTS and reads and tensors.keys() >= {*reads, *gives}:
+        reads = [value.name or "" for value in rules.activations_of(node) if value.const_value is None]
+        gives = [value.name or "" for value in results_of(node, rules)]
+        if not rules.is_product(node) and reads and tensors.keys() >= {*reads, *gives}:
             found[node.name or ""] = (reads, gives)
     return found
 

@@ -18,7 +18,7 @@ from ..quantize.encodings import encoding_for
 from ..quantize.plan import Encoding, Operator, Plan, WeightEncoding
 from ..quantize.scheme import ActivationType, Calibrator
 from ..quantize.weights import channel_axis, symmetric_encoding, weight_array
-from .groups import Group, Structure
+from .groups import Group, Rounding, Structure
 
 CALIBRATORS: tuple[Calibrator, ...] = ("min-max", "mse", "percentile", "entropy")
 KEEP = "as planned"
@@ -79,6 +79,9 @@ class Workbench:
 def menu(plan: Plan, group: Group, structure: Structure, bench: Workbench, *, saturating: bool) -> tuple[Repair, ...]:
     """What can be done about a group, to leave everything as planned first.
 
+    Single operators of a plan by TFLite's rules do not get wider activations: no kernel reads 8 bits and gives 16, so
+    that they would compute in float. There a plan is wide as a whole, or not.
+
     Args:
         plan: the plain plan.
         group: one of the structure's.
@@ -97,7 +100,7 @@ def menu(plan: Plan, group: Group, structure: Structure, bench: Workbench, *, sa
         )
         for (weight_name, operators), (tensor_name, encodings) in product(weights, tensors)
     )
-    wide = tuple(_wide_repair(plan, group, structure, bench))
+    wide = () if plan.scheme.rules == "tflite" else tuple(_wide_repair(plan, group, structure, bench))
     return (*kept, *wide, float_repair(plan, group))
 
 
@@ -147,12 +150,19 @@ def _calibrator_repairs(
         changes: dict[str, Encoding] = {}
         for name in group.roundings:
             current = plan.tensors[name]
-            other = bench.encoding(name, current.type, calibrator)
+            other = alternative(plan, structure.roundings[name], bench, calibrator)
             if other is not None and differs(other, current):
                 changes |= spread_over(structure.roundings[name].tensors, other)
         if changes and changes not in offered:
             offered.append(changes)
             yield calibrator, changes
+
+
+def alternative(plan: Plan, rounding: Rounding, bench: Workbench, calibrator: Calibrator) -> Encoding | None:
+    """Another encoding of the same type; None where kernels leave no choice, or calibration has not seen it."""
+    kind = plan.tensors[rounding.name].type
+    symmetric = plan.scheme.rules == "tflite" and kind == "int16"
+    return None if rounding.tied or symmetric else bench.encoding(rounding.name, kind, calibrator)
 
 
 def differs(one: Encoding, other: Encoding) -> bool:

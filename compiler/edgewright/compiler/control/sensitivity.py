@@ -19,6 +19,8 @@ from ..graph import Graph, clone, fixed_batch
 from ..lower.workload import Shapes, at_size, operator_costs
 from ..quantize.calibration.statistics import Statistics
 from ..quantize.plan import Encoding, Plan
+from ..quantize.rules.lookup import rules_of
+from ..quantize.rules.rules import Rules
 from ..quantize.weights import restored, rounded, weight_array
 from .groups import Structure, results_of
 from .noise import Measured, Sensitivity, Source, levels_of, rounded_values, tensor_error, weight_error
@@ -92,6 +94,7 @@ class _Bench:
     def __post_init__(self) -> None:
         self.nodes = {node.name or "": node for node in self.graph.graph}
         fixed = at_size(self.graph, self.shapes)
+        self._rules = rules_of(self.plan.scheme)
         self._macs = {name: cost.macs for name, cost in operator_costs(fixed, "float32").items()}
         self._outputs = [value.name or "" for value in self.graph.graph.outputs]
         self._needed = self._tensors_to_keep()
@@ -100,7 +103,7 @@ class _Bench:
 
     def _tensors_to_keep(self) -> list[str]:
         results = [
-            results_of(self.nodes[name])
+            results_of(self.nodes[name], self._rules)
             for group in self.structure.groups
             for name in group.operators
             if self.plan.operators[name].weight is not None
@@ -110,7 +113,7 @@ class _Bench:
         for tensor in sorted(tensors):
             kept |= dict.fromkeys((tensor, *behind(self.graph, tensor).inputs))
         for values in results:
-            first = _first_of(values[0])
+            first = _first_of(values[0], self._rules)
             kept |= dict.fromkeys(between(first, values).inputs)
         return list(kept)
 
@@ -156,7 +159,7 @@ class _Bench:
         copy = clone(self.graph)
         node = next(node for node in copy.graph if node.name == operator)
         _round_weight(copy, node, self.plan)
-        results = results_of(node)[:1]
+        results = results_of(node, self._rules)[:1]
         part = between(node, results)
         session = open_part(copy, part, self.calls[0])
         self._count(part)
@@ -190,13 +193,13 @@ class _Bench:
         self.sample_runs += share * self.samples
 
 
-def _first_of(result: ir.Value) -> ir.Node:
+def _first_of(result: ir.Value, rules: Rules) -> ir.Node:
     """The operator that a result is of, seen through an absorbed activation."""
     maker = result.producer()
     if maker is None:
         raise ValueError(f"value {result.name!r} is no result of an operator")
     source = maker.inputs[0].producer() if maker.inputs and maker.inputs[0] is not None else None
-    return source if source is not None and results_of(source)[0] is result else maker
+    return source if source is not None and results_of(source, rules)[0] is result else maker
 
 
 def _round_weight(copy: Graph, node: ir.Node, plan: Plan) -> None:

@@ -39,6 +39,14 @@ class OnnxRuntimeRules:
         """Movements."""
         return node.op_type in MOVEMENTS
 
+    def is_tied(self, node: ir.Node) -> bool:  # noqa: ARG002 -- a fact of every operator here
+        """Never: every rounding has numbers of its own."""
+        return False
+
+    def together(self, node: ir.Node) -> tuple[ir.Node, ...]:
+        """Each node is one."""
+        return (node,)
+
     def absorbed_activation(self, node: ir.Node) -> ir.Node | None:
         """As `capability.absorbed_activation`."""
         return absorbed_activation(node)

@@ -56,6 +56,14 @@ class Rules(Protocol):
         """Whether it moves integers as they are: what goes in and what comes out share one encoding."""
         ...
 
+    def is_tied(self, node: ir.Node) -> bool:
+        """Whether it computes, and yet wants one encoding for several of the tensors around it."""
+        ...
+
+    def together(self, node: ir.Node) -> tuple[ir.Node, ...]:
+        """Nodes that are one operator there, this one among them, in order."""
+        ...
+
     def absorbed_activation(self, node: ir.Node) -> ir.Node | None:
         """The Relu or Clip that is this node's only reader and becomes part of it, or None."""
         ...

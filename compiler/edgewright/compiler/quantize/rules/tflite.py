@@ -24,7 +24,7 @@ from ..weights import is_finite, weight_array
 from .rules import Choice, Complaint, finite_range
 from .tflite_check import complaints
 from .tflite_encodings import Rounded, encodings
-from .tflite_facts import KEEPING, kind_of
+from .tflite_facts import AVERAGING, JOINING, KEEPING, kind_of
 
 DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 
@@ -58,6 +58,15 @@ class TFLiteRules:
     def keeps_encoding(self, node: ir.Node) -> bool:
         """What moves values, averages or picks some of them."""
         return node.op_type in KEEPING
+
+    def is_tied(self, node: ir.Node) -> bool:
+        """What joins, and pools that average."""
+        return node.op_type in AVERAGING | JOINING
+
+    def together(self, node: ir.Node) -> tuple[ir.Node, ...]:
+        """The nodes of a pattern."""
+        found = self._pattern(node)
+        return (node,) if found is None else tuple(found.nodes)
 
     def absorbed_activation(self, node: ir.Node) -> ir.Node | None:
         """A clamp that the kernel has built in; in 8 bits also one that the rounding behind it does."""
