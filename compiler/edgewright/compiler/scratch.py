@@ -28,7 +28,7 @@ class Scratch:
         self._files = 0
 
     def folder(self) -> Path:
-        """The folder, made now if this is the first call.
+        """The folder as an absolute path, made now if this is the first call.
 
         Raises:
             EnvironmentFault: it cannot be made.
@@ -37,7 +37,8 @@ class Scratch:
             try:
                 self._made = [path for path in (self._parent, *self._parent.parents) if not path.exists()]
                 self._parent.mkdir(parents=True, exist_ok=True)
-                self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._parent))
+                # Absolute: Vela and TVM run in folders of theirs, and would look for a relative one there.
+                self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._parent)).absolute()
             except OSError as error:
                 raise EnvironmentFault(
                     f"--out {self._parent}: cannot be written: {error.strerror}. Choose another folder"
