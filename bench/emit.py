@@ -28,9 +28,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import record
-from bench.emitters.accelerator import accelerated
+from bench.emitters.accelerator import vela, vela_of
 from bench.emitters.agreement import end_to_end, per_operator
-from bench.emitters.forms import REFERENCE_NETS, forms, present
+from bench.emitters.forms import REFERENCE_NETS, Forms, forms, logits_snr_db, present
 from bench.emitters.lossless import boards, lossless
 from bench.emitters.promises import promises
 from bench.emitters.speed import PINS, raced
@@ -79,10 +79,25 @@ def reference_net(net: Net, *, quick: bool) -> dict[str, Any]:
         figures["boards"] = boards(found.reference_int8, samples)
     return figures | {
         "vela": accelerated(found),
+        "plan": found.chosen,
         "steps": per_operator(found.quantized, found.data.test[:SINGLE_OPERATOR_SAMPLES]),
         "end_to_end": end_to_end(found, found.data.test[:samples]),
         "speed": raced(found, QUICK_ROUNDS if quick else ROUNDS),
     }
+
+
+def accelerated(found: Forms) -> dict[str, Any]:
+    """Cycles and operators left on the CPU, ours and the reference's; and of the plans that do not ship."""
+    ours, reference = vela(found.quantized), vela_of(found.reference_int8)
+    plans = {
+        name: {
+            "cycles_ratio": round(vela(graph)["cycles"] / reference["cycles"], 4),
+            "logits_snr_db": round(logits_snr_db(graph, found.floating, found.data.test), 2),
+        }
+        for name, graph in found.plans.items()
+    }
+    ratio = round(ours["cycles"] / reference["cycles"], 4)
+    return {"ours": ours, "reference": reference, "cycles_ratio": ratio, "plans": plans}
 
 
 def report(figures: dict[str, Any], judged: Sequence[Promise]) -> None:

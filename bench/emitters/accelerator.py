@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.emitters.forms import Forms
 from bench.emitters.lossless import AS_STORED
+from edgewright.compiler.graph import Graph
 from edgewright.compiler.lower.ethos_u.build import optimise
 from edgewright.compiler.tflite.emitter.emit import emit
 from edgewright.compiler.tflite.file.write import write
@@ -16,15 +16,13 @@ from edgewright.targets.catalog import load_board
 BOARD = "ethos-u55-128"
 
 
-def accelerated(forms: Forms) -> dict[str, Any]:
-    """Cycles and operators left on the CPU, ours and the reference's."""
-    ours = vela(write(emit(forms.quantized, AS_STORED).model))
-    reference = vela(forms.reference_int8)
-    return {"ours": ours, "reference": reference, "cycles_ratio": round(ours["cycles"] / reference["cycles"], 4)}
+def vela(graph: Graph) -> dict[str, Any]:
+    """Vela's estimate of one inference of a QDQ graph."""
+    return vela_of(write(emit(graph, AS_STORED).model))
 
 
-def vela(model: bytes) -> dict[str, Any]:
-    """Vela's estimate of one inference."""
+def vela_of(model: bytes) -> dict[str, Any]:
+    """Vela's estimate of one inference of a file."""
     with tempfile.TemporaryDirectory() as folder:
         report = optimise(model, load_board(BOARD), Path(folder)).report
     return {

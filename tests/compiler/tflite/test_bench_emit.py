@@ -51,7 +51,6 @@ BAD: dict[tuple[str, ...], Any] = {
     ("zoo", "resnet", "float_error"): 2e-4,
     ("zoo", "resnet", "transposes"): 1,
     ("zoo", "resnet", "int8_snr_db", "y"): 28.9,
-    ("zoo", "resnet", "reference_kernels_snr_db", "y"): 28.9,
 }
 
 
