@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +25,9 @@ from edgewright.compiler.tflite.file.write import write
 SCRIPTS = Path(__file__).resolve().parent / "scripts"
 PINS = ("ai-edge-litert==2.3.0", "ai-edge-quantizer==0.10.0", "numpy==2.4.6")
 RECIPE = "static_wi8_ai8"
-PAIRS = {"float": ("ours float", "reference float"), "int8": ("ours int8", "ai-edge-quantizer int8")}
-"""Ours and whom it is held against, by precision."""
+OURS_INT8 = "ours int8"
+PAIRS = {"float": ("ours float", "reference float"), "int8": (OURS_INT8, "ai-edge-quantizer int8")}
+"""Ours and whom it is held against, by precision; of our int8, the plan that is the fastest here."""
 THREADS = (1, 2)
 
 
@@ -44,15 +46,25 @@ def raced(forms: Forms, rounds: int) -> dict[str, Any]:
             "rounds": rounds,
         }
         times = run_script("race", job, peers_python(PINS), SCRIPTS)["rounds_ns"]
+    chosen = fastest(times)
     ratios = {
-        f"{precision}, {threads} threads": ratio(times[f"{theirs}, {threads}"], times[f"{ours}, {threads}"])
+        f"{precision}, {threads} threads": ratio(
+            times[f"{theirs}, {threads}"], times[f"{chosen if ours == OURS_INT8 else ours}, {threads}"]
+        )
         for precision, (ours, theirs) in PAIRS.items()
         for threads in THREADS
     }
     return {
+        "ours_int8": chosen,
         "theirs_over_ours": ratios,
         "latency_us": {name: interval([value / 1e3 for value in each]) for name, each in times.items()},
     }
+
+
+def fastest(times: dict[str, list[int]]) -> str:
+    """Of our int8 plans, the one with the least median time in one thread: as the compiler chooses where it measures."""
+    ours = [name.removesuffix(", 1") for name in times if name.startswith(OURS_INT8) and name.endswith(", 1")]
+    return min(ours, key=lambda name: statistics.median(times[f"{name}, 1"]))
 
 
 def models(forms: Forms, folder: Path) -> dict[str, Path]:
@@ -61,7 +73,7 @@ def models(forms: Forms, folder: Path) -> dict[str, Path]:
         "ours float": write(emit(forms.floating, Ports(channels_last=True)).model),
         "reference float": folded(forms.reference_float),
         "reference float, as it came": forms.reference_float,
-        "ours int8": write(emit(forms.quantized, AS_STORED).model),
+        **{f"{OURS_INT8} {name}": write(emit(plan, AS_STORED).model) for name, plan in forms.plans.items()},
         "ai-edge-quantizer int8": ai_edge_quantized(forms.reference_float, forms.data.calibration, folder),
     }
     files = {name: folder / f"{index}.tflite" for index, name in enumerate(contents)}
