@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
 import onnx_ir as ir
 
+from ..clamp import bounds_of
 from .hard_sigmoid import is_addition
 from .weights import weight_array
 
@@ -23,9 +23,6 @@ MOVEMENTS: Final = frozenset(
 """They move values and compute none: what goes in and what comes out share one encoding."""
 ACTIVATIONS: Final = frozenset({"Relu", "Clip"})
 """Rounding to a range that ends where they end does their work, so they vanish into what comes before."""
-MAX_ABSORBED_SHARE_OF_STEP: Final = 0.51
-"""How far, in steps, an encoding may reach beyond an activation's bounds and still replace it: a zero point is rounded
-by up to half a step."""
 
 INPUT_NORMALIZATION_PREFIX: Final = "edgewright_"
 """Nodes that scale raw input stay float; the first rounding comes after them."""
@@ -65,19 +62,6 @@ def _plain_matmul(node: ir.Node) -> bool:
     right = node.inputs[1]
     computed = right is not None and right.const_value is None
     return left is not None and left.const_value is None and (computed or (weight is not None and weight.ndim == 2))
-
-
-def bounds_of(node: ir.Node) -> tuple[float, float] | None:
-    """Least and greatest result of a Relu or Clip; None where they are computed."""
-    if node.op_type == "Relu":
-        return 0.0, np.inf
-    bounds = [-np.inf, np.inf]
-    for index, value in enumerate(node.inputs[1:3]):
-        if value is not None:
-            if value.const_value is None:
-                return None
-            bounds[index] = float(value.const_value.numpy().reshape(()))
-    return bounds[0], bounds[1]
 
 
 def absorbed_activation(node: ir.Node) -> ir.Node | None:

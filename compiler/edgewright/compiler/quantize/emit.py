@@ -14,9 +14,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass, TopologicalSortPass
 
+from ..clamp import MAX_ABSORBED_SHARE_OF_STEP, bounds_of
 from ..faults import NotQuantizable
 from ..graph import Graph, clone
-from .capability import MAX_ABSORBED_SHARE_OF_STEP, bounds_of
 from .corrections.equalize import equalized
 from .encodings import to_integers
 from .hard_sigmoid import is_clipped_by, offset_of, slope_of

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from ...attributes import number
+from ...clamp import bounds_of
 from ...graph import Graph
 from ...tflite.emitter.operators import OPERATORS
 from ...tflite.emitter.patterns import Pattern, pattern_with
 from ...tflite.emitter.sites import CLAMPS, FLOATS, FUSED, Form
 from ...tflite.file.model import Array
 from ..calibration.statistics import Statistics
-from ..capability import INPUT_NORMALIZATION_PREFIX, bounds_of
+from ..capability import INPUT_NORMALIZATION_PREFIX
 from ..plan import Encoding, Plan
 from ..scheme import ActivationType, Calibrator, Scheme
 from ..weights import is_finite, weight_array

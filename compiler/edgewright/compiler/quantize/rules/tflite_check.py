@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..capability import MAX_ABSORBED_SHARE_OF_STEP, bounds_of
+from ...clamp import MAX_ABSORBED_SHARE_OF_STEP, bounds_of
 from ..plan import Encoding, Plan
 from .rules import Complaint
 from .tflite_encodings import Rounded

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from ...clamp import bounds_of
 from ...graph import Graph
-from ...quantize.capability import bounds_of
 from .encodings import encoding_given
 from .operators import OPERATORS
 from .sites import CLAMPS, FUSED, covers

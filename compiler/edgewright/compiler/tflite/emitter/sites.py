@@ -15,8 +15,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ...attributes import given, needed
+from ...clamp import MAX_ABSORBED_SHARE_OF_STEP, bounds_of
 from ...folding import ConstantOf
-from ...quantize.capability import MAX_ABSORBED_SHARE_OF_STEP, bounds_of
 from ..file.model import Array
 from .encodings import Encoding
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from ....clamp import bounds_of
 from ....graph import Graph, clone
-from ....quantize.capability import bounds_of
 from .stored_weights import store_weights
 
 MICROSOFT = "com.microsoft"

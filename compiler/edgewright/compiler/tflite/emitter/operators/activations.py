@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ....attributes import number, text
+from ....clamp import bounds_of
 from ....folding import ConstantOf
-from ....quantize.capability import bounds_of
 from ...file.model import Quantization
 from ...file.schema import ACTIVATIONS
 from ..chain import Chain, Number
