@@ -5,7 +5,7 @@ The engines differ in what they do with an array that does not fit: one converts
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,23 @@ def _plain(array: Any, port: Port) -> NDArray[Any]:
     if array.dtype.newbyteorder("=") != port.dtype:
         raise InputRefused(f"input '{port.name}' is {array.dtype}, expected {port.dtype}")
     return np.require(array, port.dtype, ["C", "A"])
+
+
+def check_names(role: str, ports: tuple[Port, ...], found: Collection[str], count: int) -> None:
+    """Hold the names of a model's inputs or outputs against its manifest, which may leave out outputs.
+
+    Args:
+        role: `input` or `output`.
+        ports: the manifest's tensors.
+        found: all names that the model's tensors have; one may have several.
+        count: how many tensors the model has.
+
+    Raises:
+        ModelRefused: a tensor of the manifest is missing, or an input of the model stands in no manifest.
+    """
+    names = {port.name for port in ports}
+    if not names <= set(found) or (role == "input" and count != len(ports)):
+        raise ModelRefused(f"the model's {role}s are {sorted(found)}, its manifest says {sorted(names)}")
 
 
 def check_tensor(role: str, port: Port, found: tuple[str, Shape], expected: Shape) -> None:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from edgewright.bundle.errors import BundleError
 from edgewright.bundle.files import read_bounded
 from edgewright.bundle.manifest import Manifest
+from edgewright.bundle.native_plan import Port
 
-from .border import Border
+from .border import Border, check_names
 from .litert_tensors import FileTensor, matched
 from .options import Options, checked_options, name_list, thread_count
 from .protocol import EngineMissing, LoadOptions, ModelRefused
@@ -123,11 +124,9 @@ class Litert:
         return LitertInstance(
             interpreter,
             border,
-            tuple(matched("input", port, details, channels_last=port.name in channels_last)
-                  for port, details in _pairs("input", border.inputs, inputs)),
-            tuple(matched("output", port, details, channels_last=port.name in channels_last)
-                  for port, details in _pairs("output", border.outputs, outputs)),
-        )  # fmt: skip
+            _tensors("input", border.inputs, inputs, channels_last),
+            _tensors("output", border.outputs, outputs, channels_last),
+        )
 
     def _load_delegates(self, wanted: Options, manifest: Manifest, *, emulated: bool) -> list[Any]:
         name = str(wanted.get("delegate", ""))
@@ -201,11 +200,11 @@ def _by_name(details: list[Mapping[str, Any]]) -> _Details:
     return {str(tensor["name"]): tensor for tensor in details}
 
 
-def _pairs(role: str, ports: tuple[Any, ...], found: _Details) -> list[tuple[Any, Mapping[str, Any]]]:
-    names = [port.name for port in ports]
-    if not set(names) <= set(found) or (role == "input" and len(found) != len(names)):
-        raise ModelRefused(f"the model's {role}s are {sorted(found)}, its manifest says {sorted(names)}")
-    return [(port, found[port.name]) for port in ports]
+def _tensors(
+    role: str, ports: tuple[Port, ...], found: _Details, channels_last: frozenset[str]
+) -> tuple[FileTensor, ...]:
+    check_names(role, ports, found, len(found))
+    return tuple(matched(role, port, found[port.name], channels_last=port.name in channels_last) for port in ports)
 
 
 def _reason(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from edgewright.bundle.manifest import Manifest
 from edgewright.bundle.native_plan import Port
 from edgewright.targets.host import detect_host
 
-from .border import Border, check_tensor
+from .border import Border, check_names, check_tensor
 from .openvino_silenced import ov
 from .options import checked_options, thread_count
 from .protocol import LoadOptions, ModelRefused
@@ -186,10 +186,8 @@ def _model_file(directory: Path, model: str) -> Path:
 def _places(role: str, ports: tuple[Port, ...], found: list[Any]) -> list[int]:
     """Where the manifest's tensors are among the model's."""
     at = {name: place for place, tensor in enumerate(found) for name in tensor.get_names()}
-    names = [port.name for port in ports]
-    if not set(names) <= set(at) or (role == "input" and len(found) != len(names)):
-        raise ModelRefused(f"the model's {role}s are {sorted(at)}, its manifest says {sorted(names)}")
-    return [at[name] for name in names]
+    check_names(role, ports, at, len(found))
+    return [at[port.name] for port in ports]
 
 
 def _check_inputs(border: Border, model: ov.Model, places: list[int]) -> None:
