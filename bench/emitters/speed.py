@@ -62,7 +62,7 @@ def raced(forms: Forms, rounds: int) -> dict[str, Any]:
 
 
 def fastest(times: dict[str, list[int]]) -> str:
-    """Of our int8 plans, the one with the least median time in one thread: as the compiler chooses where it measures."""
+    """Of our int8 plans, the one with the least median time in one thread, as the compiler chooses."""
     ours = [name.removesuffix(", 1") for name in times if name.startswith(OURS_INT8) and name.endswith(", 1")]
     return min(ours, key=lambda name: statistics.median(times[f"{name}, 1"]))
 

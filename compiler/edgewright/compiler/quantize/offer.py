@@ -45,10 +45,10 @@ def schemes_for(board: Board, graph: Graph, *, exact_too: bool = False) -> tuple
 def tflite_schemes_for(board: Board, graph: Graph) -> tuple[Scheme, ...]:
     """Schemes by TFLite's rules for a board that runs TFLite files: int8, and more of them for an NPU.
 
-    All of them pool faster than they rescale: with shared pools KWS takes 6 % less on an NPU and a fifth less in
-    LiteRT, and loses 1.5 dB. An NPU computes in int16 too, where CPUs have no kernels that are faster than float. It reads
-    weights compressed, and those with one scale per tensor are smaller: where products read each weight once, that is
-    the time, a fifth of it on MLPerf Tiny's autoencoder.
+    Pools that keep encodings are faster than pools that rescale: KWS takes 6 % less on an NPU and a fifth less in
+    LiteRT, and loses 1.5 dB. An NPU computes in int16 too, where CPUs have no kernels that are faster than float. It
+    reads weights compressed, and those with one scale per tensor are smaller: where products read each weight once,
+    that is the time, a fifth of it on MLPerf Tiny's autoencoder.
     """
     int8 = Scheme(activations="int8", rules="tflite")
     found = [int8]
