@@ -68,6 +68,7 @@ def quantize(walk: Walk, node: ir.Node) -> None:
     if encoding is None or len(encoding.quantization.scales) > 1:
         walk.refuse(node, "its scale is not one constant", "quantize activations with one scale per tensor")
     _check_middle(walk, node, encoding)
+    walk.keep_features(source, node.outputs[0])
     placed = walk.place(source, integer=walk.encoding(source) is not None)
     tensor = walk.draft.tensors[placed.tensor]
     if tensor.quantization == encoding.quantization and tensor.type == encoding.type:

@@ -82,8 +82,12 @@ class Walk:
     def give_dequantized(self, value: ir.Value, integers: ir.Value, encoding: Encoding) -> None:
         """Says that a value is what these integers mean; it is made only if someone reads it as float."""
         self._integers[_name(value)] = (_name(integers), encoding)
-        if _name(integers) in self.features:
-            self.features[_name(value)] = self.features[_name(integers)]
+        self.keep_features(integers, value)
+
+    def keep_features(self, source: ir.Value, value: ir.Value) -> None:
+        """Says that a value's last axis lies as that of what it was rounded from, or stands for."""
+        if _name(source) in self.features:
+            self.features[_name(value)] = self.features[_name(source)]
 
     def encoding(self, value: ir.Value) -> Encoding | None:
         """Of a dequantized value; None for others."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ....attributes import integer
+from ....attributes import integer, needed
 from ....folding import ConstantOf
 from ..chain import Chain, Number
 from ..elementwise import binary, exact_number, in_encoding, operand, together, unary
@@ -181,13 +181,26 @@ def negate(walk: Walk, site: Site) -> None:
 
 
 def reciprocal(walk: Walk, site: Site) -> None:
-    """DIV."""
+    """DIV; RSQRT behind Sqrt, which is left out where nobody else reads it."""
     value = site.input(0)
+    root = value.producer()
+    if root is not None and root.op_type == "Sqrt" and walk.constant(value) is None:
+        _reciprocal_root(walk, site, needed(root, 0))
+        return
     placed = walk.place(value)
     x = operand(walk, site, value, placed.order)
     check_type(walk, site.node, "DIV", x)
     chain = Chain(walk, site)
     chain.finish(chain.apply("DIV", chain.number(1, x), x), placed.order)
+
+
+def _reciprocal_root(walk: Walk, site: Site, value: ir.Value) -> None:
+    """Of what a square root reads, also where that came in integers and its root stays float."""
+    placed = walk.place(value)
+    x = walk.data(site, value, placed.order)
+    check_type(walk, site.node, "RSQRT", x)
+    chain = Chain(walk, site)
+    chain.finish(chain.apply("RSQRT", x), placed.order)
 
 
 _ARITHMETIC = Form(fuses=True, integers=INT8_AND_16, all_stored=True)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from ....attributes import integer, integers
+from ....attributes import integer, integers, needed
 from ..orders import Order, identity, in_memory
 from ..regrouping import regrouped
 from ..sites import Form, Site
@@ -64,10 +64,28 @@ def _only_products(site: Site) -> bool:
         for use in value.uses():
             if use.node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
                 waiting += use.node.outputs
-            elif use.node.op_type not in PRODUCTS or use.idx != 0:
+            elif not _is_matrix_product(use.node, use.idx):
                 return False
             found = True
     return found
+
+
+def _is_matrix_product(node: ir.Node, index: int) -> bool:
+    """Whether an input is the left side of a product with a constant matrix, its rows the samples."""
+    if node.op_type not in PRODUCTS or index != 0 or integer(node, "transA", 0):
+        return False
+    right = needed(node, 1)
+    return _is_fixed(right) and len(right.shape or ()) == 2
+
+
+def _is_fixed(value: ir.Value) -> bool:
+    """Whether a value is a constant, or one dequantized."""
+    producer = value.producer()
+    if producer is None or value.const_value is not None:
+        return value.const_value is not None
+    return producer.op_type in {"DequantizeLinear", "Constant"} and all(
+        each is None or each.const_value is not None for each in producer.inputs
+    )
 
 
 def _target(walk: Walk, site: Site, source: tuple[int, ...]) -> tuple[tuple[int, ...], int | None]:

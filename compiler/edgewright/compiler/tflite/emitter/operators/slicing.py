@@ -81,27 +81,35 @@ def split(walk: Walk, site: Site) -> None:
     shape = walk.shape(value)
     axis = integer(site.node, "axis", 0) % len(shape)
     sizes = _sizes(walk, site, shape[axis])
-    if sum(sizes) != shape[axis] or min(sizes) < 1 or len(sizes) != len(site.node.outputs):
+    if sum(sizes) != shape[axis] or min(sizes) < 0 or len(sizes) != len(site.node.outputs):
         walk.refuse(site.node, f"its parts {sizes} do not fit an axis of {shape[axis]}", "correct the model")
+    parted = [(index, size) for index, size in enumerate(sizes) if size or _is_read(site.node.outputs[index])]
+    if any(size == 0 for _, size in parted):
+        walk.refuse(site.node, f"one of its parts {sizes} is empty and read", "leave the empty part unread")
+    sizes = tuple(size for _, size in parted)
     order = walk.order_of(site, value)
     x = walk.data(site, value, order)
     place = order.index(axis)
     memory = walk.shape_of(x)
     if len(sizes) == 1:
-        walk.finish(site, x, order)
+        walk.finish(site, x, order, parted[0][0])
         return
     parts = tuple(
-        walk.like(x, (*memory[:place], size, *memory[place + 1 :]), result.name or f"{value.name}_part")
-        for size, result in zip(sizes, site.results, strict=True)
+        walk.like(x, (*memory[:place], size, *memory[place + 1 :]), site.results[index].name or f"{value.name}_part")
+        for index, size in parted
     )
     where = walk.draft.constant("axis", np.asarray(place, np.int32))
     if len(set(sizes)) == 1:
         walk.emit("SPLIT", (where, x), parts, numSplits=len(sizes))
     else:
         walk.emit("SPLIT_V", (x, _constant(walk, "sizes", list(sizes)), where), parts, numSplits=len(sizes))
-    for index, part in enumerate(parts):
+    for (index, _), part in zip(parted, parts, strict=True):
         if site.results[index].name:
             walk.finish(site, part, order, index)
+
+
+def _is_read(value: ir.Value) -> bool:
+    return bool(value.uses()) or value.is_graph_output()
 
 
 def _sizes(walk: Walk, site: Site, size: int) -> tuple[int, ...]:
