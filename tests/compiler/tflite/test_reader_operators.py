@@ -338,6 +338,7 @@ MOVES = [
     Case("SPACE_TO_BATCH_ND", (normal(1, 1, 5, 6, 3), ints(2, 3), Fixed(np.asarray([[1, 2], [0, 0]], np.int32)))),
     Case("BATCH_TO_SPACE_ND", (normal(1, 6, 4, 2, 3), ints(2, 3), Fixed(np.asarray([[1, 2], [0, 1]], np.int32)))),
     Case("MIRROR_PAD", (normal(1, 4, 5), Fixed(np.asarray([[1, 2], [0, 3]], np.int32))), {"mode": 0}),
+    Case("MIRROR_PAD", (normal(1, 4, 5), Fixed(np.asarray([[0, 1], [1, 1]], np.int32))), {"mode": 1}),
 ]
 
 

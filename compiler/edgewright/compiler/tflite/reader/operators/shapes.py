@@ -91,13 +91,14 @@ def pad(step: Step) -> None:
 
 
 def mirror_pad(step: Step) -> None:
-    """Pad that reflects.
+    """Pad that reflects, or that repeats the border.
 
-    Not: SYMMETRIC, which repeats the border.
+    Not: SYMMETRIC by more than 1, which reflects with the border twice.
     """
-    if step.integer("mode", 0, 1):
-        step.refuse("it pads SYMMETRIC", "pad with REFLECT or zeros")
-    _pad(step, "reflect")
+    symmetric = step.integer("mode", 0, 1)
+    if symmetric and max(step.numbers(1), default=0) > 1:
+        step.refuse("it pads SYMMETRIC by more than 1", "pad with REFLECT or zeros")
+    _pad(step, "edge" if symmetric else "reflect")
 
 
 def _pad(step: Step, mode: str, *fill: str) -> None:
