@@ -14,7 +14,7 @@ import tests.compiler.ethos_u_nets as nets
 from edgewright.compiler.lower.ethos_u.cpu_operators import CpuOperator
 from edgewright.compiler.lower.ethos_u.rewrites.blocks import depth_to_space, space_to_depth
 from edgewright.compiler.lower.ethos_u.rewrites.gather import gather_by_slices
-from edgewright.compiler.lower.ethos_u.rewrites.mean import mean_of_lines
+from edgewright.compiler.lower.ethos_u.rewrites.mean import mean_of_each, mean_of_lines
 from edgewright.compiler.lower.ethos_u.rewrites.repeat import MAX_FACTOR, nearest, repeat_pixels
 from edgewright.compiler.lower.ethos_u.rewrites.table import SUGGESTIONS, Suggestion, rewrite, suggestion
 from edgewright.compiler.lower.ethos_u.rewrites.windows import shielded, slice_afterwards
@@ -123,6 +123,21 @@ def test_means_over_other_axes_are_left_alone(axes: list[int]) -> None:
 
 @few
 @given(
+    shape=st.tuples(st.integers(2, 5), st.integers(1, 9), st.integers(1, 9), st.integers(1, 5)),
+    axes=st.sampled_from([[1, 2], [1], [-2], [2, 1]]), keep=st.booleans(),
+)  # fmt: skip
+def test_means_of_several_pictures(shape: tuple[int, int, int, int], axes: list[int], *, keep: bool) -> None:
+    model = nets.mean(axes, shape, keep=keep)
+    assert_same(model, mean_of_each(model, 0))
+
+
+@pytest.mark.parametrize(("axes", "pictures"), [([1, 2], 1), ([1, 2], 17), ([0, 1], 4), ([2, 3], 4)])
+def test_other_means_of_pictures_are_left_alone(axes: list[int], pictures: int) -> None:
+    assert mean_of_each(nets.mean(axes, (pictures, 4, 4, 3)), 0) is None
+
+
+@few
+@given(
     rows=st.integers(1, 4), columns=st.integers(1, 4), shape=st.tuples(*[st.integers(1, 9)] * 4),
     mode=st.sampled_from(["", "halfPixelCenters", "alignCorners"]),
 )  # fmt: skip
@@ -218,7 +233,7 @@ def test_the_table_names_operators_that_exist() -> None:
         ("DEQUANTIZE", "Unsupported opType", "integer inputs and outputs", False),
         ("GATHER", "axis: 3 != batch_dims: 0", "slice and concatenate", True),
         ("MEAN", "Unsupported depth-reduction.  IFM: 1, 8, 8, 4", "Reshape", True),
-        ("MEAN", "Batch > 1: 2, 8, 8, 4", "one picture at a time", False),
+        ("MEAN", "Batch > 1: 2, 8, 8, 4", "one picture at a time", True),
         ("RESIZE_BILINEAR", "Scaling matches and operation has unsupported scale-factor=1.6", "Enlarge by 2", False),
         ("CAST", "Unsupported opType", "Ethos-U85", False),
         ("AVERAGE_POOL_2D", "kernel width: 9 out of range", "8 by 8", False),

@@ -161,6 +161,11 @@ def test_a_traceback_ends_in_what_went_wrong() -> None:
     assert last_words("") == "it said nothing"
 
 
+def test_an_error_with_a_name_is_told_with_what_follows() -> None:
+    said = "RuntimeError: Compilation failed: Error: ARGMAX 'y' is wrong.\n - IFM has to be 8bit\n\nFailed to parse\n"
+    assert last_words(said) == "ARGMAX 'y' is wrong. - IFM has to be 8bit Failed to parse"
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_an_interrupted_run_leaves_no_process_and_no_file(tmp_path: Path) -> None:
     model = tmp_path / "big.tflite"

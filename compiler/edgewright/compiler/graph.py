@@ -179,8 +179,8 @@ def nodes(graph: Graph) -> Iterator[ir.Node]:
 def place(node: ir.Node) -> str:
     """Where a node is, in words that a person can search for in a viewer."""
     name = node.name or "(no name)"
-    outputs = ", ".join(value.name or "?" for value in node.outputs)
-    return f"node {name!r} (gives {outputs})"
+    outputs = ", ".join(value.name for value in node.outputs if value.name)
+    return f"node {name!r} (gives {outputs or 'nothing that has a name'})"
 
 
 def operator_counts(graph: Graph) -> dict[str, int]:

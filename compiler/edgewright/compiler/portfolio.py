@@ -48,9 +48,8 @@ def portfolio(board: Board, build: Build) -> Portfolio:
     missing = (*code.missing, *others.missing)
     if not found:
         kind = ToolchainMissing if code.toolchain_missing or others.toolchain_missing else UnsupportedModel
-        raise kind(
-            f"target {board.name}: {'; '.join(missing) or 'none of its engines runs the model in any precision'}"
-        )
+        why = "; ".join((*missing, *build.no_int8)) or "none of its engines runs the model in any precision"
+        raise kind(f"target {board.name}: {why}")
     return Portfolio(found, missing)
 
 

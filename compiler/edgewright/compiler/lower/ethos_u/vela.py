@@ -39,6 +39,7 @@ MAX_LOG_BYTES = 16 << 20
 MAX_QUOTED_CHARACTERS = 300
 
 _NAME = "network"
+_ERROR = "failed: Error:"
 _NOISE = ("Traceback", "File ", "^", "~")
 
 
@@ -149,8 +150,10 @@ def _failure(error: CompilerEnded, limit_s: float) -> str:
 
 
 def last_words(output: str) -> str:
-    """The last line that is no part of a traceback's frames, without control characters."""
+    """What follows "Error:", else the last line that is no part of a traceback's frames; no control characters."""
     lines = (line.strip() for line in output.splitlines())
     spoken = [line for line in lines if line and not line.startswith(_NOISE)]
-    text = "".join(letter for letter in (spoken[-1] if spoken else "it said nothing") if letter.isprintable())
-    return text[:MAX_QUOTED_CHARACTERS].rstrip(".")
+    named = [at for at, line in enumerate(spoken) if _ERROR in line]
+    words = " ".join([spoken[named[-1]].partition(_ERROR)[2].strip(), *spoken[named[-1] + 1 :]]) if named else ""
+    text = "".join(letter for letter in words or (spoken or ["it said nothing"])[-1] if letter.isprintable())
+    return text[:MAX_QUOTED_CHARACTERS].rstrip(" .,")

@@ -14,7 +14,7 @@ from ....tflite.file.model import ABSENT, Model
 from ..cpu_operators import CpuOperator
 from .blocks import depth_to_space, space_to_depth
 from .gather import gather_by_slices
-from .mean import mean_of_lines
+from .mean import mean_of_each, mean_of_lines
 from .repeat import repeat_pixels
 from .windows import slice_afterwards
 
@@ -56,7 +56,7 @@ SUGGESTIONS = (
     _of("AVERAGE_POOL_2D", "kernel stride", "Leave out the padding: windows that move by more than 3 may have none."),
     _of("GATHER", ANY, "With constant indices, slice and concatenate.", gather_by_slices),
     _of("MEAN", "depth-reduction", "Reshape, so that the averaged values form the last axis.", mean_of_lines),
-    _of("MEAN", "Batch", "Give one picture at a time: the NPU averages batches of one."),
+    _of("MEAN", "Batch", "Give one picture at a time: the NPU averages batches of one.", mean_of_each),
     _of(
         "RESIZE_NEAREST_NEIGHBOR",
         ANY,
