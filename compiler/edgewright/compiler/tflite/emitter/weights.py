@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import onnx_ir as ir
 
-from ..file.model import Array, Quantization
+from ..file.model import NUMPY, Array, Quantization
 from ..hybrid import is_marked as is_hybrid
 from .encodings import signed
 from .sites import Site
@@ -61,32 +60,35 @@ def no_bias(walk: Walk, x: int, w: int, channels: int) -> int:
 
 
 def _float_weight(walk: Walk, value: ir.Value, arrange: Arrange, axis: int, factor: float) -> int:
-    """A weight for a float product.
+    """A weight for a float product."""
+    kept = _int8_weight(walk, value, arrange, axis) if factor == 1.0 else None
+    if kept is not None:
+        return kept
+    return walk.draft.constant(value.name or "weight", arrange(_known(walk, value) * np.float32(factor)))
 
-    One that the graph stores in int8 stays so in the file, and DEQUANTIZE makes it float when the model is loaded:
-    TFLite's own products of floats and int8 weights would round the floats too. They are written only where the graph
-    was read from a file with them. (LiteRT 2.3: 0.5 to 0.7 % off, and not even numbers of that size from a depthwise
-    filter with one scale.)
+
+def _int8_weight(walk: Walk, value: ir.Value, arrange: Arrange, axis: int) -> int | None:
+    """A weight for a float product that stays int8 in the file; None where the graph has it otherwise.
+
+    DEQUANTIZE makes it float when the model is loaded: TFLite's own products of floats and int8 weights would round the
+    floats too. They are written only where the graph was read from a file with them. (LiteRT 2.3: 0.5 to 0.7 % off, and
+    not even numbers of that size from a depthwise filter with one scale.)
     """
     stored = walk.stored(value)
-    if stored is not None and stored.encoding.kind == "int8" and factor == 1.0:
-        encoding = stored.encoding.quantization
-        integers = arrange(signed(stored.integers, stored.encoding))
-        repeats = integers.shape[axis] // len(encoding.scales) if len(encoding.scales) > 1 else 1
-        moved = replace(
-            encoding,
-            scales=encoding.scales * repeats,
-            zero_points=encoding.zero_points * repeats,
-            axis=axis if len(encoding.scales) > 1 else 0,
-        )
-        if is_hybrid(value) and not any(encoding.zero_points):
-            return walk.draft.constant(value.name or "weight", integers, moved)
-        if not any(encoding.zero_points) or len(encoding.scales) == 1:
-            constant = walk.draft.constant(f"{value.name}_integers", integers, moved)
-            made = walk.draft.tensor(value.name or "weight", "FLOAT32", integers.shape)
-            walk.emit("DEQUANTIZE", (constant,), (made,))
-            return made
-    return walk.draft.constant(value.name or "weight", arrange(_known(walk, value) * np.float32(factor)))
+    if stored is None or stored.encoding.kind != "int8":
+        return None
+    encoding, integers = stored.encoding.quantization, arrange(signed(stored.integers, stored.encoding))
+    around_zero, per_tensor = not any(encoding.zero_points), len(encoding.scales) == 1
+    repeats = 1 if per_tensor else integers.shape[axis] // len(encoding.scales)
+    moved = Quantization(encoding.scales * repeats, encoding.zero_points * repeats, 0 if per_tensor else axis)
+    if around_zero and is_hybrid(value):
+        return walk.draft.constant(value.name or "weight", integers, moved)
+    if not (around_zero or per_tensor):
+        return None
+    constant = walk.draft.constant(f"{value.name}_integers", integers, moved)
+    made = walk.draft.tensor(value.name or "weight", "FLOAT32", integers.shape)
+    walk.emit("DEQUANTIZE", (constant,), (made,))
+    return made
 
 
 def _integers(
@@ -99,24 +101,24 @@ def _integers(
     axis: int,
     factors: tuple[float, float],
 ) -> tuple[int, int]:
+    """A weight and a bias for a product in integers, as `weight_and_bias` has them."""
     stored, activation = walk.stored(value), walk.draft.tensors[x].quantization
     if stored is None or activation is None:
         raise ValueError(f"{value.name!r}: no scale")
+    step, kind = np.float32(activation.scales[0]), "INT64" if walk.draft.tensors[x].type == "INT16" else "INT32"
     integers = arrange(signed(stored.integers, stored.encoding))
     channels = integers.shape[axis]
     scales = np.asarray(stored.encoding.quantization.scales, np.float32) * np.float32(factors[0])
     if scales.size > 1:
         scales = np.tile(scales, channels // scales.size)  # groups of a transposed convolution share them
-    kind = "INT64" if walk.draft.tensors[x].type == "INT16" else "INT32"
-    exact = _exact_bias(walk, addend, np.float32(activation.scales[0]) * scales, channels, factors)
+    exact = _exact_bias(walk, addend, step * scales, channels, factors)
     if exact is None:
         numbers = _bias_numbers(walk, addend, channels, factors[1]).astype(np.float64)
         integers, scales = _with_room(integers, scales, numbers / activation.scales[0], MAX_BIAS[kind], axis)
-        exact = np.rint(numbers / (np.float32(activation.scales[0]) * scales).astype(np.float64))
+        exact = np.rint(numbers / (step * scales).astype(np.float64))
+    bias = np.ascontiguousarray(exact.astype(NUMPY[kind]))
     w = walk.draft.constant(value.name or "weight", integers, _around_zero(scales, axis))
-    dtype = np.int64 if kind == "INT64" else np.int32
-    products = _around_zero(np.float32(activation.scales[0]) * scales, 0)
-    return w, walk.draft.constant(_bias_name(site, addend), np.ascontiguousarray(exact.astype(dtype)), products)
+    return w, walk.draft.constant(_bias_name(site, addend), bias, _around_zero(step * scales, 0))
 
 
 def _around_zero(scales: Array, axis: int) -> Quantization:
