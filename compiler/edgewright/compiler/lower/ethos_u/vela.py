@@ -19,9 +19,10 @@ from pathlib import Path
 
 from edgewright.bundle.files import storage_faults
 from edgewright.targets.board import Vela
+from edgewright.targets.faults import EnvironmentFault
 
 from ...faults import ToolchainMissing
-from ..native.toolchain_process import CompilerEnded, run_all
+from ..native.toolchain_process import DISK_FULL, CompilerEnded, filled_the_disk, run_all
 from .faults import VelaFault
 
 PACKAGE = "ethos-u-vela"
@@ -104,6 +105,8 @@ def run_vela(model: bytes, vela: Vela, scratch_folder: Path, limit_s: float = LI
         try:
             run_all([command(source, vela)], folder, {**os.environ, "TMPDIR": str(folder)}, limit_s)
         except CompilerEnded as error:
+            if filled_the_disk(error, folder):
+                raise EnvironmentFault(DISK_FULL) from error
             raise VelaFault(_failure(error, limit_s)) from error
         return VelaOutput(
             model=_result(folder / f"{_NAME}_vela.tflite"),

@@ -18,14 +18,12 @@ from .machine import Machine
 from .shared_object import check_shared_object, undefined_symbols
 from .toolchain_choice import Toolchain, find_toolchain
 from .toolchain_options import COMPILE, LINK, isa_options
-from .toolchain_process import CompilerEnded, run_all
+from .toolchain_process import DISK_FULL, CompilerEnded, filled_the_disk, run_all
 
 LIBRARY_FILE = "model.so"
 LIMIT_S = 600.0
 """Of one command; a net takes seconds."""
 MAX_QUOTED_CHARACTERS = 2000
-LEAST_FREE_BYTES = 1 << 20
-"""On the disk of a build; a compiler that fails with less has failed for that."""
 _SCRATCH = "scratch"
 
 
@@ -96,9 +94,8 @@ def _environment(scratch: Path) -> dict[str, str]:
 
 
 def _fault(error: CompilerEnded, files: Mapping[str, bytes], toolchain: Toolchain, folder: Path) -> Exception:
-    # Linkers and assemblers do not always say why they could not write.
-    if "No space left on device" in error.output or shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
-        return EnvironmentFault("the disk is full: the compiler could not write what it made; free some and try again")
+    if filled_the_disk(error, folder):
+        return EnvironmentFault(DISK_FULL)
     if error.status is None:
         return EnvironmentFault(f"{toolchain.name} was stopped after {LIMIT_S:.0f} s; is this machine overloaded?")
     if error.status < 0 or "Killed signal" in error.output:

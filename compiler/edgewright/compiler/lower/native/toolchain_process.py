@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -15,6 +16,9 @@ from typing import Any
 
 _POLL_S = 0.002
 MAX_OUTPUT_BYTES = 64 << 10
+LEAST_FREE_BYTES = 1 << 20
+"""On the disk of a build; a compiler that fails with less has failed for that."""
+DISK_FULL = "the disk is full: the compiler could not write what it made; free some and try again"
 
 
 class CompilerEnded(Exception):
@@ -32,6 +36,12 @@ class _Run:
     process: subprocess.Popen[bytes]
     log: Path
     deadline_s: float
+
+
+def filled_the_disk(error: CompilerEnded, folder: Path) -> bool:
+    """Whether a command that worked in a folder failed for want of room, which says nothing about its input."""
+    # Linkers and assemblers do not always say why they could not write.
+    return "No space left on device" in error.output or shutil.disk_usage(folder).free < LEAST_FREE_BYTES
 
 
 def run_all(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str], limit_s: float) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from edgewright.bundle.files import storage_faults
 from edgewright.bundle.manifest import EngineRequirement
 from edgewright.targets.board import Board
+from edgewright.targets.faults import EnvironmentFault
 
 from ...faults import ToolchainMissing, UnsupportedModel
 from ...graph import Graph
@@ -28,7 +29,7 @@ from ..engine_model import MODEL_FOLDER, EngineModel
 from ..model_file import ModelFile
 from ..native.machine import machine_of
 from ..native.toolchain_choice import find_toolchain
-from ..native.toolchain_process import CompilerEnded, run_all
+from ..native.toolchain_process import DISK_FULL, CompilerEnded, filled_the_disk, run_all
 
 NAME = "tvm"
 PACKAGE = "apache-tvm"
@@ -89,6 +90,8 @@ def _compile(model: ModelFile, shapes: Mapping[str, tuple[int, ...]], board: Boa
         ]  # fmt: skip
         run_all([command], work, {**os.environ, "TMPDIR": str(work.absolute())}, LIMIT_S)
     except CompilerEnded as error:
+        if filled_the_disk(error, work):
+            raise EnvironmentFault(DISK_FULL) from error
         raise UnsupportedModel(
             f"TVM {tvm_version()} cannot compile the model: {_reason(error)}; leave --engine tvm out"
         ) from error
