@@ -258,6 +258,10 @@ UNSUPPORTED: dict[str, tuple[Callable[[], Model], str]] = {
         lambda: relu(operators=(Operator("CUSTOM", (0,), (1,), custom="MyOp"),)),
         "custom operator 'MyOp' is not read",
     ),
+    "what Vela wrote": (
+        lambda: relu(operators=(Operator("CUSTOM", (0,), (1,), custom="ethos-u"),)),
+        "give the file that went into Vela",
+    ),
     "a state": (
         lambda: relu(tensors=(Tensor("x", "FLOAT32", (1, 4), variable=True), Tensor("y", "FLOAT32", (1, 4)))),
         "keeps its value between calls",

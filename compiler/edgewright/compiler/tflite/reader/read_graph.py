@@ -25,6 +25,8 @@ from .operators.conversions import ONNX_TYPES
 from .reading import Reading
 from .step import Step
 
+ETHOS_U = "ethos-u"
+"""The custom operator in which Vela writes its command streams."""
 OPSET = 21
 """The first with quantizers of 16 bits and with all operators that TFLite has too; within `frontends/opset.py`."""
 MAX_ACTIVATION_ELEMENTS = 1 << 28
@@ -116,6 +118,8 @@ def _read(step: Step) -> None:
     operator = step.operator
     row = OPERATORS.get(operator.type)
     if row is None:
+        if operator.type == "CUSTOM" and operator.custom == ETHOS_U:
+            step.refuse("Vela has compiled this file for an Ethos-U already", "give the file that went into Vela")
         name = f"custom operator {operator.custom!r}" if operator.type == "CUSTOM" else "operator"
         step.refuse(f"this {name} is not read", "replace it by others in the model, or export the model as ONNX")
     present = sum(index != ABSENT for index in operator.inputs)
