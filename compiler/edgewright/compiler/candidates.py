@@ -89,7 +89,9 @@ def _plans(
         check_plan(plan, graph, f"--plan {request.plan}")
         return {board.name: (GIVEN,) for board in boards}, Plans(divided.tune, {GIVEN: plan}), set()
     schemes = {board.name: schemes_for(board, graph, exact_too=_both_engines(request, board)) for board in boards}
-    for_tflite = {scheme for board in boards if _takes_tflite(request, board) for scheme in tflite_schemes_for(board, graph)}
+    for_tflite = {
+        scheme for board in boards if _takes_tflite(request, board) for scheme in tflite_schemes_for(board, graph)
+    }
     wanted = {scheme.name: scheme for offered in (*schemes.values(), for_tflite) for scheme in offered}
     exact = arithmetic_of(detect_host(), Scheme()) is Arithmetic.EXACT
     arithmetic = Arithmetic.ENGINE if exact else Arithmetic.EXACT
@@ -133,7 +135,7 @@ def _halves(
 def int8_obstacle(graph: Graph) -> str | None:
     """Why no int8 form is tried, or None."""
     if is_quantized(graph):
-        return "the model is quantized already, and ships as it is"
+        return "the model is quantized already"
     for node in nodes(graph):
         dtype = node.outputs[0].dtype
         if node.op_type in PRODUCTS and dtype in OTHER_FLOATS:

@@ -55,9 +55,24 @@ class Decision:
 
 
 def choose(
-    float_name: str, candidates: Sequence[Candidate], budget: Budget, *, float_can_run: bool, why_none: str = ""
+    float_name: str,
+    candidates: Sequence[Candidate],
+    budget: Budget,
+    *,
+    float_can_run: bool,
+    why_none: str = "",
+    otherwise: str = "float ships",
 ) -> Decision:
-    """Decides between the float model and the int8 candidates; `why_none` is the reason where there are none."""
+    """Decides between the float model and the int8 candidates.
+
+    Args:
+        float_name: of the model that the others are compared with.
+        candidates: the others.
+        budget: what they may lose.
+        float_can_run: whether that model can ship.
+        why_none: the reason where there are no candidates.
+        otherwise: in words, what happens where none of them ships.
+    """
     verdicts = {candidate.name: _verdict(candidate, budget, float_can_run) for candidate in candidates}
     faithful = [candidate for candidate in candidates if candidate.faithful]
     if not float_can_run:
@@ -65,18 +80,18 @@ def choose(
     faster = [candidate for candidate in faithful if candidate.time_ratio.high < 1]
     if not faster:
         reason = _not_faster(faithful) if faithful else why_none or "there is no usable int8 candidate"
-        return Decision(float_name, "shipped", f"{reason}; float ships", (), verdicts)
+        return Decision(float_name, "shipped", f"{reason}; {otherwise}", (), verdicts)
     affordable = [candidate for candidate in faster if candidate.tune.drop.value <= budget.limit]
     if not affordable:
         least = min(faster, key=lambda candidate: candidate.tune.drop.value)
         reason = (
             f"every faster int8 candidate loses more than {budget} on the tune samples ({_loss(least.tune)} at best)"
         )
-        return Decision(float_name, BUDGET_MISSED, f"{reason}; float ships", (), verdicts)
+        return Decision(float_name, BUDGET_MISSED, f"{reason}; {otherwise}", (), verdicts)
     best = _confirmed(affordable, budget)
     if best is None:
         first = _best(affordable)
-        reason = f"{first.name} loses {_loss(first.test)} on the test samples, the budget is {budget}; float ships"
+        reason = f"{first.name} loses {_loss(first.test)} on the test samples, the budget is {budget}; {otherwise}"
         return Decision(float_name, BUDGET_MISSED, reason, (), verdicts)
     return Decision(best.name, "shipped", _praise(best, budget), _flags(best, budget), verdicts)
 

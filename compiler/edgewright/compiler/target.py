@@ -12,6 +12,7 @@ from .build import Build
 from .c_source import write_c_source
 from .choose import BUDGET_MISSED, Decision, choose
 from .faults import UnsupportedModel
+from .graph import is_quantized
 from .lower import onnxruntime as engine
 from .lower.compiled import size_bytes
 from .lower.engine_model import EngineModel
@@ -83,7 +84,14 @@ def decide(trials: list[Trial], board: Board, build: Build) -> Decision:
     if not float_can_run and not any(candidate.faithful for candidate in candidates):
         raise UnsupportedModel(f"target {board.name}: runs int8 only, and the model has no usable int8 form")
     name = FLOAT if baseline is None else baseline.name
-    return choose(name, candidates, build.budget, float_can_run=float_can_run, why_none="; ".join(build.no_int8))
+    return choose(
+        name,
+        candidates,
+        build.budget,
+        float_can_run=float_can_run,
+        why_none="; ".join(build.no_int8),
+        otherwise="the model ships as it came" if is_quantized(build.graph) else "float ships",
+    )
 
 
 def accuracy_of(comparison: Comparison) -> Accuracy:

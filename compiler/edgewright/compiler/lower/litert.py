@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import onnx_ir as ir
+
 from edgewright.bundle.files import storage_faults
 from edgewright.bundle.manifest import EngineRequirement, Precision
 
-from ..graph import Graph
+from ..faults import UnsupportedModel
+from ..graph import Graph, nodes, place
 from ..tensor_specs import tensor_specs
 from ..tflite.emitter.emit import Emitted, emit
 from ..tflite.emitter.ports import Ports
@@ -22,6 +25,7 @@ NAME = "litert"
 VERSION_RANGE = ">=1.2,<3"
 FILE = "model.tflite"
 
+CONVERSIONS = frozenset({"Cast", "CastLike"})
 ON_CPU = Ports()
 """Floats as the graph has them: LiteRT's own kernels round and turn them faster than a caller in Python."""
 ON_NPU = Ports(integer=True, channels_last=True)
@@ -32,9 +36,10 @@ def litert_model(graph: Graph, precision: Precision, folder: Path, *, half_weigh
     """A graph for LiteRT on a CPU, written below `folder`.
 
     Raises:
-        UnsupportedModel: something of the graph has no form in TFLite.
+        UnsupportedModel: something of the graph has no form in TFLite, or computes in what no kernel does.
         EnvironmentFault: the disk is full or cannot be written.
     """
+    _check_computes(graph)
     emitted = emit(graph, ON_CPU)
     model = with_half_weights(emitted.model) if half_weights else emitted.model
     inputs, outputs = tensor_specs(graph)
@@ -45,6 +50,17 @@ def litert_model(graph: Graph, precision: Precision, folder: Path, *, half_weigh
         outputs=outputs,
         precision=precision,
     )
+
+
+def _check_computes(graph: Graph) -> None:
+    """TFLite has a type for half precision; only conversions from it have kernels on a CPU."""
+    for node in nodes(graph):
+        read = [value.dtype for value in node.inputs if value is not None]
+        if ir.DataType.FLOAT16 in read and node.op_type not in CONVERSIONS:
+            raise UnsupportedModel(
+                f"{node.op_type} at {place(node)} computes in FLOAT16, and LiteRT's kernels on CPUs in float32: export "
+                "the model in float32; its weights can be stored in half precision all the same"
+            )
 
 
 def requirement(emitted: Emitted, **options: str) -> EngineRequirement:
