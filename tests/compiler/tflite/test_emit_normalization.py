@@ -8,10 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.compiler.faults import UnsupportedModel
+from edgewright.compiler.frontends.onnx import import_proto
 from edgewright.compiler.tflite.emitter.emit import emit
+from tests.compiler.nets import Net
 from tests.compiler.tflite.single_operator import (
     CHECKED,
     SEEDS,
+    Case,
     Fixed,
     check_float,
     kinds,
@@ -51,6 +54,14 @@ def test_groups(groups: int, shape: tuple[int, ...], seed: int, turned: bool) ->
     array = normal(seed, 2, 6, *(side + 1 for side in shape))
     case = single("GroupNormalization", array, *parameters, num_groups=groups, turned=turned)
     check_float(case, tolerance=TOLERANCE)
+
+
+def test_groups_of_a_sequence_that_lies_as_a_picture() -> None:
+    net = Net((4, 9), np.random.default_rng(1), opset=21)
+    net.node("Conv", net.here, net.weight(4, 4, 3), pads=[1, 1])
+    net.node("GroupNormalization", net.here, net.weight(4), net.weight(4), num_groups=2)
+    x = normal(3, 1, 4, 9)
+    check_float(Case(import_proto(net.model(batch=1), "net"), {"x": x}), tolerance=TOLERANCE)
 
 
 @CHECKED

@@ -55,7 +55,7 @@ def group_normalization(walk: Walk, site: Site) -> None:
     """
     scale, offset = _parameter(walk, site, 1), _parameter(walk, site, 2)
     chain, x, order = _start(walk, site)
-    order = order if order == CHANNELS_LAST else identity(len(order))
+    order = order if order == CHANNELS_LAST else identity(len(walk.shape(site.input(0))))
     x = walk.data(site, site.input(0), order)
     shape = walk.shape_of(x)
     groups = integer(site.node, "num_groups", 1)
