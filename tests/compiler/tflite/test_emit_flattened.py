@@ -95,3 +95,9 @@ def test_empty_parts_that_nobody_reads_are_left_out(sizes: tuple[int, ...]) -> N
     net.shape = (6, 3, 2)
     net.node("Concat", *reversed(full), axis=1)
     assert "SPLIT" not in kinds(check_float(case_of(net))) or len(set(sizes) - {0}) == 1
+
+
+def test_a_matrix_times_itself_is_read_from_two_tensors() -> None:
+    net = Net((8, 8, 8), np.random.default_rng(1))
+    net.node("MatMul", "x", "x")
+    assert kinds(check_float(case_of(net, batch=3))) == ["RESHAPE", "BATCH_MATMUL"]

@@ -188,7 +188,14 @@ def _operand(walk: Walk, site: Site, value: ir.Value) -> int:
 
 
 def _batch_matmul(walk: Walk, site: Site, a: int, b: int, y: int) -> None:
-    """BATCH_MATMUL has no clamp of its own; in float one follows, in integers the rounding did its work."""
+    """BATCH_MATMUL has no clamp of its own; in float one follows, in integers the rounding did its work.
+
+    A matrix times itself is read from two tensors: from one, LiteRT 2.3's fast kernels give wrong numbers.
+    """
+    if a == b:
+        b = walk.like(a, walk.shape_of(a), "same_matrix")
+        sizes = (-1, *walk.shape_of(a)[1:])
+        walk.emit("RESHAPE", (a, walk.draft.constant("shape", np.asarray(sizes, np.int32))), (b,), newShape=sizes)
     if site.activation == "NONE":
         walk.emit("BATCH_MATMUL", (a, b), (y,))
         return
