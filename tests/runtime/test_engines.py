@@ -41,6 +41,14 @@ def images(rows: int, seed: int = 1) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=(rows, FEATURES)).astype(np.float32)
 
 
+def needs(name: str) -> None:
+    """Skips where the engine is not installed."""
+    try:
+        find_engine(name)
+    except EngineMissing as reason:
+        pytest.skip(str(reason))
+
+
 @dataclass(frozen=True)
 class Case:
     """A bundle of the classifier for one engine."""
@@ -60,6 +68,7 @@ class Case:
 @pytest.fixture(scope="module", params=NAMES)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     name: str = request.param
+    needs(name)
     folder = tmp_path_factory.mktemp(name)
     directory = folder / "digits"
     if name == "native":
@@ -335,6 +344,7 @@ def python(text: str, *arguments: str, **environment: str) -> subprocess.Complet
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_each_engine_is_importable_alone(name: str) -> None:
+    needs(name)
     blocked = [package for other, packages in PACKAGES.items() if other != name for package in packages]
     done = python(ALONE.format(blocked=[*blocked, "torch", "onnx"], name=name))
     assert done.returncode == 0, done.stderr
@@ -365,6 +375,7 @@ def test_a_missing_engine_is_exit_5_with_the_line_that_installs_it(name: str, tm
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_another_version_is_asked_for_by_its_package(name: str, tmp_path: Path) -> None:
+    needs(name)
     manifest = write_engine_bundle(tmp_path / "b", name, {"model/m": b""}, version=">=9999")
     with pytest.raises(EngineMissing, match=f"pip install '{INSTALL[name]}>=9999'"):
         engine_for(manifest)

@@ -10,6 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+pytest.importorskip("openvino")  # before the engine, which imports it
+
 from edgewright.bundle.manifest import TensorSpec
 from edgewright.runtime.engines.openvino import ENGINE, OpenVino, sums_exactly
 from edgewright.runtime.engines.openvino_silenced import ov

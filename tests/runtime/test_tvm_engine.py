@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from onnx import helper
 
+pytest.importorskip("tvm")  # before the engine, which imports it
+
 from edgewright.bundle.archive import read_manifest
 from edgewright.bundle.manifest import Manifest, TensorSpec
 from edgewright.runtime.engines.protocol import LoadOptions, ModelRefused
