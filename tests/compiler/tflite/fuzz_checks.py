@@ -67,7 +67,7 @@ class Cut:
         if "Resize" in self.operators and longest > 1:
             return STEPS + math.ceil(int(np.iinfo(self.kind).max) * longest / 1024)
         if self.kind == "int16":
-            return {"Tanh": 4, "Sigmoid": 2, "Softmax": 4 + 2 * longest}.get(last, STEPS)
+            return {"Tanh": 4, "Sigmoid": 8, "Softmax": 4 + 2 * longest}.get(last, STEPS)
         first = {"Softmax": 1 / 256, "Sigmoid": 1 / 256, "Tanh": 1 / 128, "HardSigmoid": 1 / 256}
         before = max([first[each] for each in self.operators if each in first], default=self.coarsest)
         return STEPS + math.ceil(0.5 * before / self.scale) * (before != self.scale)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
 import onnx_ir as ir
 
 from ...attributes import needed
@@ -43,7 +44,34 @@ def dequantize(walk: Walk, node: ir.Node) -> None:
     placed = walk.place(source)
     if walk.draft.tensors[placed.tensor].quantization is None:
         _explain_input(walk, source, placed, encoding)
-    walk.give_dequantized(node.outputs[0], source, encoding)
+        placed = walk.place(source)
+    if walk.draft.tensors[placed.tensor].quantization == encoding.quantization:
+        walk.give_dequantized(node.outputs[0], source, encoding)
+    else:
+        _mean_otherwise(walk, node.outputs[0], placed, encoding)
+
+
+def _mean_otherwise(walk: Walk, value: ir.Value, placed: Placed, encoding: Encoding) -> None:
+    """The same integers under another scale or zero point: a tensor has one of each, so they are made floats.
+
+    With q = (x / s) + z, what they mean by the other scale t and zero point u is x * (t / s) + (z - u) * t.
+    """
+    tensor = walk.draft.tensors[placed.tensor]
+    own, other = tensor.quantization, encoding.quantization
+    if own is None or len(own.scales) > 1 or len(other.scales) > 1:
+        raise ValueError(f"{tensor.name!r} has a scale per channel, which activations never have here")
+    x = walk.draft.tensor(f"{tensor.name}_floats", "FLOAT32", tensor.shape)
+    walk.emit("DEQUANTIZE", (placed.tensor,), (x,))
+    factor = np.float32(other.scales[0] / own.scales[0])
+    offset = np.float32((own.zero_points[0] - other.zero_points[0]) * other.scales[0])
+    for operator, number in (("MUL", factor), ("ADD", offset)):
+        if operator == "MUL" or number:
+            y = walk.draft.tensor(value.name or "", "FLOAT32", tensor.shape)
+            walk.emit(
+                operator, (x, walk.draft.constant("number", np.asarray([number]))), (y,), fusedActivationFunction=0
+            )
+            x = y
+    walk.give(value, x, placed.order)
 
 
 def _explain_input(walk: Walk, source: ir.Value, placed: Placed, encoding: Encoding) -> None:

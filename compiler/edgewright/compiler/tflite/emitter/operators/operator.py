@@ -13,10 +13,12 @@ Lower = Callable[[Walk, Site], None]
 INT8 = frozenset({"int8"})
 INT8_AND_16 = frozenset({"int8", "int16"})
 
+FLOAT_ONLY = Form()
+
 
 @dataclass(frozen=True)
 class Operator:
     """One row of the support table."""
 
     lower: Lower
-    form: Form = Form()
+    form: Form = FLOAT_ONLY
