@@ -29,7 +29,7 @@ ENGINES: dict[str, Source] = {
     "onnxruntime": Source("edgewright.runtime.engines.onnxruntime", "onnxruntime", ">=1.31"),
     "litert": Source("edgewright.runtime.engines.litert", "ai-edge-litert", ">=1.2"),
     "openvino": Source("edgewright.runtime.engines.openvino", "openvino", ">=2025.0"),
-    "tvm": Source("edgewright.runtime.engines.tvm", "apache-tvm", ">=0.27"),
+    "tvm": Source("edgewright.runtime.engines.tvm", "apache-tvm", ">=0.27,<0.28"),
 }
 
 
