@@ -94,11 +94,14 @@ def test_operators_are_counted_for_who_looks_into_the_bundle(make_request: MakeR
     assert [count for name, count in record.evidence.items() if name.startswith("CONV_2D ")] == [1]
 
 
-def test_the_same_record_gives_the_same_bundle_of_another_engine(make_request: MakeRequest, tmp_path: Path) -> None:
-    pytest.importorskip("ai_edge_litert")
-    first = only(compile_model(make_request(targets=("host",), engines=("litert",), out=tmp_path / "a")))
+@pytest.mark.parametrize("engine", PACKAGES)
+def test_the_same_record_gives_the_same_bundle_of_another_engine(
+    engine: str, make_request: MakeRequest, tmp_path: Path
+) -> None:
+    pytest.importorskip(PACKAGES[engine])
+    first = only(compile_model(make_request(targets=("host",), engines=(engine,), out=tmp_path / "a")))
     again = make_request(
-        targets=("host",), engines=("litert",), out=tmp_path / "b", measurements=tmp_path / "a" / "measurements.json"
+        targets=("host",), engines=(engine,), out=tmp_path / "b", measurements=tmp_path / "a" / "measurements.json"
     )
     assert only(compile_model(again)).bundle_digest == first.bundle_digest
     assert json.loads((tmp_path / "a" / "report.json").read_text()) == json.loads(

@@ -74,6 +74,13 @@ def test_a_board_with_cores_and_an_npu_takes_the_npu(compiled: Report) -> None:
     assert chosen_of(target).latency.method.startswith("Vela")
 
 
+def test_the_npu_s_bundle_comes_out_again_byte_for_byte(make_request: MakeRequest, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        compile_model(make_request(targets=(TARGET,), engines=None, out=tmp_path / name))
+    first, second = ((tmp_path / name / f"{TARGET}.bundle").read_bytes() for name in ("a", "b"))
+    assert first == second
+
+
 def test_people_see_what_the_npu_does(compiled: Report) -> None:
     shown = io.StringIO()
     print_report(compiled, Console(width=120, file=shown))
