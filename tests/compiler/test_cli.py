@@ -85,7 +85,7 @@ def test_partial_success_is_not_success(model_path: Path, data_path: Path, tmp_p
         (("--target", "host", "--metric", "nonsense"), 2, "nonsense"),
         (("--target", "host", "--tune", "-1"), 2, "0<=x<=3600"),
         (("--target", "host", "--tune", "nan"), 2, "not a number of seconds"),
-        (("--target", "host", "--engine", "tvm"), 2, "'onnxruntime', 'native'"),
+        (("--target", "host", "--engine", "tensorrt"), 2, "'onnxruntime', 'native'"),
         (("--target", "host", "--emit", "rust"), 2, "'c'"),
         (("--target", "host", "--metric", "no.module:f"), 2, "no.module"),
         (("--target", "host", "--measurements", "none.json"), 2, "none.json"),
