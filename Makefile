@@ -5,6 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ENGINES := $(VENV)/.engines
 
+# What computes can share the machine; what waits for processes, sockets and clocks has it alone.
+SIDE_BY_SIDE := tests/bundle tests/compiler tests/targets
+ALONE := $(filter-out $(SIDE_BY_SIDE) tests/__pycache__ tests/vectors,$(patsubst %/,%,$(wildcard tests/*/))) $(wildcard tests/test_*.py)
+
 .PHONY: help install demo test check bench clean
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -27,7 +31,8 @@ demo: $(STAMP) ## the main job on this machine: compile, roll out, drift, bad bu
 	$(BIN)/python -m examples.demo $(DEMO_ARGS)
 
 test: $(ENGINES) ## the whole suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest $(ALONE)
 
 check: $(ENGINES) ## ruff, mypy --strict, layering
 	$(BIN)/ruff check .
