@@ -72,7 +72,7 @@ def quantize_command(
     *,
     as_json: bool,
 ) -> None:
-    """Quantize an ONNX or TFLite model and say what it costs: the new model (QDQ ONNX) and the plan it was made by.
+    """Quantize an ONNX or TFLite model: a new model (QDQ ONNX), the plan it is made by, and what it costs.
 
     Nothing is chosen and no bundle is made; `edgewright compile` does that.
     """

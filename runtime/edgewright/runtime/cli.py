@@ -18,7 +18,7 @@ ENTRY_POINT_GROUP = "edgewright.commands"
 
 SUMMARIES = {
     "compile": "Compile a trained model into one bundle per target board.",
-    "quantize": "Quantize an ONNX model and say what it costs: the new model (QDQ ONNX) and the plan it was made by.",
+    "quantize": "Quantize an ONNX or TFLite model: a new model (QDQ ONNX), the plan it is made by, and what it costs.",
     "diff": "Compare two models layer by layer, worst first: signal-to-noise ratio of B with A as the truth.",
     "targets": "List, show, validate and compare target boards.",
     "bundle": "Inspect, verify and unpack bundles.",
