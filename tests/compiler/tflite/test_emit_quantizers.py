@@ -7,9 +7,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgewright.compiler.faults import UnsupportedModel
 from edgewright.compiler.frontends.onnx import import_proto
 from edgewright.compiler.graph import Graph
 from edgewright.compiler.tflite.emitter.emit import emit
+from edgewright.compiler.tflite.emitter.ports import Ports
 from tests.compiler.tflite.runs import run_litert, run_onnx
 
 SHAPE = (1, 4, 5, 6)
@@ -38,6 +40,19 @@ def meant_twice(zero_point: int, other_zero_point: int) -> Graph:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
     return import_proto(model, "twice")
+
+
+def test_a_scale_that_callers_give_is_refused_by_name_at_integer_ports_too() -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale"], ["integers"], "rounding"),
+        helper.make_node("DequantizeLinear", ["integers", "scale"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, SHAPE) for name in "xy")
+    scale = helper.make_tensor_value_info("scale", TensorProto.FLOAT, [])
+    graph = helper.make_graph(nodes, "computed", [x, scale], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    with pytest.raises(UnsupportedModel, match="rounding"):
+        emit(import_proto(model, "computed"), Ports(integer=True))
 
 
 @pytest.mark.parametrize(("zero_point", "other"), [(128, 128), (100, 17)])

@@ -78,13 +78,14 @@ class Border:
         """What the quantizers that alone read an input give; None where one reads it otherwise, or they differ."""
         uses = list(value.uses())
         found = [encoding_at(self.walk, use.node.outputs[0]) for use in uses if use.node.op_type == "QuantizeLinear"]
-        if value.is_graph_output() or len(found) != len(uses) or not found or any(each != found[0] for each in found):
+        first = found[0] if found else None
+        if first is None or value.is_graph_output() or len(found) != len(uses) or any(each != first for each in found):
             return None
         self.taken.update(use.node for use in uses)
-        first = uses[0].node.outputs[0]
+        made = uses[0].node.outputs[0]
         for use in uses[1:]:
-            ir.convenience.replace_all_uses_with(use.node.outputs[0], first)
-        return (first, found[0]) if found[0] is not None else None
+            ir.convenience.replace_all_uses_with(use.node.outputs[0], made)
+        return made, first
 
 
 def has_free_batch(graph: ir.Graph) -> bool:
