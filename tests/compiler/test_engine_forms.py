@@ -6,7 +6,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.bundle.archive import unpack
 from edgewright.bundle.golden import compare, read_golden
@@ -107,3 +110,28 @@ def test_the_same_record_gives_the_same_bundle_of_another_engine(
     assert json.loads((tmp_path / "a" / "report.json").read_text()) == json.loads(
         (tmp_path / "b" / "report.json").read_text()
     )
+
+
+@pytest.mark.parametrize(("engines", "code"), [(("onnxruntime", "openvino"), 0), (("openvino",), 4)])
+def test_a_model_that_an_engine_refuses_costs_its_candidates_or_the_target_where_it_is_the_only_one(
+    engines: tuple[str, ...], code: int, make_request: MakeRequest, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+    random = np.random.default_rng(0)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Det", ["m"], ["y"])],
+        "determinant",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])],
+        [numpy_helper.from_array(random.normal(size=(3, 3)).astype(np.float32), "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "d.onnx")
+    np.savez(tmp_path / "d.npz", x=random.normal(size=(60, 3, 3)).astype(np.float32))
+    request = make_request(
+        model=str(tmp_path / "d.onnx"), data=tmp_path / "d.npz", targets=("host",), engines=engines, max_drop=None
+    )
+    target = only(compile_model(request))
+    assert target.exit_code == code, target.reason
+    told = " ".join(target.notes) if code == 0 else target.reason
+    assert "openvino" in told
+    assert "Det" in told

@@ -15,9 +15,11 @@ from .faults import ToolchainMissing, UnsupportedModel
 from .graph import Graph, is_quantized
 from .logits import with_logits
 from .lower import litert, openvino
+from .lower.compiled import open_compiled
 from .lower.engine_model import EngineModel, check_here
 from .lower.ethos_u.model import ethos_u_model
 from .lower.model_file import ModelFile, write_model
+from .lower.onnxruntime import Arithmetic
 from .lower.tvm import model as tvm
 from .trial import call_shapes
 from .variants import FLOAT, Variant
@@ -63,12 +65,19 @@ def _forms_for(engine: str, variants: Sequence[Variant], board: Board, build: Bu
             continue
         try:
             with build.stages.stage(f"{board.name}: {variant.name} for {engine}"):
-                made += MAKERS[engine](variant, board, build)
+                made += _loadable(MAKERS[engine](variant, board, build), build)
         except UnsupportedModel as reason:
             reasons.setdefault(str(reason), []).append(f"{engine}-{variant.name}")
         except ToolchainMissing as reason:
             return Forms((), (f"no {engine}: {reason}",), toolchain_missing=True)
     return Forms(tuple(made), tuple(f"{', '.join(names)}: {reason}" for reason, names in reasons.items()))
+
+
+def _loadable(forms: list[Variant], build: Build) -> list[Variant]:
+    """The same; raises where the engine here refuses one, so that it costs its candidates and not the target."""
+    for form in forms:
+        open_compiled(form.probe, Arithmetic.ENGINE, build.threads)
+    return forms
 
 
 def _fits(engine: str, variant: Variant) -> bool:

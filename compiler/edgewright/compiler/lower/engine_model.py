@@ -23,13 +23,14 @@ from edgewright.bundle.manifest import (
     Lineage,
     Manifest,
     MemoryNeed,
+    Precision,
     TargetRequirement,
     TensorSpec,
 )
 from edgewright.runtime.engines.catalog import ENGINES, engine_for, find_engine
-from edgewright.runtime.engines.protocol import EngineMissing, LoadOptions
+from edgewright.runtime.engines.protocol import EngineMissing, LoadOptions, ModelRefused
 
-from ..faults import ToolchainMissing
+from ..faults import ToolchainMissing, UnsupportedModel
 from .onnxruntime import Arithmetic
 from .session import Value
 
@@ -60,7 +61,7 @@ class EngineModel:
     """With the files of `model/`."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    precision: Any
+    precision: Precision
     """As the manifest writes it."""
     here: Path | None = None
     """Files that compute the same on this machine, where the shipped ones are for other hardware."""
@@ -94,6 +95,7 @@ class EngineModel:
 
         Raises:
             ToolchainMissing: the engine is not installed here.
+            UnsupportedModel: it cannot load the model.
         """
         return DeviceSession(self, arithmetic, threads)
 
@@ -110,6 +112,10 @@ class DeviceSession:
             self._run = engine_for(manifest).load(directory, manifest, options).run
         except EngineMissing as error:
             raise ToolchainMissing(str(error)) from error
+        except ModelRefused as error:
+            raise UnsupportedModel(
+                f"{error}; leave --engine {model.requirement.name} out, or change the model"
+            ) from error
 
     def get_inputs(self) -> list[Value]:
         """Of the model as a caller sees it."""
