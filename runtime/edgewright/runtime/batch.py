@@ -22,7 +22,7 @@ from edgewright.targets.faults import EnvironmentFault, UserFault
 
 from .engines.protocol import Instance, LoadOptions
 from .server.loading import GoldenTestFailed, LoadedModel, load_bundle
-from .server.tensors import NUMPY_OF_DATATYPE
+from .server.v2.tensors import NUMPY_OF_DATATYPE
 
 Tensors = dict[str, NDArray[Any]]
 OnProgress = Callable[[int, int], None]

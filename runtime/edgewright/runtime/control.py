@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from .serving import ModelSettings
+
 MAX_LINE_BYTES = 64 * 1024
 
 
@@ -21,6 +23,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
     """`sha256:…` of the archive that the directory was unpacked from; goes into telemetry."""
     directory: str
     """Unpacked bundle, an absolute path."""
+    settings: ModelSettings = ModelSettings()
 
 
 class Unload(msgspec.Struct, frozen=True, kw_only=True, tag="unload"):

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.runtime.server.connection import Connection
-from edgewright.runtime.server.connections import Connections
+from edgewright.runtime.server.http.connection import Connection
+from edgewright.runtime.server.http.connections import Connections
+from edgewright.runtime.server.http.messages import Request, Respond, Response
 from edgewright.runtime.server.limits import Limits
-from edgewright.runtime.server.messages import HttpError, Request, Respond, Response
+from edgewright.runtime.server.refusal import Refusal
 
 LIMITS = Limits(
     head_bytes=1000,
@@ -83,7 +84,7 @@ class Peer:
     def handle(self, request: Request, respond: Respond) -> None:
         self.requests.append(request)
         if request.target == b"/refuse":
-            raise HttpError(404, "refused")
+            raise Refusal(404, "refused")
         if request.target == b"/bug":
             raise ZeroDivisionError
         response = Response(200, [request.target + b":" + bytes(request.body)])

@@ -197,7 +197,7 @@ class Counting:
 
 
 def count_one(recorder: Recorder, now_s: float) -> None:
-    recorder.record(now_s, latency_us=1, rows=1, failed=False, observed=None)
+    recorder.record(now_s, latency_us=1, rows=1, failed=False)
 
 
 def test_each_window_has_a_file_and_idle_windows_have_none(tmp_path: Path) -> None:
@@ -274,13 +274,15 @@ def test_on_a_disk_full_from_the_start_counts_wait_in_memory(tmp_path: Path) -> 
     counting, store, recorder = full_counting(tmp_path, (2,))
     store.full = True
     for now_s in (120.0, 121.5, 190.0):
-        recorder.record(now_s, latency_us=5, rows=2, failed=False, observed=np.array([1, 2], np.uint64))
+        recorder.record(now_s, latency_us=5, rows=2, failed=False)
+        recorder.observed(np.array([1, 2], np.uint64))
         recorder.tick(now_s)
     assert counting.records() == []
     assert recorder.uncounted == 3
     store.full = False
     recorder.tick(192.0)
-    recorder.record(192.0, latency_us=5, rows=2, failed=False, observed=np.array([1, 2], np.uint64))
+    recorder.record(192.0, latency_us=5, rows=2, failed=False)
+    recorder.observed(np.array([1, 2], np.uint64))
     (record,) = counting.records()
     assert (record.requests, record.rows, record.latency_us_sum, sum(record.latency)) == (4, 8, 20, 4)
     assert record.histograms == ((4, 8),)

@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgewright.bundle.manifest import TensorSpec
-from edgewright.runtime.server.inference import Inference, Signature, read_request, write_response
+from edgewright.runtime.server.http.messages import Request
 from edgewright.runtime.server.limits import Limits
-from edgewright.runtime.server.messages import HttpError, Request
-from edgewright.runtime.server.tensors import NUMPY_OF_DATATYPE
+from edgewright.runtime.server.pipeline import Outcome, Signature
+from edgewright.runtime.server.refusal import Refusal
+from edgewright.runtime.server.v2.inference import Inference, read_request, write_response
+from edgewright.runtime.server.v2.tensors import NUMPY_OF_DATATYPE
 from tests.runtime.server.conftest import Running
 
 LIMITS = Limits(json_bytes=1_000_000, body_bytes=2_000_000)
@@ -38,11 +40,11 @@ def request(body: bytes, header_length: int | bytes | None = None) -> Request:
     return Request(b"POST", b"/", headers, memoryview(body), True, 1, 0)
 
 
-def outcome(incoming: Request, of: Signature = SIGNATURE) -> Inference | HttpError:
+def outcome(incoming: Request, of: Signature = SIGNATURE) -> Inference | Refusal:
     """Return what was made of a request; anything but an inference or a refusal fails the test."""
     try:
         return read_request(incoming, of, LIMITS)
-    except HttpError as error:
+    except Refusal as error:
         refused = error
     assert refused.message
     assert refused.status in {400, 413, 501}
@@ -114,7 +116,7 @@ def test_numbers_survive_json_and_binary(data: st.DataObject, datatype: str, nes
     assert isinstance(got, Inference)
     np.testing.assert_array_equal(got.inputs["x"], array)
     got.wanted = {"x": binary}
-    response = write_response(got, got.inputs, of)
+    response = write_response(got, Outcome(got.inputs, None, "m", "1"), of)
     head = json.loads(bytes(response.body[0]))["outputs"][0]
     back = np.frombuffer(response.body[1], dtype) if binary else np.array(head["data"], dtype)
     np.testing.assert_array_equal(back.reshape(rows, 2), array)
@@ -130,7 +132,7 @@ def test_bytes_survive_the_binary_form(elements: list[bytes]) -> None:
     assert isinstance(got, Inference)
     assert got.inputs["x"].tolist() == elements
     got.wanted = {"x": True}
-    assert bytes(write_response(got, got.inputs, of).body[1]) == tail
+    assert bytes(write_response(got, Outcome(got.inputs, None, "m", "1"), of).body[1]) == tail
 
 
 @pytest.mark.parametrize("shape", [(-1,), (1, 1)])
@@ -157,26 +159,26 @@ def test_a_raw_request_has_the_shape_that_its_length_tells(
     got = outcome(request(bytes(size), 0), of)
     assert isinstance(got, Inference)
     assert got.inputs["x"].shape == expected
-    assert isinstance(outcome(request(bytes(size + 3), 0), of), HttpError)
+    assert isinstance(outcome(request(bytes(size + 3), 0), of), Refusal)
 
 
 @pytest.mark.parametrize("depth", [101, 5000, 200_000])
 @pytest.mark.parametrize("where", ['{"x":%s}', '{"inputs":[{"name":"a","shape":[1,2],"datatype":"FP32","data":%s}]}'])
 def test_deep_json_is_refused(depth: int, where: str) -> None:
     body = (where % ("[" * depth + "]" * depth)).encode()
-    assert isinstance(outcome(request(body)), HttpError)
+    assert isinstance(outcome(request(body)), Refusal)
 
 
 def test_many_numbers_for_a_small_shape_take_no_memory() -> None:
     body = b'{"inputs":[{"name":"a","shape":[1,2],"datatype":"FP32","data":[' + b"1," * 400_000 + b"1]}]}"
     refused = outcome(request(body))
-    assert isinstance(refused, HttpError)
+    assert isinstance(refused, Refusal)
     assert "400001 elements" in refused.message
 
 
 def test_too_much_json_is_told_to_come_as_binary() -> None:
     refused = outcome(request(b" " * 1_000_001))
-    assert isinstance(refused, HttpError)
+    assert isinstance(refused, Refusal)
     assert refused.status == 413
 
 

@@ -16,12 +16,15 @@ from edgewright.bundle.manifest import Manifest
 from edgewright.bundle.reference import Reference
 from edgewright.runtime.engines.protocol import LoadOptions, ModelRefused
 from edgewright.runtime.engines.versions import satisfies
+from edgewright.runtime.server.drift import OBSERVED_ELEMENTS
+from edgewright.runtime.server.http.messages import Request, Response
 from edgewright.runtime.server.limits import DEFAULT_LIMITS
 from edgewright.runtime.server.loading import LoadedModel
-from edgewright.runtime.server.messages import HttpError, Request, Response
 from edgewright.runtime.server.model_table import ModelTable
 from edgewright.runtime.server.recorder import CounterStore
-from edgewright.runtime.server.served_model import OBSERVED_ELEMENTS, ServedModel
+from edgewright.runtime.server.refusal import Refusal
+from edgewright.runtime.server.served_model import ServedModel
+from edgewright.runtime.server.v2.rest import infer
 from edgewright.runtime.telemetry.counters import read_counters
 from edgewright.runtime.telemetry.records import WindowRecord
 from tests.runtime.small_bundle import SmallBundle
@@ -80,7 +83,7 @@ class Service:
         head = json.dumps({"inputs": [tensor]}).encode()
         headers = {b"inference-header-content-length": b"%d" % len(head)}
         request = Request(b"POST", b"/", headers, memoryview(head + tail), True, 1, 0)
-        self.model.infer(request, self.answers.append)
+        infer(self.model, request, self.answers.append, DEFAULT_LIMITS)
 
     @property
     def record(self) -> WindowRecord:
@@ -148,6 +151,7 @@ def test_an_observer_that_fails_is_counted_and_fails_no_request(digits_like_bund
         service = Service(digits_like_bundle, uniform, INLINE_S, reference=Broken())
         service.ask()
         assert service.answers[0].status == 200
+        service.model.count_drift()
         assert service.model.statistics.observer_errors == 1
         assert service.record.requests == 1
         await service.model.retire()
@@ -185,7 +189,7 @@ def test_too_many_waiting_requests_are_told_to_come_again(digits_like_bundle: Sm
         service = Service(digits_like_bundle, wait, SLOW_S)
         for _ in range(1024):
             service.ask()
-        with pytest.raises(HttpError) as caught:
+        with pytest.raises(Refusal) as caught:
             service.ask()
         assert caught.value.status == 503
         assert (b"retry-after", b"1") in caught.value.headers
@@ -207,7 +211,7 @@ def test_a_model_that_is_loaded_for_the_first_time_is_not_ready_yet(tmp_path: Pa
     table = ModelTable(CounterStore(tmp_path, "b", "i", 60), DEFAULT_LIMITS, LoadOptions())
     table.loading = "digits"
     assert table.starting
-    with pytest.raises(HttpError) as caught:
+    with pytest.raises(Refusal) as caught:
         table.find("digits", None)
     assert caught.value.status == 503
 

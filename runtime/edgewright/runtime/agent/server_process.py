@@ -16,6 +16,7 @@ from typing import BinaryIO, Protocol
 
 import msgspec
 
+from .. import serving
 from ..control import MAX_LINE_BYTES, Reply, Request, decode_reply, encode
 from .loop import Scheduler
 from .state_lock import hold_server_lock
@@ -86,10 +87,15 @@ class ServerSpawner:
 
 def server_command(settings: ServerSettings, control_fd: int, listen_fds: list[int]) -> list[str]:
     """Return the command line of a server."""
-    command = [sys.executable, "-m", "edgewright.runtime.server", "--control-fd", str(control_fd)]
-    command += ["--listen-fds", ",".join(map(str, listen_fds)), "--counters-dir", str(settings.run_directory)]
-    command += ["--boot", settings.boot, "--window-s", str(settings.window_s)]
-    return [*command, "--emulated"] if settings.emulate else command
+    wanted = serving.ServerSettings(
+        listeners=tuple(serving.ListenerSettings(fd=number) for number in listen_fds),
+        counters_dir=str(settings.run_directory),
+        boot=settings.boot,
+        window_s=settings.window_s,
+        emulated=settings.emulate,
+    )
+    module = "edgewright.runtime.server"
+    return [sys.executable, "-m", module, "--control-fd", str(control_fd), serving.encode_settings(wanted)]
 
 
 def open_log(path: Path, max_bytes: int = 1024 * 1024) -> BinaryIO:

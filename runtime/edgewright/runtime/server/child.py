@@ -13,9 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ..control import Done, Drain, Load, Ping, Ready, Reply, Request, Unload, decode_reply, encode
+from ..serving import ListenerSettings, ModelSettings, ServerSettings, encode_settings
 
 _BACKLOG = 128
 
@@ -41,16 +42,16 @@ class ServerChild:
         listeners: Sequence[socket.socket],
         counters_dir: Path,
         *,
-        boot: str = "boot",
-        window_s: int = 60,
-        emulated: bool = False,
         timeout_s: float = 30.0,
+        **settings: Any,
     ) -> None:
+        """Start a server. `settings` are fields of `ServerSettings`; a socket becomes a data listener without one."""
         ours, theirs = socket.socketpair()
         handed = [listener.fileno() for listener in listeners]
-        command = [sys.executable, "-m", "edgewright.runtime.server", "--control-fd", str(theirs.fileno())]
-        command += ["--listen-fds", ",".join(map(str, handed)), "--counters-dir", str(counters_dir)]
-        command += ["--boot", boot, "--window-s", str(window_s), *(["--emulated"] if emulated else [])]
+        settings.setdefault("listeners", tuple(ListenerSettings(fd=number) for number in handed))
+        settings.setdefault("boot", "boot")
+        wanted = encode_settings(ServerSettings(counters_dir=str(counters_dir), **settings))
+        command = [sys.executable, "-m", "edgewright.runtime.server", "--control-fd", str(theirs.fileno()), wanted]
         self.process = subprocess.Popen(command, pass_fds=[theirs.fileno(), *handed], stdin=subprocess.DEVNULL)
         theirs.close()
         ours.settimeout(timeout_s)
@@ -62,10 +63,17 @@ class ServerChild:
             raise RuntimeError(f"expected Ready from the server, got {ready}")
         self.incarnation = ready.incarnation
 
-    def load(self, directory: Path, model: str, version: str, bundle: str) -> Reply:
-        """Ask for a bundle to be served; returns `Done` or `Failed`."""
+    def load(self, directory: Path, model: str, version: str, bundle: str, **settings: Any) -> Reply:
+        """Ask for a bundle to be served; returns `Done` or `Failed`. `settings` are fields of `ModelSettings`."""
         return self.ask(
-            Load(id=self._new_id(), model=model, version=version, bundle=bundle, directory=str(directory.absolute()))
+            Load(
+                id=self._new_id(),
+                model=model,
+                version=version,
+                bundle=bundle,
+                directory=str(directory.absolute()),
+                settings=ModelSettings(**settings),
+            )
         )
 
     def unload(self, model: str) -> Reply:

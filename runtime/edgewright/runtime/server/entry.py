@@ -9,37 +9,27 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
-_USAGE = """usage: python -m edgewright.runtime.server OPTIONS
-  --control-fd N       one end of a socket pair; the agent has the other
-  --listen-fds N[,N]   listening sockets
-  --counters-dir PATH  where the counter files go
-  --boot ID            boot id of the kernel, for telemetry
-  --window-s SECONDS   length of a telemetry window (60)
-  --emulated           exact arithmetic, for a rehearsal device"""
+import msgspec
+
+from ..serving import ServerSettings, decode_settings
+
+_USAGE = """usage: python -m edgewright.runtime.server --control-fd N SETTINGS
+  --control-fd N   one end of a socket pair; the agent has the other
+  SETTINGS         one JSON object, see `edgewright.runtime.serving.ServerSettings`"""
 
 
 def main() -> None:
     """Serve on inherited sockets until told to stop."""
-    arguments = _arguments(sys.argv[1:])
+    control_fd, settings = _arguments(sys.argv[1:])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s server %(levelname)s %(message)s", stream=sys.stderr)
-    control = socket.socket(fileno=int(arguments["--control-fd"]))
-    listening = [socket.socket(fileno=int(number)) for number in arguments["--listen-fds"].split(",")]
 
     # numpy's linear algebra is never called here; without this it starts a thread per core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from .process import ServerOptions, ServerProcess
-
-    options = ServerOptions(
-        counters_dir=Path(arguments["--counters-dir"]),
-        boot=arguments["--boot"],
-        window_s=max(1, int(arguments["--window-s"])),
-        emulated=bool(arguments["--emulated"]),
-    )
+    from .process import ServerProcess
 
     async def serve() -> None:
-        await ServerProcess(options, control, listening).run()
+        await ServerProcess(settings, socket.socket(fileno=control_fd)).run()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve())
@@ -48,22 +38,14 @@ def main() -> None:
     os._exit(0)
 
 
-def _arguments(words: list[str]) -> dict[str, str]:
-    """The command line by option. Its one user is the agent; argparse would stay in memory with half a megabyte."""
-    found = {"--window-s": "60", "--emulated": ""}
-    waiting = list(reversed(words))
-    while waiting:
-        word = waiting.pop()
-        name, _, value = word.partition("=")
-        if name == "--emulated":
-            found[name] = "yes"
-        elif name in {"--control-fd", "--listen-fds", "--counters-dir", "--boot", "--window-s"} and (value or waiting):
-            found[name] = value or waiting.pop()
-        else:
-            sys.exit(f"{_USAGE}\nnot understood: {word}")
-    if missing := {"--control-fd", "--listen-fds", "--counters-dir", "--boot"} - found.keys():
-        sys.exit(f"{_USAGE}\nmissing: {', '.join(sorted(missing))}")
-    return found
+def _arguments(words: list[str]) -> tuple[int, ServerSettings]:
+    """The control channel and the settings. The one user of this command line is the agent."""
+    if len(words) != 3 or words[0] != "--control-fd" or not words[1].isdigit():
+        sys.exit(_USAGE)
+    try:
+        return int(words[1]), decode_settings(words[2])
+    except (msgspec.DecodeError, UnicodeError) as error:
+        sys.exit(f"{_USAGE}\nSETTINGS are not understood: {error}")
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

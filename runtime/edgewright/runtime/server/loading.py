@@ -22,7 +22,7 @@ from edgewright.targets.faults import UserFault
 
 from ..engines.catalog import engine_for
 from ..engines.protocol import Instance, LoadOptions
-from .tensors import NUMPY_OF_DATATYPE
+from .v2.tensors import NUMPY_OF_DATATYPE
 
 GOLDEN_FILE = "golden.safetensors"
 REFERENCE_FILE = "reference.cbor"

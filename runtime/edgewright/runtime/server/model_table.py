@@ -17,8 +17,8 @@ from ..engines.protocol import LoadOptions, ModelRefused
 from .limits import Limits
 from .loading import load_bundle
 from .memory import release_memory
-from .messages import HttpError
 from .recorder import CounterStore
+from .refusal import Refusal, not_now
 from .served_model import ServedModel
 
 _log = logging.getLogger(__name__)
@@ -48,15 +48,15 @@ class ModelTable:
         """Return the model that serves a name.
 
         Raises:
-            HttpError: 404, or 503 while it is loaded for the first time.
+            Refusal: 404, or 503 while it is loaded for the first time.
         """
         model = self._models.get(name)
         if model is None and self.loading == name:
-            raise HttpError(503, f"model '{name}' is being loaded", headers=((b"retry-after", b"1"),))
+            raise not_now(f"model '{name}' is being loaded")
         if model is None:
-            raise HttpError(404, f"unknown model '{name[:200]}'")
+            raise Refusal(404, f"unknown model '{name[:200]}'")
         if version not in {None, model.version}:
-            raise HttpError(404, f"model '{name}' has no version '{(version or '')[:200]}'; it serves {model.version}")
+            raise Refusal(404, f"model '{name}' has no version '{(version or '')[:200]}'; it serves {model.version}")
         return model
 
     @property
@@ -80,7 +80,9 @@ class ModelTable:
                     f"{wanted.directory} holds {manifest.model} {manifest.version}, "
                     f"expected {wanted.model} {wanted.version}"
                 )
-            model = ServedModel(loaded, bundle=wanted.bundle, store=self._store, limits=self._limits)
+            model = ServedModel(
+                loaded, bundle=wanted.bundle, store=self._store, limits=self._limits, settings=wanted.settings
+            )
         except BaseException:
             self.failed_loads += 1
             raise
@@ -108,12 +110,12 @@ class ModelTable:
     def tick(self, now_s: float) -> None:
         """Close counter files whose window is over."""
         for model in (*self._models.values(), *self._leaving):
-            model.recorder.tick(now_s)
+            model.tick(now_s)
 
     def close(self) -> None:
         """Close all counter files, at the end of the process."""
         for model in (*self._models.values(), *self._leaving):
-            model.recorder.close()
+            model.close()
 
     def _switch(self, model: ServedModel) -> None:
         old = self._models.get(model.name)

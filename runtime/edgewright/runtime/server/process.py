@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -35,12 +34,13 @@ from ..control import (
     encode,
 )
 from ..engines.protocol import LoadOptions
-from .application import Application
+from ..serving import ServerSettings
+from .http.listener import Listener
 from .limits import DEFAULT_LIMITS, Limits
-from .listener import Listener
 from .model_table import ModelTable
 from .recorder import CounterStore
 from .state import ServerState
+from .v2.application import Application
 
 _log = logging.getLogger(__name__)
 
@@ -51,27 +51,16 @@ _REASON_LENGTH = 4096
 """Engines can be talkative; a reply must fit a line of the control channel."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerOptions:
-    """How the agent wants the server."""
-
-    counters_dir: Path
-    boot: str
-    window_s: int
-    emulated: bool = False
-    limits: Limits = DEFAULT_LIMITS
-
-
 class ServerProcess:
     """One run of the server. `run` returns when it has drained."""
 
-    def __init__(self, options: ServerOptions, control: socket.socket, listening: list[socket.socket]) -> None:
+    def __init__(self, settings: ServerSettings, control: socket.socket, limits: Limits = DEFAULT_LIMITS) -> None:
         self._control = control
         self._state = ServerState(incarnation=os.urandom(8).hex())
-        store = CounterStore(options.counters_dir, options.boot, self._state.incarnation, options.window_s)
-        self._table = ModelTable(store, options.limits, LoadOptions(emulated=options.emulated))
+        store = CounterStore(Path(settings.counters_dir), settings.boot, self._state.incarnation, settings.window_s)
+        self._table = ModelTable(store, limits, LoadOptions(emulated=settings.emulated))
         handler = Application(self._table, self._state).handle
-        self._listeners = [Listener(each, handler, options.limits) for each in listening]
+        self._listeners = [Listener(socket.socket(fileno=each.fd), handler, limits) for each in settings.listeners]
         self._state.listeners = [listener.connections for listener in self._listeners]
         self._changes: asyncio.Queue[Load | Unload] = asyncio.Queue()
         self._drain_wanted = asyncio.Event()

@@ -108,19 +108,30 @@ class Recorder:
         self.uncounted = 0
         """Requests that no counter file could take when they were answered: they were counted in memory first."""
 
-    def record(self, now_s: float, *, latency_us: int, rows: int, failed: bool, observed: NDArray[Any] | None) -> None:
+    def record(self, now_s: float, *, latency_us: int, rows: int, failed: bool) -> None:
         """Count one request. Call before its response is written, so that acknowledged <= counted."""
         if self._window_start_s != self._start_of(now_s) and self._may_retry(now_s):
             self._open(now_s)
-        file, histograms = self._file, self._histograms
+        file = self._file
         if file is None:
             self.uncounted += 1
-            file = self._memory = self._memory or CounterFile.in_memory(self._store.identity(self._counted, 0, 1))
-            histograms = _histograms(file)
+            file = self._in_memory()
         with file.update():
             file.count(latency_us=latency_us, rows=rows, failed=failed)
-            if observed is not None and histograms is not None:
-                histograms += observed
+
+    def observed(self, cells: NDArray[Any]) -> None:
+        """Add drift counts of requests that were recorded before; they go into the window that is open now."""
+        file, histograms = self._file, self._histograms
+        if file is None:
+            file = self._in_memory()
+            histograms = _histograms(file)
+        if histograms is not None:
+            with file.update():
+                histograms += cells
+
+    def _in_memory(self) -> CounterFile:
+        self._memory = self._memory or CounterFile.in_memory(self._store.identity(self._counted, 0, 1))
+        return self._memory
 
     def tick(self, now_s: float) -> None:
         """Close the file of a window that is over; write out what was counted in memory."""

@@ -11,15 +11,14 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from .messages import HttpError
-
-Tensors = Mapping[str, NDArray[Any]]
+from .pipeline import Job, Tensors
+from .refusal import not_now
 
 HOP_S = 0.0002
 """Cost of a round trip to another thread and back: 125 to 195 µs were measured on a slow x86 core."""
@@ -31,8 +30,6 @@ class Execution:
 
     outputs: dict[str, NDArray[Any]] | None
     error: Exception | None
-    observed: NDArray[Any] | None
-    """Drift counts of this run, to be added to the window's; None where they could not be made."""
     queue_ns: int = 0
     compute_ns: int = 0
 
@@ -44,12 +41,16 @@ Deliver = Callable[[Execution], None]
 class Scheduler(Protocol):
     """Decides when a job runs. All methods are called on the event loop."""
 
-    def submit(self, inputs: Tensors, rows: int, deliver: Deliver) -> None:
-        """Run the model on the inputs and call `deliver` on the event loop, now or later.
+    def submit(self, job: Job, deliver: Deliver) -> None:
+        """Run the model on the job's inputs and call `deliver` on the event loop, now or later.
 
         Raises:
-            HttpError: the job is refused (503), nothing runs.
+            Refusal: the job is refused (503), nothing runs.
         """
+
+    @property
+    def inline(self) -> bool:
+        """True where a single sample runs on the event loop."""
 
     @property
     def pending(self) -> int:
@@ -80,15 +81,15 @@ class DirectScheduler:
     def pending(self) -> int:
         return self._pending
 
-    def submit(self, inputs: Tensors, rows: int, deliver: Deliver) -> None:
-        if rows <= self._inline_rows:
-            deliver(_timed(self._execute, inputs, time.perf_counter_ns()))
+    def submit(self, job: Job, deliver: Deliver) -> None:
+        if job.rows <= self._inline_rows:
+            deliver(_timed(self._execute, job.inputs, time.perf_counter_ns()))
             return
         if self._pending >= self._max_pending:
-            raise HttpError(503, "too many requests wait for this model", headers=((b"retry-after", b"1"),))
+            raise not_now("too many requests wait for this model")
         self._pending += 1
         self._start_thread()
-        self._jobs.put((inputs, deliver, time.perf_counter_ns()))
+        self._jobs.put((job.inputs, deliver, time.perf_counter_ns()))
 
     def close(self) -> None:
         if self._thread is not None:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from .connections import Connections
+from .http.connections import Connections
 
 
 @dataclass(slots=True)

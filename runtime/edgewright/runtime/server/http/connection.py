@@ -15,10 +15,11 @@ from typing import cast
 
 import httptools
 
+from ..limits import Limits
+from ..refusal import Refusal
 from .connections import Connections
 from .head import BodyPlan, plan_body
-from .limits import Limits
-from .messages import Handler, HttpError, Request, Response, error_response, render_head
+from .messages import Handler, Request, Response, error_response, render_head
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +39,8 @@ class Connection(asyncio.Protocol):
         self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
-        self._waiting: deque[Request | HttpError] = deque()
-        self._current: Request | HttpError | None = None
+        self._waiting: deque[Request | Refusal] = deque()
+        self._current: Request | Refusal | None = None
         self._advancing = False
         self._reading = True
         self._writable = True
@@ -88,11 +89,11 @@ class Connection(asyncio.Protocol):
             self._unparsed_head_bytes += len(data)
         self._feed(data)
         if self._unparsed_head_bytes > self._limits.head_bytes:
-            self._refuse(HttpError(431, f"the request head is larger than {self._limits.head_bytes} bytes"))
+            self._refuse(Refusal(431, f"the request head is larger than {self._limits.head_bytes} bytes"))
         if in_body and self._message == message and self._plan.length is None:
             self._overhead_bytes += len(data) - (self._body_bytes - body_before)
             if self._overhead_bytes > self._limits.chunk_overhead_bytes:
-                self._refuse(HttpError(413, "the chunked body has too many bytes that are not data"))
+                self._refuse(Refusal(413, "the chunked body has too many bytes that are not data"))
         if self._refusal is not None:
             self._waiting.append(self._refusal)
             self._deaf = True
@@ -106,7 +107,7 @@ class Connection(asyncio.Protocol):
             self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             if not (self._waiting and isinstance(self._waiting[-1], Request) and not self._waiting[-1].keep_alive):
-                self._refuse(HttpError(400, f"malformed HTTP: {error}"))
+                self._refuse(Refusal(400, f"malformed HTTP: {error}"))
 
     def _decline_upgrade(self, rest: bytes) -> None:
         # RFC 9110 lets a server ignore Upgrade (Java's client offers h2c with every first request). The parser has
@@ -114,7 +115,7 @@ class Connection(asyncio.Protocol):
         if self._refusal is not None:
             return
         if self._method == b"CONNECT":
-            self._refuse(HttpError(405, "CONNECT is not served here"))
+            self._refuse(Refusal(405, "CONNECT is not served here"))
             return
         kept = [(n, v) for n, v in self._headers.items() if n not in {b"upgrade", b"connection", b"http2-settings"}]
         head = b"%s %s HTTP/1.1\r\n" % (self._method, self._target)
@@ -137,7 +138,7 @@ class Connection(asyncio.Protocol):
         self._plan = BodyPlan(0, 0, wants_continue=False)
         self._in_head = False
         self._in_body = False
-        self._refusal: HttpError | None = None
+        self._refusal: Refusal | None = None
 
     def on_message_begin(self) -> None:
         if self._refusal is None:
@@ -156,13 +157,13 @@ class Connection(asyncio.Protocol):
         name, value = name.lower(), value.strip()
         self._header_count += 1
         if self._header_count > self._limits.headers:
-            self._refuse(HttpError(431, f"more than {self._limits.headers} header fields"))
+            self._refuse(Refusal(431, f"more than {self._limits.headers} header fields"))
         self._headers[name] = self._headers[name] + b", " + value if name in self._headers else value
 
     def _count_head(self, size: int) -> bool:
         self._head_bytes += size
         if self._head_bytes > self._limits.head_bytes:
-            self._refuse(HttpError(431, f"the request head is larger than {self._limits.head_bytes} bytes"))
+            self._refuse(Refusal(431, f"the request head is larger than {self._limits.head_bytes} bytes"))
         return self._refusal is None
 
     def on_headers_complete(self) -> None:
@@ -173,7 +174,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._plan = plan_body(self._headers, self._parser.get_http_version(), self._limits)
-        except HttpError as error:
+        except Refusal as error:
             self._refuse(error)
             return
         self._continue_owed = self._plan.wants_continue
@@ -181,7 +182,7 @@ class Connection(asyncio.Protocol):
     def on_chunk_header(self) -> None:
         self._chunks += 1
         if self._chunks > self._limits.chunks:
-            self._refuse(HttpError(413, f"more than {self._limits.chunks} chunks in one body"))
+            self._refuse(Refusal(413, f"more than {self._limits.chunks} chunks in one body"))
 
     def on_body(self, data: bytes) -> None:
         if self._refusal is not None:
@@ -190,9 +191,9 @@ class Connection(asyncio.Protocol):
         size = len(data)
         self._body_bytes += size
         if self._body_bytes > self._limits.body_bytes:
-            self._refuse(HttpError(413, f"the body is larger than the limit of {self._limits.body_bytes} bytes"))
+            self._refuse(Refusal(413, f"the body is larger than the limit of {self._limits.body_bytes} bytes"))
         elif not self._connections.hold(size):
-            self._refuse(HttpError(503, "too many large requests at one time", headers=((b"retry-after", b"1"),)))
+            self._refuse(Refusal(503, "too many large requests at one time", headers=((b"retry-after", b"1"),)))
         elif size == self._plan.length:
             self._held_bytes += size
             self._body = data  # the whole body in one piece: no copy
@@ -219,7 +220,7 @@ class Connection(asyncio.Protocol):
         )
         self._forget_message()
 
-    def _refuse(self, error: HttpError) -> None:
+    def _refuse(self, error: Refusal) -> None:
         if self._refusal is None:
             self._refusal = error
 
@@ -242,24 +243,24 @@ class Connection(asyncio.Protocol):
         self._pay_continue()
         self._set_reading(len(self._waiting) < self._limits.pipelined and self._writable)
 
-    def _handle(self, item: Request | HttpError) -> None:
+    def _handle(self, item: Request | Refusal) -> None:
         respond = functools.partial(self._respond, item)
-        if isinstance(item, HttpError):
+        if isinstance(item, Refusal):
             respond(error_response(item))
             return
         try:
             self._handler(item, respond)
-        except HttpError as error:
+        except Refusal as error:
             respond(error_response(error))
         except Exception:  # noqa: BLE001 - the border of one request: our bug must not end the other connections
             _log.exception("bug while answering %s %s", item.method.decode(), item.target[:200])
-            respond(error_response(HttpError(500, "internal error; the server's log has the details")))
+            respond(error_response(Refusal(500, "internal error; the server's log has the details")))
 
-    def _respond(self, item: Request | HttpError, response: Response) -> None:
+    def _respond(self, item: Request | Refusal, response: Response) -> None:
         if self._transport is None or self._current is not item:
             return  # the client is gone; what was done stays counted
         self._current = None
-        last = isinstance(item, HttpError) or not item.keep_alive or self._draining
+        last = isinstance(item, Refusal) or not item.keep_alive or self._draining
         if self._half_closed and not self._waiting:
             last = True
         self._connections.answered(response.status)
@@ -269,12 +270,12 @@ class Connection(asyncio.Protocol):
             self._connections.release(self._held_bytes)
             self._held_bytes = 0
         if last:
-            self._finish(self._transport, lingering=isinstance(item, HttpError))
+            self._finish(self._transport, lingering=isinstance(item, Refusal))
         elif not self._advancing:
             self._advance()
 
     @staticmethod
-    def _write(transport: asyncio.Transport, item: Request | HttpError, response: Response, *, close: bool) -> None:
+    def _write(transport: asyncio.Transport, item: Request | Refusal, response: Response, *, close: bool) -> None:
         minor = item.http_minor if isinstance(item, Request) else 1
         head = render_head(response, close=close, http_minor=minor)
         if isinstance(item, Request) and item.method == b"HEAD":
@@ -343,6 +344,6 @@ class Connection(asyncio.Protocol):
             if age_s > self._limits.idle_s:
                 self._transport.close()
         elif age_s > self._limits.receive_s:
-            self._waiting.append(HttpError(408, f"the request did not arrive within {self._limits.receive_s:g} s"))
+            self._waiting.append(Refusal(408, f"the request did not arrive within {self._limits.receive_s:g} s"))
             self._deaf = True
             self._advance()

@@ -11,9 +11,9 @@ import asyncio
 import logging
 import socket
 
+from ..limits import Limits
 from .connection import Connection
 from .connections import Connections
-from .limits import Limits
 from .messages import Handler
 
 _log = logging.getLogger(__name__)

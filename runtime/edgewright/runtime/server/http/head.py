@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .limits import Limits
-from .messages import HEADER_LENGTH_FIELD, HttpError
+from ..limits import Limits
+from ..refusal import Refusal
+from .messages import HEADER_LENGTH_FIELD
 
 TENSOR_ALIGNMENT = 16
 
@@ -25,18 +26,18 @@ def plan_body(headers: dict[bytes, bytes], http_version: str, limits: Limits) ->
     """Return how the body arrives.
 
     Raises:
-        HttpError: the request cannot be taken, whatever its body is.
+        Refusal: the request cannot be taken, whatever its body is.
     """
     if http_version not in {"1.1", "1.0"}:
-        raise HttpError(505, f"HTTP/{http_version} is not served here; use HTTP/1.1")
+        raise Refusal(505, f"HTTP/{http_version} is not served here; use HTTP/1.1")
     encoding = headers.get(b"transfer-encoding")
     if encoding is not None and encoding.lower() != b"chunked":
-        raise HttpError(501, "the only transfer encoding served here is 'chunked'")
+        raise Refusal(501, "the only transfer encoding served here is 'chunked'")
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise HttpError(415, "compressed bodies are not served here; send the body without Content-Encoding")
+        raise Refusal(415, "compressed bodies are not served here; send the body without Content-Encoding")
     expectation = headers.get(b"expect", b"").lower()
     if expectation not in {b"", b"100-continue"}:
-        raise HttpError(417, "the only expectation served here is '100-continue'")
+        raise Refusal(417, "the only expectation served here is '100-continue'")
     length = None if encoding is not None else _content_length(headers, limits)
     return BodyPlan(length, _padding(headers), expectation != b"" and http_version == "1.1" and length != 0)
 
@@ -44,10 +45,10 @@ def plan_body(headers: dict[bytes, bytes], http_version: str, limits: Limits) ->
 def _content_length(headers: dict[bytes, bytes], limits: Limits) -> int:
     text = headers.get(b"content-length", b"0")
     if not text.isdigit():  # the parser has refused it already; this is the second lock on the same door
-        raise HttpError(400, "Content-Length is not a number")
+        raise Refusal(400, "Content-Length is not a number")
     length = int(text)
     if length > limits.body_bytes:
-        raise HttpError(413, f"the body of {length} bytes is larger than the limit of {limits.body_bytes} bytes")
+        raise Refusal(413, f"the body of {length} bytes is larger than the limit of {limits.body_bytes} bytes")
     return length
 
 

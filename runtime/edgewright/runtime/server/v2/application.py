@@ -9,11 +9,13 @@ from urllib.parse import unquote
 
 import msgspec
 
-from .messages import HttpError, Request, Respond, Response, json_response
-from .metrics import CONTENT_TYPE, render
-from .model_table import ModelTable
-from .served_model import ServedModel
-from .state import ServerState
+from ..http.messages import Request, Respond, Response, json_response
+from ..metrics import CONTENT_TYPE, render
+from ..model_table import ModelTable
+from ..refusal import Refusal
+from ..served_model import ServedModel
+from ..state import ServerState
+from .rest import infer
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ class Application:
         """Answer one request; see `messages.Handler`."""
         model = self._table.infer_targets.get(request.target)
         if model is not None and request.method == b"POST":
-            model.infer(request, respond)
+            self._infer(model, request, respond)
         else:
             self._route(request, respond)
 
@@ -53,7 +55,7 @@ class Application:
         _allow(request, b"POST" if action == "infer" else b"GET")
         model = self._table.find(name, version)
         if action == "infer":
-            model.infer(request, respond)
+            self._infer(model, request, respond)
         elif action == "ready":
             respond(json_response({"name": model.name, "ready": True}))
         elif action == "stats":
@@ -61,14 +63,21 @@ class Application:
         else:
             respond(Response(200, [model.metadata]))
 
+    def _infer(self, model: ServedModel, request: Request, respond: Respond) -> None:
+        try:
+            infer(model, request, respond, model.limits)
+        except Refusal:
+            model.statistics.refused += 1
+            raise
+
     def _server_metadata(self) -> Response:
         return json_response({"name": "edgewright", "version": _version(), "extensions": EXTENSIONS})
 
     def _ready(self) -> Response:
         if self._state.draining:
-            raise HttpError(503, "the server is shutting down")
+            raise Refusal(503, "the server is shutting down")
         if self._table.starting:
-            raise HttpError(503, f"model '{self._table.loading}' is being loaded")
+            raise Refusal(503, f"model '{self._table.loading}' is being loaded")
         return json_response({"ready": True})
 
     def _metrics(self) -> Response:
@@ -80,28 +89,28 @@ def _segments(target: bytes) -> tuple[str, ...]:
     if path.startswith((b"http://", b"https://")):  # the absolute form, which a server must accept
         path = b"/" + path.split(b"/", 3)[3] if path.count(b"/") >= 3 else b"/"
     if not path.startswith(b"/"):
-        raise HttpError(400, "the request target must be a path")
+        raise Refusal(400, "the request target must be a path")
     return tuple(unquote(segment) for segment in path.decode("latin-1").strip("/").split("/"))
 
 
 def _model_route(segments: tuple[str, ...]) -> tuple[str, str | None, str]:
     """Return (model, version or None, action); the action is empty for the model's metadata."""
     if segments[:2] != ("v2", "models") or len(segments) < 3:
-        raise HttpError(404, "no such resource; the V2 protocol begins at /v2")
+        raise Refusal(404, "no such resource; the V2 protocol begins at /v2")
     name, rest = segments[2], segments[3:]
     version: str | None = None
     if rest[:1] == ("versions",) and len(rest) >= 2:
         version, rest = rest[1], rest[2:]
     if rest in {(), ("ready",), ("infer",), ("stats",)}:
         return name, version, rest[0] if rest else ""
-    raise HttpError(404, "no such resource; a model has /ready, /infer and /stats")
+    raise Refusal(404, "no such resource; a model has /ready, /infer and /stats")
 
 
 def _allow(request: Request, method: bytes) -> None:
     allowed = (b"GET", b"HEAD") if method == b"GET" else (method,)
     if request.method not in allowed:
         verbs = b", ".join(allowed)
-        raise HttpError(405, f"this resource takes {verbs.decode()}", headers=((b"allow", verbs),))
+        raise Refusal(405, f"this resource takes {verbs.decode()}", headers=((b"allow", verbs),))
 
 
 def _statistics(models: tuple[ServedModel, ...]) -> Response:

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from edgewright.bundle.manifest import TensorSpec
 
-from .limits import Limits
-from .messages import BINARY, HEADER_LENGTH_FIELD, HttpError, Payload, Request, Response
+from ..http.messages import BINARY, HEADER_LENGTH_FIELD, Payload, Request, Response
+from ..limits import Limits
+from ..pipeline import Outcome, SequenceStep, Signature
+from ..refusal import Refusal
 from .tensors import BINARY_ONLY, NUMPY_OF_DATATYPE, element_count, from_binary, from_json, to_binary, to_json
 
 Parameters = dict[str, str | float | int | bool | None]
@@ -52,16 +54,6 @@ _decoder = msgspec.json.Decoder(_Infer)
 _encoder = msgspec.json.Encoder()
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """Inputs and outputs of a model by name."""
-
-    model: str
-    version: str
-    inputs: Mapping[str, TensorSpec]
-    outputs: Mapping[str, TensorSpec]
-
-
 @dataclass(slots=True)
 class Inference:
     """A request that fits the model: its tensors, and how the answer is wanted."""
@@ -71,13 +63,17 @@ class Inference:
     wanted: dict[str, bool]
     """Names of the wanted outputs in order, and whether each is wanted as binary."""
     id: str | None
+    priority: int = 0
+    timeout_us: int | None = None
+    key: str = ""
+    sequence: SequenceStep | None = None
 
 
 def read_request(request: Request, signature: Signature, limits: Limits) -> Inference:
     """Return the inference in an HTTP request.
 
     Raises:
-        HttpError: the request is malformed, or does not fit the model.
+        Refusal: the request is malformed, or does not fit the model.
     """
     body = request.body
     text = request.headers.get(HEADER_LENGTH_FIELD)
@@ -92,7 +88,7 @@ def read_request(request: Request, signature: Signature, limits: Limits) -> Infe
 def _header_length(text: bytes, body_bytes: int) -> int:
     length = int(text) if text.isdigit() and len(text) < 16 else -1
     if not 0 <= length <= body_bytes:
-        raise HttpError(
+        raise Refusal(
             400, f"Inference-Header-Content-Length must be a number from 0 to {body_bytes}, the length of the body"
         )
     return length
@@ -100,17 +96,17 @@ def _header_length(text: bytes, body_bytes: int) -> int:
 
 def _read(text: bytes, binary: memoryview, signature: Signature, limits: Limits) -> Inference:
     if len(text) > limits.json_bytes:
-        raise HttpError(
+        raise Refusal(
             413, f"{len(text)} bytes of JSON; the limit is {limits.json_bytes}. Send large tensors as binary data"
         )
     try:
         parsed = _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise HttpError(400, f"not an inference request: {error}") from error
+        raise Refusal(400, f"not an inference request: {error}") from error
     except RecursionError as error:
-        raise HttpError(400, "the JSON is nested too deep") from error
+        raise Refusal(400, "the JSON is nested too deep") from error
     if max(len(parsed.inputs), len(parsed.outputs or ())) > limits.tensors:
-        raise HttpError(400, f"more than {limits.tensors} inputs or outputs")
+        raise Refusal(400, f"more than {limits.tensors} inputs or outputs")
     _refuse_unserved(parsed.parameters)
     inputs = _read_inputs(parsed.inputs, binary, signature, limits)
     return Inference(inputs, batch_rows(inputs, signature), _wanted(parsed, signature), parsed.id)
@@ -123,7 +119,7 @@ def _read_inputs(
     position = 0
     for tensor in tensors:
         if tensor.name in inputs:
-            raise HttpError(400, f"input '{tensor.name}' is given twice")
+            raise Refusal(400, f"input '{tensor.name}' is given twice")
         _refuse_unserved(tensor.parameters)
         shape = _check_against(signature, tensor, limits)
         size = (tensor.parameters or {}).get("binary_data_size")
@@ -132,40 +128,40 @@ def _read_inputs(
             inputs[tensor.name] = from_json(raw, tensor.datatype, shape, tensor.name, limits.rank)
             continue
         if bytes(tensor.data):
-            raise HttpError(400, f"input '{tensor.name}' has both 'data' and 'binary_data_size'")
+            raise Refusal(400, f"input '{tensor.name}' has both 'data' and 'binary_data_size'")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(binary) - position:
-            raise HttpError(400, f"input '{tensor.name}': binary_data_size {size!r} does not fit the body")
+            raise Refusal(400, f"input '{tensor.name}': binary_data_size {size!r} does not fit the body")
         inputs[tensor.name] = from_binary(binary[position : position + size], tensor.datatype, shape, tensor.name)
         position += size
     if position != len(binary):
-        raise HttpError(400, f"{len(binary) - position} bytes of binary data belong to no input")
+        raise Refusal(400, f"{len(binary) - position} bytes of binary data belong to no input")
     missing = [name for name in signature.inputs if name not in inputs]
     if missing:
-        raise HttpError(400, f"input '{missing[0]}' is missing; the model has inputs {list(signature.inputs)}")
+        raise Refusal(400, f"input '{missing[0]}' is missing; the model has inputs {list(signature.inputs)}")
     return inputs
 
 
 def _raw_json(tensor: _Input) -> bytes:
     raw = bytes(tensor.data)
     if not raw:
-        raise HttpError(400, f"input '{tensor.name}' has neither 'data' nor 'binary_data_size'")
+        raise Refusal(400, f"input '{tensor.name}' has neither 'data' nor 'binary_data_size'")
     if not raw.startswith(b"["):
-        raise HttpError(400, f"input '{tensor.name}': data must be a list")
+        raise Refusal(400, f"input '{tensor.name}': data must be a list")
     return raw
 
 
 def _check_against(signature: Signature, tensor: _Input, limits: Limits) -> tuple[int, ...]:
     spec = signature.inputs.get(tensor.name)
     if spec is None:
-        raise HttpError(400, f"unknown input '{tensor.name[:200]}'; the model has inputs {list(signature.inputs)}")
+        raise Refusal(400, f"unknown input '{tensor.name[:200]}'; the model has inputs {list(signature.inputs)}")
     if tensor.datatype != spec.datatype:
-        raise HttpError(400, f"input '{tensor.name}': datatype '{tensor.datatype[:20]}', expected '{spec.datatype}'")
+        raise Refusal(400, f"input '{tensor.name}': datatype '{tensor.datatype[:20]}', expected '{spec.datatype}'")
     shape = tuple(tensor.shape)
     fits = len(shape) == len(spec.shape) and all(
         got == want or (want == -1 and got > 0) for got, want in zip(shape, spec.shape, strict=True)
     )
     if not fits:
-        raise HttpError(400, f"input '{tensor.name}': shape {list(shape)[: limits.rank]}, expected {list(spec.shape)}")
+        raise Refusal(400, f"input '{tensor.name}': shape {list(shape)[: limits.rank]}, expected {list(spec.shape)}")
     element_count(shape, spec.datatype, limits.body_bytes, tensor.name)
     return shape
 
@@ -173,7 +169,7 @@ def _check_against(signature: Signature, tensor: _Input, limits: Limits) -> tupl
 def _read_raw(body: memoryview, signature: Signature, limits: Limits) -> Inference:
     """A header length of 0: the whole body is the one input, batch 1, and all outputs are wanted as binary."""
     if len(signature.inputs) != 1:
-        raise HttpError(400, f"a raw binary request needs a model with one input; this one has {len(signature.inputs)}")
+        raise Refusal(400, f"a raw binary request needs a model with one input; this one has {len(signature.inputs)}")
     (spec,) = signature.inputs.values()
     shape = _raw_shape(spec, len(body))
     element_count(shape, spec.datatype, limits.body_bytes, spec.name)
@@ -188,14 +184,14 @@ def _raw_shape(spec: TensorSpec, body_bytes: int) -> tuple[int, ...]:
     head = tuple(1 if size == -1 else size for size in spec.shape[:1])
     free = [axis for axis, size in enumerate(spec.shape) if axis > 0 and size == -1]
     if len(free) > 1 or (spec.datatype == "BYTES" and any(size not in {1, -1} for size in spec.shape)):
-        raise HttpError(400, f"a raw binary request cannot tell the shape {list(spec.shape)} from its length")
+        raise Refusal(400, f"a raw binary request cannot tell the shape {list(spec.shape)} from its length")
     if spec.datatype == "BYTES" or not free:
         return head + tuple(1 if size == -1 else size for size in spec.shape[1:])
     known = NUMPY_OF_DATATYPE[spec.datatype].itemsize
     for size in (*head, *spec.shape[1:]):
         known *= 1 if size == -1 else size
     if known == 0 or body_bytes == 0 or body_bytes % known:
-        raise HttpError(400, f"{body_bytes} bytes do not fill the shape {list(spec.shape)} of {spec.datatype}")
+        raise Refusal(400, f"{body_bytes} bytes do not fill the shape {list(spec.shape)} of {spec.datatype}")
     return head + tuple(body_bytes // known if size == -1 else size for size in spec.shape[1:])
 
 
@@ -203,7 +199,7 @@ def batch_rows(inputs: Mapping[str, NDArray[Any]], signature: Signature) -> int:
     """Return how many samples the inputs hold; inputs with a free batch must agree."""
     rows = {len(inputs[name]) for name, spec in signature.inputs.items() if spec.shape and spec.shape[0] == -1}
     if len(rows) > 1:
-        raise HttpError(400, f"the inputs have different batch sizes: {sorted(rows)}")
+        raise Refusal(400, f"the inputs have different batch sizes: {sorted(rows)}")
     if rows:
         return rows.pop()
     return max((spec.shape[0] for spec in signature.inputs.values() if spec.shape), default=1)
@@ -212,7 +208,7 @@ def batch_rows(inputs: Mapping[str, NDArray[Any]], signature: Signature) -> int:
 def _refuse_unserved(parameters: Parameters | None) -> None:
     for name in _UNSERVED if parameters else ():
         if parameters and parameters.get(name):
-            raise HttpError(501, f"the parameter '{name}' is not served here")
+            raise Refusal(501, f"the parameter '{name}' is not served here")
 
 
 def _wanted(parsed: _Infer, signature: Signature) -> dict[str, bool]:
@@ -223,7 +219,7 @@ def _wanted(parsed: _Infer, signature: Signature) -> dict[str, bool]:
         wanted = dict.fromkeys(signature.outputs, everything)
     for name, binary in wanted.items():
         if not binary and signature.outputs[name].datatype in BINARY_ONLY:
-            raise HttpError(400, f"output '{name}' has no JSON form in the protocol; ask for it as binary data")
+            raise Refusal(400, f"output '{name}' has no JSON form in the protocol; ask for it as binary data")
     return wanted
 
 
@@ -232,16 +228,17 @@ def _wanted_by_name(outputs: list[_Output], signature: Signature, everything: bo
     for output in outputs:
         if output.name not in signature.outputs:
             known = list(signature.outputs)
-            raise HttpError(400, f"unknown output '{output.name[:200]}'; the model has outputs {known}")
+            raise Refusal(400, f"unknown output '{output.name[:200]}'; the model has outputs {known}")
         if output.name in wanted:
-            raise HttpError(400, f"output '{output.name}' is asked for twice")
+            raise Refusal(400, f"output '{output.name}' is asked for twice")
         _refuse_unserved(output.parameters)
         wanted[output.name] = bool((output.parameters or {}).get("binary_data", everything))
     return wanted
 
 
-def write_response(inference: Inference, outputs: Mapping[str, NDArray[Any]], signature: Signature) -> Response:
+def write_response(inference: Inference, outcome: Outcome, signature: Signature) -> Response:
     """Return the HTTP response with the outputs in the wanted order and form."""
+    outputs = outcome.outputs or {}
     described: list[dict[str, Any]] = []
     tail: list[Payload] = []
     for name, binary in inference.wanted.items():
@@ -254,9 +251,11 @@ def write_response(inference: Inference, outputs: Mapping[str, NDArray[Any]], si
         else:
             entry["data"] = to_json(array, datatype)
         described.append(entry)
-    answer: dict[str, Any] = {"model_name": signature.model, "model_version": signature.version, "outputs": described}
+    answer: dict[str, Any] = {"model_name": signature.model, "model_version": outcome.version, "outputs": described}
     if inference.id is not None:
         answer["id"] = inference.id
+    if outcome.notes:
+        answer["parameters"] = outcome.notes
     head = _encoder.encode(answer)
     if not any(inference.wanted.values()):
         return Response(200, [head])

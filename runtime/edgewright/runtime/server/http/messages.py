@@ -8,21 +8,13 @@ from http import HTTPStatus
 
 import msgspec
 
+from ..refusal import Fields, Refusal
+
 JSON = b"application/json"
 BINARY = b"application/octet-stream"
 HEADER_LENGTH_FIELD = b"inference-header-content-length"
 
 Payload = bytes | bytearray | memoryview
-
-
-class HttpError(Exception):
-    """A request that is refused: its status and what the client is told, as `{"error": …}`."""
-
-    def __init__(self, status: int, message: str, *, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.headers = headers
 
 
 @dataclass(slots=True)
@@ -37,6 +29,8 @@ class Request:
     http_minor: int
     received_ns: int
     """`time.perf_counter_ns()` when its last byte was parsed."""
+    on_gone: Callable[[], None] | None = None
+    """Set by whoever works on it: called where the client is gone before it was answered."""
 
 
 @dataclass(slots=True)
@@ -46,12 +40,12 @@ class Response:
     status: int
     body: list[Payload]
     content_type: bytes = JSON
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: Fields = ()
 
 
 Respond = Callable[[Response], None]
 Handler = Callable[[Request, Respond], None]
-"""Answers a request by calling `respond` once, now or later. It may raise `HttpError` instead, before it returns."""
+"""Answers a request by calling `respond` once, now or later. It may raise `Refusal` instead, before it returns."""
 
 
 def json_response(value: object, status: int = 200) -> Response:
@@ -59,7 +53,7 @@ def json_response(value: object, status: int = 200) -> Response:
     return Response(status, [msgspec.json.encode(value)])
 
 
-def error_response(error: HttpError) -> Response:
+def error_response(error: Refusal) -> Response:
     """Return what the client is told about a refused request. The body is never empty: clients rely on it."""
     return Response(error.status, [msgspec.json.encode({"error": error.message})], headers=error.headers)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-from .limits import Limits
+from ..limits import Limits
 
 
 class SweptConnection(Protocol):

@@ -16,7 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from .messages import HttpError, Payload
+from ..http.messages import Payload
+from ..refusal import Refusal
 
 NUMPY_OF_DATATYPE: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -46,11 +47,11 @@ def element_count(shape: tuple[int, ...], datatype: str, limit_bytes: int, name:
     """Return the number of elements of a shape that a client claims.
 
     Raises:
-        HttpError: the tensor would be larger than any body that is accepted.
+        Refusal: the tensor would be larger than any body that is accepted.
     """
     count = math.prod(shape)
     if count * NUMPY_OF_DATATYPE[datatype].itemsize > limit_bytes:
-        raise HttpError(413, f"input '{name}': shape {list(shape)} is larger than the limit of {limit_bytes} bytes")
+        raise Refusal(413, f"input '{name}': shape {list(shape)} is larger than the limit of {limit_bytes} bytes")
     return count
 
 
@@ -61,12 +62,12 @@ def from_binary(data: memoryview, datatype: str, shape: tuple[int, ...], name: s
     dtype = NUMPY_OF_DATATYPE[datatype]
     expected = math.prod(shape) * dtype.itemsize
     if len(data) != expected:
-        raise HttpError(
+        raise Refusal(
             400, f"input '{name}': {len(data)} bytes of binary data, expected {expected} for {datatype} {list(shape)}"
         )
     array: NDArray[Any] = np.frombuffer(data, dtype).reshape(shape)
     if datatype == "BOOL" and array.size and array.view(np.uint8).max() > 1:
-        raise HttpError(400, f"input '{name}': a BOOL is one byte, 0 or 1")
+        raise Refusal(400, f"input '{name}': a BOOL is one byte, 0 or 1")
     return array if array.flags.aligned else array.copy()
 
 
@@ -78,7 +79,7 @@ def _bytes_from_binary(data: memoryview, shape: tuple[int, ...], name: str) -> N
         elements.append(bytes(data[position + 4 : position + 4 + length]))
         position += 4 + length
     if position != len(data) or len(elements) != math.prod(shape):
-        raise HttpError(
+        raise Refusal(
             400,
             f"input '{name}': BYTES data must be {math.prod(shape)} elements, each its length as uint32 and its bytes",
         )
@@ -88,25 +89,23 @@ def _bytes_from_binary(data: memoryview, shape: tuple[int, ...], name: str) -> N
 def from_json(raw: bytes, datatype: str, shape: tuple[int, ...], name: str, max_depth: int) -> NDArray[Any]:
     """Return the tensor in a JSON array, flat or nested as the shape says."""
     if datatype in BINARY_ONLY:
-        raise HttpError(400, f"input '{name}': {datatype} has no JSON form in the protocol; send it as binary data")
+        raise Refusal(400, f"input '{name}': {datatype} has no JSON form in the protocol; send it as binary data")
     depth = _nesting(raw)
     if depth not in {1, len(shape)} or depth > max_depth:
-        raise HttpError(
-            400, f"input '{name}': data is nested {depth} deep, expected a flat list or {len(shape)} levels"
-        )
+        raise Refusal(400, f"input '{name}': data is nested {depth} deep, expected a flat list or {len(shape)} levels")
     count = math.prod(shape)
     # A regular array of n numbers has n - 1 commas however it is nested: counted before any number takes memory.
     if datatype != "BYTES" and raw.count(b",") != count - 1:
-        raise HttpError(
+        raise Refusal(
             400, f"input '{name}': data has {raw.count(b',') + 1} elements, expected {count} for {list(shape)}"
         )
     try:
         values = _decoder(datatype, depth).decode(raw)
         return _array(values, datatype, shape, depth)
     except msgspec.DecodeError as error:
-        raise HttpError(400, f"input '{name}': data is not {datatype} {list(shape)}: {error}") from error
+        raise Refusal(400, f"input '{name}': data is not {datatype} {list(shape)}: {error}") from error
     except (ValueError, OverflowError) as error:
-        raise HttpError(400, f"input '{name}': data does not fit {datatype} {list(shape)}") from error
+        raise Refusal(400, f"input '{name}': data does not fit {datatype} {list(shape)}") from error
 
 
 def _nesting(raw: bytes) -> int:

@@ -1,0 +1,55 @@
+"""An inference that came by HTTP: from the request to the job, and from its outcome to the response."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from ..http.messages import Request, Respond, Response, error_response
+from ..limits import Limits
+from ..pipeline import Endpoint, Job, Outcome
+from ..refusal import Refusal
+from .inference import Inference, read_request, write_response
+
+_log = logging.getLogger(__name__)
+
+
+def infer(endpoint: Endpoint, request: Request, respond: Respond, limits: Limits) -> None:
+    """Answer an inference request through `respond`.
+
+    Raises:
+        Refusal: the request does not fit, or cannot be taken now; nothing was executed.
+    """
+    signature = endpoint.signature
+    inference = read_request(request, signature, limits)
+    received_ns = request.received_ns
+    job = Job(
+        inference.inputs,
+        inference.rows,
+        received_ns,
+        time.perf_counter_ns() - received_ns,
+        inference.priority,
+        None if inference.timeout_us is None else received_ns + inference.timeout_us * 1000,
+        inference.key,
+        inference.sequence,
+    )
+    request.on_gone = job.cancel
+
+    def deliver(outcome: Outcome) -> None:
+        respond(_answer(endpoint, inference, outcome))
+
+    endpoint.submit(job, deliver)
+
+
+def _answer(endpoint: Endpoint, inference: Inference, outcome: Outcome) -> Response:
+    if outcome.refusal is not None or outcome.outputs is None:
+        return error_response(outcome.refusal or Refusal(500, "internal error; the server's log has the details"))
+    begun_ns = time.perf_counter_ns()
+    try:
+        response = write_response(inference, outcome, endpoint.signature)
+    except Exception:  # noqa: BLE001 - outputs come from an engine; only this request fails
+        _log.exception("%s %s gave outputs that cannot be written", outcome.model, outcome.version)
+        return error_response(Refusal(500, "the model's outputs cannot be written; the server's log has the details"))
+    if outcome.statistics is not None:
+        outcome.statistics.compute_output.add(time.perf_counter_ns() - begun_ns)
+    return response
