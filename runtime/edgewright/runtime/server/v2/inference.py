@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from ..http.messages import BINARY, HEADER_LENGTH_FIELD, Payload, Request, Respo
 from ..limits import Limits
 from ..pipeline import Outcome, SequenceStep, Signature
 from ..refusal import Refusal
+from .fit import batch_rows, check_complete, check_input, check_outputs
 from .tensors import BINARY_ONLY, NUMPY_OF_DATATYPE, element_count, from_binary, from_json, to_binary, to_json
 
 Parameters = dict[str, str | float | int | bool | None]
@@ -121,7 +121,7 @@ def _read_inputs(
         if tensor.name in inputs:
             raise Refusal(400, f"input '{tensor.name}' is given twice")
         _refuse_unserved(tensor.parameters)
-        shape = _check_against(signature, tensor, limits)
+        shape = check_input(signature, tensor.name, tensor.datatype, tensor.shape, limits)
         size = (tensor.parameters or {}).get("binary_data_size")
         if size is None:
             raw = _raw_json(tensor)
@@ -135,9 +135,7 @@ def _read_inputs(
         position += size
     if position != len(binary):
         raise Refusal(400, f"{len(binary) - position} bytes of binary data belong to no input")
-    missing = [name for name in signature.inputs if name not in inputs]
-    if missing:
-        raise Refusal(400, f"input '{missing[0]}' is missing; the model has inputs {list(signature.inputs)}")
+    check_complete(signature, inputs)
     return inputs
 
 
@@ -148,22 +146,6 @@ def _raw_json(tensor: _Input) -> bytes:
     if not raw.startswith(b"["):
         raise Refusal(400, f"input '{tensor.name}': data must be a list")
     return raw
-
-
-def _check_against(signature: Signature, tensor: _Input, limits: Limits) -> tuple[int, ...]:
-    spec = signature.inputs.get(tensor.name)
-    if spec is None:
-        raise Refusal(400, f"unknown input '{tensor.name[:200]}'; the model has inputs {list(signature.inputs)}")
-    if tensor.datatype != spec.datatype:
-        raise Refusal(400, f"input '{tensor.name}': datatype '{tensor.datatype[:20]}', expected '{spec.datatype}'")
-    shape = tuple(tensor.shape)
-    fits = len(shape) == len(spec.shape) and all(
-        got == want or (want == -1 and got > 0) for got, want in zip(shape, spec.shape, strict=True)
-    )
-    if not fits:
-        raise Refusal(400, f"input '{tensor.name}': shape {list(shape)[: limits.rank]}, expected {list(spec.shape)}")
-    element_count(shape, spec.datatype, limits.body_bytes, tensor.name)
-    return shape
 
 
 def _read_raw(body: memoryview, signature: Signature, limits: Limits) -> Inference:
@@ -195,16 +177,6 @@ def _raw_shape(spec: TensorSpec, body_bytes: int) -> tuple[int, ...]:
     return head + tuple(body_bytes // known if size == -1 else size for size in spec.shape[1:])
 
 
-def batch_rows(inputs: Mapping[str, NDArray[Any]], signature: Signature) -> int:
-    """Return how many samples the inputs hold; inputs with a free batch must agree."""
-    rows = {len(inputs[name]) for name, spec in signature.inputs.items() if spec.shape and spec.shape[0] == -1}
-    if len(rows) > 1:
-        raise Refusal(400, f"the inputs have different batch sizes: {sorted(rows)}")
-    if rows:
-        return rows.pop()
-    return max((spec.shape[0] for spec in signature.inputs.values() if spec.shape), default=1)
-
-
 def _refuse_unserved(parameters: Parameters | None) -> None:
     for name in _UNSERVED if parameters else ():
         if parameters and parameters.get(name):
@@ -225,12 +197,8 @@ def _wanted(parsed: _Infer, signature: Signature) -> dict[str, bool]:
 
 def _wanted_by_name(outputs: list[_Output], signature: Signature, everything: bool) -> dict[str, bool]:
     wanted: dict[str, bool] = {}
+    check_outputs(signature, (output.name for output in outputs))
     for output in outputs:
-        if output.name not in signature.outputs:
-            known = list(signature.outputs)
-            raise Refusal(400, f"unknown output '{output.name[:200]}'; the model has outputs {known}")
-        if output.name in wanted:
-            raise Refusal(400, f"output '{output.name}' is asked for twice")
         _refuse_unserved(output.parameters)
         wanted[output.name] = bool((output.parameters or {}).get("binary_data", everything))
     return wanted
