@@ -145,6 +145,49 @@ def test_pipelined_requests_are_answered_in_order_one_at_a_time() -> None:
     assert peer.answers == ANSWERS
 
 
+INFERENCES = [b"/%d/infer" % index for index in range(4)]
+
+
+@given(st.permutations(range(4)))
+def test_pipelined_inferences_run_together_and_are_answered_in_order(finishing: list[int]) -> None:
+    peer = Peer(answer_at_once=False).send(b"".join(post(target, b"x") for target in INFERENCES))
+    assert [request.target for request in peer.requests] == INFERENCES
+    done: set[int] = set()
+    for index in finishing:
+        peer.late[index]()
+        done.add(index)
+        ready = next((place for place in range(4) if place not in done), 4)
+        assert peer.answers == [(200, target + b":x") for target in INFERENCES[:ready]]
+
+
+def test_what_is_no_inference_waits_for_what_came_before_and_holds_up_what_follows() -> None:
+    change = post(b"/load", b"")
+    peer = Peer(answer_at_once=False).send(post(INFERENCES[0], b"") + change + post(INFERENCES[1], b""))
+    assert len(peer.requests) == 1
+    peer.late[0]()
+    assert len(peer.requests) == 2
+    peer.late[1]()
+    assert len(peer.requests) == 3
+
+
+def test_nothing_is_begun_behind_an_inference_that_ends_the_connection() -> None:
+    last = post(INFERENCES[0], b"", b"Connection: close\r\n")
+    peer = Peer(answer_at_once=False).send(last + post(INFERENCES[1], b""))
+    assert len(peer.requests) == 1
+    peer.late[0]()
+    assert (len(peer.requests), len(peer.answers), peer.transport.closed) == (1, 1, True)
+
+
+def test_a_client_that_goes_is_told_to_whoever_works_on_its_requests() -> None:
+    peer = Peer(answer_at_once=False).send(post(INFERENCES[0], b"") + post(INFERENCES[1], b""))
+    gone: list[bytes] = []
+    for request in peer.requests:
+        request.on_gone = lambda target=request.target: gone.append(target)  # type: ignore[misc]
+    peer.late[0]()
+    peer.connection.connection_lost(None)
+    assert gone == [INFERENCES[1]]
+
+
 def test_too_many_waiting_requests_stop_the_reading_until_they_are_answered() -> None:
     peer = Peer(answer_at_once=False).send(b"GET /x HTTP/1.1\r\n\r\n" * 6)
     assert not peer.transport.reading

@@ -1,5 +1,8 @@
 """One HTTP/1.1 connection: bytes in, requests in order to the handler, responses in the same order out.
 
+Pipelined inferences are handed on together, so that they can share a batch; everything else waits for what came before
+it (RFC 9112 §9.3.2 asks for that where requests change something). Responses leave in the order of their requests.
+
 The connection decides nothing about models. It keeps the limits, the order of pipelined requests, flow control in both
 directions, and the ways in which a connection ends. Time comes in: `sweep(now_s)` is called about once a second.
 """
@@ -7,10 +10,10 @@ directions, and the ways in which a connection ends. Time comes in: `sweep(now_s
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import cast
 
 import httptools
@@ -30,6 +33,31 @@ _JOIN_BYTES = 16 * 1024
 """Bodies up to this size are joined with their head into one write."""
 
 
+_OVERLAPPING = b"/infer"
+"""Targets that end like this change nothing, so they may run beside each other."""
+
+
+class _Exchange:
+    """One request on its way to its response; called with the response, once."""
+
+    __slots__ = ("_answered", "item", "response")
+
+    def __init__(self, item: Request | Refusal, answered: Callable[[], None]) -> None:
+        self.item = item
+        self.response: Response | None = None
+        self._answered = answered
+
+    def __call__(self, response: Response) -> None:
+        if self.response is None:
+            self.response = response
+            self._answered()
+
+    @property
+    def last(self) -> bool:
+        """Whether nothing follows on this connection, by what the client sent."""
+        return isinstance(self.item, Refusal) or not self.item.keep_alive
+
+
 class Connection(asyncio.Protocol):
     """An `asyncio.Protocol` over httptools. Callbacks named `on_…` are called by the parser."""
 
@@ -40,7 +68,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Request | Refusal] = deque()
-        self._current: Request | Refusal | None = None
+        self._open: deque[_Exchange] = deque()
+        self._flushing = False
         self._advancing = False
         self._reading = True
         self._writable = True
@@ -63,15 +92,18 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._transport = None
+        for exchange in self._open:
+            if isinstance(exchange.item, Request) and exchange.item.on_gone is not None:
+                exchange.item.on_gone()
         # The parser refers to us and we to it: what is not let go of here would stay until the collector comes by.
-        self._current = None
+        self._open.clear()
         self._waiting.clear()
         self._forget_message()
         self._connections.remove(self, self._held_bytes)
 
     def eof_received(self) -> bool:
         self._half_closed = True
-        return self._current is not None or bool(self._waiting)
+        return bool(self._open or self._waiting)
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -227,52 +259,76 @@ class Connection(asyncio.Protocol):
     # --- answering -------------------------------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        """Hand waiting requests to the handler, one at a time, until one is not answered at once."""
+        """Hand waiting requests to the handler, as far as they may run beside what is open, and write what is ready."""
         if self._advancing:
             return
         self._advancing = True
         turn = _TURN
-        while self._waiting and self._current is None and self._writable and not self._closing:
+        while self._waiting and self._writable and not self._closing and self._may_begin(self._waiting[0]):
             if turn == 0:
                 asyncio.get_running_loop().call_soon(self._advance)
                 break
             turn -= 1
-            self._current = self._waiting.popleft()
-            self._handle(self._current)
+            exchange = _Exchange(self._waiting.popleft(), self._flush)
+            self._open.append(exchange)
+            self._handle(exchange)
         self._advancing = False
         self._pay_continue()
-        self._set_reading(len(self._waiting) < self._limits.pipelined and self._writable)
+        self._set_reading(len(self._waiting) + len(self._open) <= self._limits.pipelined and self._writable)
 
-    def _handle(self, item: Request | Refusal) -> None:
-        respond = functools.partial(self._respond, item)
+    def _may_begin(self, item: Request | Refusal) -> bool:
+        if not self._open:
+            return True
+        previous = self._open[-1].item
+        return (
+            len(self._open) < self._limits.pipelined
+            and isinstance(item, Request)
+            and isinstance(previous, Request)
+            and item.target.endswith(_OVERLAPPING)
+            and previous.target.endswith(_OVERLAPPING)
+            and previous.keep_alive
+        )
+
+    def _handle(self, exchange: _Exchange) -> None:
+        item = exchange.item
         if isinstance(item, Refusal):
-            respond(error_response(item))
+            exchange(error_response(item))
             return
         try:
-            self._handler(item, respond)
+            self._handler(item, exchange)
         except Refusal as error:
-            respond(error_response(error))
+            exchange(error_response(error))
         except Exception:  # noqa: BLE001 - the border of one request: our bug must not end the other connections
             _log.exception("bug while answering %s %s", item.method.decode(), item.target[:200])
-            respond(error_response(Refusal(500, "internal error; the server's log has the details")))
+            exchange(error_response(Refusal(500, "internal error; the server's log has the details")))
 
-    def _respond(self, item: Request | Refusal, response: Response) -> None:
-        if self._transport is None or self._current is not item:
-            return  # the client is gone; what was done stays counted
-        self._current = None
-        last = isinstance(item, Refusal) or not item.keep_alive or self._draining
-        if self._half_closed and not self._waiting:
+    def _flush(self) -> None:
+        """Write the responses that are there, in the order of their requests."""
+        if self._flushing:
+            return
+        self._flushing = True
+        while self._transport is not None and self._open and not self._closing:
+            exchange = self._open[0]
+            if exchange.response is None:
+                break
+            self._open.popleft()
+            self._answer(self._transport, exchange, exchange.response)
+        self._flushing = False
+        if not self._advancing and not self._closing:
+            self._advance()
+
+    def _answer(self, transport: asyncio.Transport, exchange: _Exchange, response: Response) -> None:
+        last = exchange.last or self._draining
+        if self._half_closed and not self._waiting and not self._open:
             last = True
         self._connections.answered(response.status)
-        self._write(self._transport, item, response, close=last)
+        self._write(transport, exchange.item, response, close=last)
         self._since_s = time.monotonic()
-        if not self._in_body and not self._waiting:
+        if not self._in_body and not self._waiting and not self._open:
             self._connections.release(self._held_bytes)
             self._held_bytes = 0
         if last:
-            self._finish(self._transport, lingering=isinstance(item, Refusal))
-        elif not self._advancing:
-            self._advance()
+            self._finish(transport, lingering=isinstance(exchange.item, Refusal))
 
     @staticmethod
     def _write(transport: asyncio.Transport, item: Request | Refusal, response: Response, *, close: bool) -> None:
@@ -287,6 +343,7 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, transport: asyncio.Transport, *, lingering: bool) -> None:
         self._closing = True
+        self._open.clear()
         self._waiting.clear()
         if lingering and not self._half_closed and transport.can_write_eof():
             # Closing with unread input sends a reset, which can overtake the answer. Read on for a while instead.
@@ -297,7 +354,7 @@ class Connection(asyncio.Protocol):
             transport.close()
 
     def _pay_continue(self) -> None:
-        if self._continue_owed and self._transport and self._current is None and not self._waiting:
+        if self._continue_owed and self._transport and not self._open and not self._waiting:
             self._continue_owed = False
             self._transport.write(_CONTINUE)
 
@@ -315,7 +372,7 @@ class Connection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """True when no request is being received, waits or runs."""
-        return self._current is None and not self._waiting and not self._in_head and not self._in_body
+        return not (self._open or self._waiting or self._in_head or self._in_body)
 
     def drain(self) -> None:
         """Close after the next response."""
@@ -329,7 +386,7 @@ class Connection(asyncio.Protocol):
     def sweep(self, now_s: float) -> None:
         """End what has taken too long."""
         age_s = now_s - self._since_s
-        if self._transport is None or (self._current is not None and self._writable):
+        if self._transport is None or (self._open and self._writable):
             return
         if self._deaf:
             if age_s > self._limits.linger_s:
