@@ -17,13 +17,10 @@ from pathlib import Path
 
 import msgspec
 
-from edgewright.targets.faults import Fault
-
 from ..control import (
     MAX_LINE_BYTES,
     Done,
     Drain,
-    Failed,
     Load,
     Ping,
     Ready,
@@ -35,20 +32,21 @@ from ..control import (
 )
 from ..engines.protocol import LoadOptions
 from ..serving import ServerSettings
+from .changes import Changes
 from .http.listener import Listener
+from .installed import InstalledModels
 from .limits import DEFAULT_LIMITS, Limits
 from .model_table import ModelTable
 from .recorder import CounterStore
 from .state import ServerState
 from .v2.application import Application
+from .v2.repository import Repository
 
 _log = logging.getLogger(__name__)
 
 _SWEEP_S = 1.0
 _DRAIN_SWEEP_S = 0.05
 _DRAIN_LIMIT_S = 30.0
-_REASON_LENGTH = 4096
-"""Engines can be talkative; a reply must fit a line of the control channel."""
 
 
 class ServerProcess:
@@ -59,10 +57,12 @@ class ServerProcess:
         self._state = ServerState(incarnation=os.urandom(8).hex())
         store = CounterStore(Path(settings.counters_dir), settings.boot, self._state.incarnation, settings.window_s)
         self._table = ModelTable(store, limits, LoadOptions(emulated=settings.emulated))
+        self._installed = InstalledModels()
+        self._changes = Changes(self._table, self._installed)
+        self._repository = Repository(self._table, self._changes, self._installed)
         handler = Application(self._table, self._state).handle
         self._listeners = [Listener(socket.socket(fileno=each.fd), handler, limits) for each in settings.listeners]
         self._state.listeners = [listener.connections for listener in self._listeners]
-        self._changes: asyncio.Queue[Load | Unload] = asyncio.Queue()
         self._drain_wanted = asyncio.Event()
         self._drain_ids: list[int] = []
         self._writer: asyncio.StreamWriter | None = None
@@ -77,7 +77,7 @@ class ServerProcess:
             listener.resume()
         self._send(Ready(incarnation=self._state.incarnation))
         tasks = [
-            loop.create_task(work) for work in (self._read_control(reader), self._change_models(), self._keep_time())
+            loop.create_task(work) for work in (self._read_control(reader), self._changes.run(), self._keep_time())
         ]
         try:
             await self._drain_wanted.wait()
@@ -104,28 +104,8 @@ class ServerProcess:
         elif isinstance(request, Drain):
             self._drain_ids.append(request.id)
             self._drain_wanted.set()
-        else:
-            self._changes.put_nowait(request)
-
-    async def _change_models(self) -> None:
-        while True:
-            change = await self._changes.get()
-            try:
-                detail = await self._change(change)
-            except Fault as fault:
-                _log.error("%s", fault)
-                self._send(Failed(id=change.id, reason=str(fault)[:_REASON_LENGTH]))
-            except Exception as error:  # noqa: BLE001 - an engine may raise anything; what ran before goes on
-                _log.exception("loading failed")
-                self._send(Failed(id=change.id, reason=f"{type(error).__name__}: {error}"[:_REASON_LENGTH]))
-            else:
-                self._send(Done(id=change.id, detail=detail))
-
-    async def _change(self, change: Load | Unload) -> dict[str, float | int | str]:
-        if isinstance(change, Load):
-            return await self._table.load(change)
-        self._table.unload(change.model)
-        return {}
+        elif isinstance(request, Load | Unload):
+            self._changes.ask(request, self._send)
 
     async def _keep_time(self) -> None:
         while True:
