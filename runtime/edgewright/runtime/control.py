@@ -1,16 +1,21 @@
 """What the agent and its server say to each other, one JSON object a line, over a socket pair.
 
-The agent asks and the server answers with the same `id`; the server also speaks unasked (`Ready`). Neither side trusts
+The agent asks and the server answers with the same `id`; the server also speaks unasked (`Ready`, `BreakerMoved`). Neither side trusts
 the other to be alive: the agent gives each request a deadline, and end of file means that the other side is gone.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from .serving import ModelSettings
 
-MAX_LINE_BYTES = 64 * 1024
+MAX_LINE_BYTES = 1024 * 1024
+"""A list of installed models, or routes, is the longest that is said."""
+
+BreakerState = Literal["closed", "open", "half_open"]
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
@@ -24,6 +29,10 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
     directory: str
     """Unpacked bundle, an absolute path."""
     settings: ModelSettings = ModelSettings()
+    beside: bool = False
+    """Whether another version of the name goes on serving those who name none; this one serves those who name it."""
+    breaker: BreakerState = "closed"
+    """What the agent remembers: `half_open` where the last run of this bundle ended in a crash and this is a try."""
 
 
 class Unload(msgspec.Struct, frozen=True, kw_only=True, tag="unload"):
@@ -31,6 +40,23 @@ class Unload(msgspec.Struct, frozen=True, kw_only=True, tag="unload"):
 
     id: int
     model: str
+    version: str | None = None
+    """Only this version; None takes out all of the name."""
+
+
+class Installed(msgspec.Struct, frozen=True, kw_only=True, tag="installed"):
+    """Everything that could be loaded here now: at the start, and after each change. Loads nothing."""
+
+    id: int
+    models: tuple[Load, ...]
+
+
+class SetRoutes(msgspec.Struct, frozen=True, kw_only=True, tag="set_routes"):
+    """Switch all routes at once; `Failed` where the text is not right, and the routes stay what they were."""
+
+    id: int
+    toml: str
+    """Empty: no routes."""
 
 
 class Drain(msgspec.Struct, frozen=True, kw_only=True, tag="drain"):
@@ -65,8 +91,19 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     reason: str
 
 
-Request = Load | Unload | Drain | Ping
-Reply = Ready | Done | Failed
+class BreakerMoved(msgspec.Struct, frozen=True, kw_only=True, tag="breaker_moved"):
+    """Said unasked: the breaker of a version opened or closed. The agent remembers it across runs of the server."""
+
+    model: str
+    version: str
+    state: BreakerState
+    reason: str = ""
+    crashed: bool = False
+    """Whether it opened because the model's worker process died."""
+
+
+Request = Load | Unload | Installed | SetRoutes | Drain | Ping
+Reply = Ready | Done | Failed | BreakerMoved
 
 _request_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _reply_decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
