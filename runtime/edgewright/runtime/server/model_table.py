@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..black_box import BlackBox, Lane
 from ..control import Load
 from ..engines.protocol import LoadOptions, ModelRefused
 from .limits import Limits
@@ -27,10 +28,12 @@ _log = logging.getLogger(__name__)
 class ModelTable:
     """All methods are called on the event loop; changes come one after the other, from one task."""
 
-    def __init__(self, store: CounterStore, limits: Limits, options: LoadOptions) -> None:
+    def __init__(self, store: CounterStore, limits: Limits, options: LoadOptions, box: BlackBox | None = None) -> None:
         self._store = store
         self._limits = limits
         self._options = options
+        self._box = box
+        self._lanes: dict[ServedModel, Lane] = {}
         self._models: dict[str, ServedModel] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._leaving: list[ServedModel] = []
@@ -80,9 +83,17 @@ class ModelTable:
                     f"{wanted.directory} holds {manifest.model} {manifest.version}, "
                     f"expected {wanted.model} {wanted.version}"
                 )
+            lane = self._box.lane(wanted.model, wanted.version) if self._box else None
             model = ServedModel(
-                loaded, bundle=wanted.bundle, store=self._store, limits=self._limits, settings=wanted.settings
+                loaded,
+                bundle=wanted.bundle,
+                store=self._store,
+                limits=self._limits,
+                settings=wanted.settings,
+                lane=lane,
             )
+            if lane is not None:
+                self._lanes[model] = lane
         except BaseException:
             self.failed_loads += 1
             raise
@@ -143,5 +154,8 @@ class ModelTable:
     async def _end(self, model: ServedModel) -> None:
         await model.retire()
         self._leaving.remove(model)
+        lane = self._lanes.pop(model, None)
+        if self._box is not None and lane is not None:
+            self._box.release(lane)
         del model
         await asyncio.to_thread(release_memory)

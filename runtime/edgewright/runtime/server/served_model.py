@@ -11,6 +11,7 @@ import msgspec
 
 from edgewright.bundle.manifest import TensorSpec
 
+from ..black_box import Lane
 from ..serving import ModelSettings
 from .drift import DriftCounter
 from .limits import Limits
@@ -41,11 +42,13 @@ class ServedModel:
         store: CounterStore,
         limits: Limits,
         settings: ModelSettings = ModelSettings(),  # noqa: B008 - immutable
+        lane: Lane | None = None,
     ) -> None:
         manifest = loaded.manifest
         self.name, self.version, self.bundle = manifest.model, manifest.version, bundle
         self.manifest = manifest
         self.settings = settings
+        self._lane = lane
         self.limits = limits
         self.signature = Signature(
             manifest.model,
@@ -126,6 +129,8 @@ class ServedModel:
             self._idle.set()
 
     def _execute(self, inputs: Tensors) -> Execution:
+        if self._lane is not None:
+            self._lane.begin()
         try:
             outputs = self._instance.run(inputs)
             for name, dtype in self._expected:
@@ -134,6 +139,9 @@ class ServedModel:
             return Execution(outputs, None)
         except Exception as error:  # noqa: BLE001 - an engine may raise anything; it is this request that failed
             return Execution(None, error)
+        finally:
+            if self._lane is not None:
+                self._lane.end()
 
     def _counted(self, job: Job, execution: Execution) -> Outcome:
         now_ns = time.perf_counter_ns()
