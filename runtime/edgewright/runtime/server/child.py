@@ -41,6 +41,7 @@ class ServerChild:
         self,
         listeners: Sequence[socket.socket],
         counters_dir: Path,
+        /,
         *,
         timeout_s: float = 30.0,
         **settings: Any,
