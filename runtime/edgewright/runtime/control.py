@@ -75,6 +75,8 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     """The server is up and accepts requests (with whatever models it has been given so far)."""
 
     incarnation: str
+    grpc_address: str | None = None
+    """Where gRPC is served, with the port that was bound; None where it is not."""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):

@@ -63,3 +63,14 @@ def batch_rows(inputs: Mapping[str, NDArray[Any]], signature: Signature) -> int:
     if rows:
         return rows.pop()
     return max((spec.shape[0] for spec in signature.inputs.values() if spec.shape), default=1)
+
+
+_UNSERVED = ("shared_memory_region",)
+"""Parameters of a tensor that would change the answer and that are not served: ignoring them would answer another question."""
+
+
+def refuse_unserved(parameters: Mapping[str, object] | None) -> None:
+    """Refuse (501) what is asked for and not served."""
+    for name in _UNSERVED if parameters else ():
+        if parameters and parameters.get(name):
+            raise Refusal(501, f"the parameter '{name}' is not served here")
