@@ -19,10 +19,12 @@ from edgewright.bundle.manifest import (
     Manifest,
     MemoryNeed,
     PassRecord,
+    StatePair,
     TargetRequirement,
     TensorSpec,
 )
 from edgewright.bundle.reference import Histogram, Reference, Source, write_reference
+from edgewright.bundle.steps import Normalise, Softmax
 
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 
@@ -61,6 +63,24 @@ def sample_manifest() -> Manifest:
             tools={"edgewright": "0.1.0", "onnxruntime": "1.31.1"},
         ),
         entries=(),
+    )
+
+
+def processed_manifest() -> Manifest:
+    """A manifest of version 2: state, and a step on either side."""
+    plain = sample_manifest()
+    state_in = TensorSpec(name="h_in", datatype="FP32", shape=(-1, 8))
+    state_out = TensorSpec(name="h_out", datatype="FP32", shape=(-1, 8))
+    return msgspec.structs.replace(
+        plain,
+        format_version=2,
+        inputs=(TensorSpec(name="x", datatype="UINT8", shape=(-1, 4)), state_in),
+        preprocess=(Normalise(tensor="x", mean=(0.5,), std=(0.25,), scale=0.00392156862745098),),
+        model_inputs=(*plain.inputs, state_in),
+        model_outputs=(*plain.outputs, state_out),
+        postprocess=(Softmax(tensor="scores"),),
+        outputs=(*plain.outputs, state_out),
+        state=(StatePair(input="h_in", output="h_out"),),
     )
 
 

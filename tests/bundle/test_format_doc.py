@@ -8,7 +8,17 @@ from typing import get_args
 import msgspec
 import pytest
 
-from edgewright.bundle import calibrate, contents, errors, golden_header, manifest, manifest_json, paths
+from edgewright.bundle import (
+    calibrate,
+    contents,
+    errors,
+    golden_header,
+    manifest,
+    manifest_json,
+    paths,
+    steps,
+    tensor_spec,
+)
 from edgewright.bundle import reference as reference_module
 from edgewright.bundle.stream import DEFAULT_LIMITS
 from edgewright.bundle.tensorfile import ITEM_BYTES, MAX_HEADER_BYTES
@@ -18,15 +28,15 @@ DOC = (Path(__file__).parents[2] / "docs" / "formats" / "bundle.md").read_text()
 
 STRUCTS = [
     kind
-    for module in (manifest, reference_module)
+    for module in (tensor_spec, manifest, steps, reference_module)
     for kind in vars(module).values()
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and not kind.__name__.startswith("_")
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__struct_fields__
     if kind.__module__ == module.__name__
 ]
 
 
 def section(title: str) -> str:
-    return re.split(r"\n#+ ", DOC.split(f"\n### {title}\n")[1])[0]
+    return re.split(r"\n#+ ", re.split(rf"\n####? {title}\n", DOC)[1])[0]
 
 
 def first_column(text: str) -> list[str]:
@@ -44,9 +54,8 @@ def hexdump(data: bytes) -> str:
 
 @pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
 def test_every_key_is_described_in_order(struct: type[msgspec.Struct]) -> None:
-    described = [
-        key for key in first_column(section(struct.__name__)) if key not in get_args(reference_module.Statistic)
-    ]
+    others = get_args(reference_module.Statistic) if struct is reference_module.Source else ()
+    described = [key for key in first_column(section(struct.__name__)) if key not in others]
     assert described == list(struct.__struct_fields__)
 
 

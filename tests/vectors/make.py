@@ -16,8 +16,9 @@ import cbor2
 
 from edgewright.bundle.archive import pack
 from edgewright.bundle.assemble import write_manifest
+from edgewright.bundle.manifest import FORMAT_VERSION, Manifest
 from edgewright.bundle.ustar import END, encode_header, padding
-from tests.bundle.samples import sample_manifest, write_sample
+from tests.bundle.samples import processed_manifest, sample_manifest, write_sample
 
 FOLDER = Path(__file__).parent / "bundle"
 
@@ -60,14 +61,14 @@ def read_folder(folder: Path) -> Files:
     }
 
 
-def described(files: Files) -> Files:
+def described(files: Files, manifest: Manifest | None = None) -> Files:
     """The same files with a manifest that describes them, made by our own writer."""
     with tempfile.TemporaryDirectory() as folder:
         for path, content in files.items():
             if path != "manifest.json":
                 (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
                 (Path(folder) / path).write_bytes(content)
-        write_manifest(Path(folder), sample_manifest())
+        write_manifest(Path(folder), manifest or sample_manifest())
         return read_folder(Path(folder))
 
 
@@ -99,6 +100,7 @@ def good_vectors(files: Files) -> Iterator[Vector]:
     yield "good-minimal", packed(files), ""
     several = {"model/weights.bin": bytes(512), "model/empty": b"", "model/sub/part-1.bin": b"\xff" * 513}
     yield "good-several-files", packed(described(files | several)), ""
+    yield "good-steps-and-state", packed(described(files, processed_manifest())), ""
 
 
 def bad_archives(files: Files) -> Iterator[Vector]:
@@ -176,6 +178,23 @@ def bad_sets(files: Files) -> Iterator[Vector]:
     yield "bad-manifest-too-large", huge + files["manifest.json"], "TooLargeError"
 
 
+def bad_version_2_manifests(files: Files) -> Iterator[Vector]:
+    files = described(files, processed_manifest())
+
+    def edited(change: Callable[[dict[str, Any]], None]) -> bytes:
+        return archive(with_manifest(files, change))
+
+    yield "bad-version-1-with-state", edited(lambda m: m.update(format_version=1)), "ManifestError"
+    yield "bad-state-name", edited(lambda m: m["state"][0].update(input="nowhere")), "ManifestError"
+    yield "bad-state-twice", edited(lambda m: m["state"].append(m["state"][0])), "ManifestError"
+    yield "bad-state-shape", edited(lambda m: m["outputs"][1].update(shape=[-1, 9])), "ManifestError"
+    yield "bad-state-of-all", edited(lambda m: m.update(inputs=m["inputs"][1:])), "ManifestError"
+    yield "bad-step-unknown", edited(lambda m: m["preprocess"][0].update(step="exec")), "ManifestError"
+    yield "bad-step-option", edited(lambda m: m["preprocess"][0].update(extra=1)), "ManifestError"
+    yield "bad-step-bounds", edited(lambda m: m["preprocess"][0].update(scale=1e31)), "ManifestError"
+    yield "bad-steps-too-many", edited(lambda m: m.update(preprocess=m["preprocess"] * 33)), "ManifestError"
+
+
 def bad_manifests(files: Files) -> Iterator[Vector]:
     def edited(change: Callable[[dict[str, Any]], None]) -> bytes:
         return archive(with_manifest(files, change))
@@ -184,7 +203,8 @@ def bad_manifests(files: Files) -> Iterator[Vector]:
         return archive(files | {"manifest.json": manifest})
 
     good = files["manifest.json"]
-    yield "bad-format-newer", edited(lambda m: m.update(format_version=2, future="field")), "UnsupportedFormatError"
+    newer = FORMAT_VERSION + 1
+    yield "bad-format-newer", edited(lambda m: m.update(format_version=newer, future="field")), "UnsupportedFormatError"
     yield "bad-format-older", edited(lambda m: m.update(format_version=0)), "UnsupportedFormatError"
     yield "bad-format-missing", edited(lambda m: m.pop("format_version")), "ManifestError"
     yield "bad-format-not-a-number", edited(lambda m: m.update(format_version=True)), "ManifestError"
@@ -286,7 +306,7 @@ def bad_contents(files: Files) -> Iterator[Vector]:
 def all_vectors() -> Iterator[Vector]:
     files = sample_files()
     yield from good_vectors(files)
-    for family in (bad_archives, bad_entries, bad_sets, bad_manifests, bad_contents):
+    for family in (bad_archives, bad_entries, bad_sets, bad_manifests, bad_version_2_manifests, bad_contents):
         yield from family(files)
 
 

@@ -11,7 +11,6 @@ from edgewright.bundle.assemble import write_manifest
 from edgewright.bundle.calibrate import build_reference
 from edgewright.bundle.golden import Golden, write_golden
 from edgewright.bundle.manifest import (
-    FORMAT_VERSION,
     Accuracy,
     EngineRequirement,
     Latency,
@@ -21,6 +20,7 @@ from edgewright.bundle.manifest import (
     PassRecord,
     TargetRequirement,
     TensorSpec,
+    oldest_version_for,
 )
 from edgewright.bundle.paths import GOLDEN, REFERENCE
 from edgewright.bundle.reference import write_reference
@@ -96,7 +96,7 @@ def make_manifest(shipment: Shipment, inputs: tuple[TensorSpec, ...], outputs: t
     """The manifest, without the list of files."""
     board, variant = shipment.board, shipment.variant
     return Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=oldest_version_for(processed=False, stateful=False),
         model=shipment.name,
         version=shipment.version,
         security_epoch=shipment.security_epoch,

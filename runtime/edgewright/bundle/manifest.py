@@ -11,59 +11,30 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-FORMAT_VERSION = 1
-"""The version this code writes. Versions down to `OLDEST_READABLE_VERSION` are read."""
+from .steps import Step as Step
+from .steps import Steps
+from .tensor_spec import Datatype as Datatype
+from .tensor_spec import Dimension as Dimension
+from .tensor_spec import Strict, Text
+from .tensor_spec import TensorSpec as TensorSpec
+
+FORMAT_VERSION = 2
+"""The newest version. Versions down to `OLDEST_READABLE_VERSION` are read; `oldest_version_for` says which to write."""
 
 OLDEST_READABLE_VERSION = 1
-
-Datatype = Literal[
-    "BOOL",
-    "UINT8",
-    "UINT16",
-    "UINT32",
-    "UINT64",
-    "INT8",
-    "INT16",
-    "INT32",
-    "INT64",
-    "FP16",
-    "FP32",
-    "FP64",
-    "BYTES",
-    "BF16",
-]
-"""Tensor datatypes, spelled as in the V2 (Open Inference) protocol."""
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 
 # The constraints hold for what is read and for what `write_manifest` writes; a struct made in code is not checked.
 Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")]
 """Becomes part of file names and topics, so it is plain."""
-Text = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{0,4096}\Z")]
-"""One line for people, without the characters that could rewrite or reorder a terminal."""
 Digest = Annotated[str, Meta(pattern=r"\Asha256:[0-9a-f]{64}\Z")]
 Hex = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Count = Annotated[int, Meta(ge=0, lt=2**53)]
 """Every JSON reader holds these exactly."""
-Dimension = Annotated[int, Meta(ge=-1, lt=2**31)]
 
 
-class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
-    """Immutable, keyword-only, and unknown keys are refused."""
-
-
-class TensorSpec(_Strict, frozen=True, kw_only=True):
-    """One input or output of the model as a client sees it."""
-
-    name: Text
-    datatype: Datatype
-    shape: Annotated[tuple[Dimension, ...], Meta(max_length=16)]
-    """Dimensions; -1 is free. The first is the batch."""
-    layout: Text | None = None
-    """For pictures and the like: `NCHW`, `NHWC`; None where it means nothing."""
-
-
-class TargetRequirement(_Strict, frozen=True, kw_only=True):
+class TargetRequirement(Strict, frozen=True, kw_only=True):
     """What a device must be to run this bundle."""
 
     name: Name
@@ -75,31 +46,31 @@ class TargetRequirement(_Strict, frozen=True, kw_only=True):
     """Instruction-set features that the device must have, spelled as in /proc/cpuinfo."""
 
 
-class EngineRequirement(_Strict, frozen=True, kw_only=True):
+class EngineRequirement(Strict, frozen=True, kw_only=True):
     """Which engine loads `model/`, and how it is set up."""
 
     name: Name
     version: Text
     """Version range as in PEP 440, for example `>=1.31,<2`."""
-    options: dict[Text, Text | int | bool] = {}
+    options: dict[Text, Text | int | bool] = msgspec.field(default_factory=dict)
     """Engine options, for example `{"intra_op_threads": 1, "allow_spinning": false}`."""
 
 
-class MemoryNeed(_Strict, frozen=True, kw_only=True):
+class MemoryNeed(Strict, frozen=True, kw_only=True):
     """Predicted memory of the loaded model, in bytes, without the engine itself."""
 
     model_bytes: Count
     peak_bytes: Count
 
 
-class Interval(_Strict, frozen=True, kw_only=True):
+class Interval(Strict, frozen=True, kw_only=True):
     """A 95 % interval."""
 
     low: float
     high: float
 
 
-class Latency(_Strict, frozen=True, kw_only=True):
+class Latency(Strict, frozen=True, kw_only=True):
     """How long one inference of batch 1 takes on the target, in milliseconds."""
 
     p50_ms: float
@@ -109,7 +80,7 @@ class Latency(_Strict, frozen=True, kw_only=True):
     """How it was found, in one sentence that a person can check."""
 
 
-class Accuracy(_Strict, frozen=True, kw_only=True):
+class Accuracy(Strict, frozen=True, kw_only=True):
     """What the shipped model scores on the *test* part of the data, beside the float model on the same samples."""
 
     metric: Text
@@ -124,15 +95,15 @@ class Accuracy(_Strict, frozen=True, kw_only=True):
     argmax_agreement: float | None = None
 
 
-class PassRecord(_Strict, frozen=True, kw_only=True):
+class PassRecord(Strict, frozen=True, kw_only=True):
     """One compiler pass that made this model: its name, its options, what it reports to have done."""
 
     name: Text
-    options: dict[Text, Text | int | float | bool | None] = {}
-    evidence: dict[Text, Text | int | float | bool | None] = {}
+    options: dict[Text, Text | int | float | bool | None] = msgspec.field(default_factory=dict)
+    evidence: dict[Text, Text | int | float | bool | None] = msgspec.field(default_factory=dict)
 
 
-class Lineage(_Strict, frozen=True, kw_only=True):
+class Lineage(Strict, frozen=True, kw_only=True):
     """Where the model came from: enough to make it again, byte for byte."""
 
     source_digest: Digest
@@ -142,7 +113,7 @@ class Lineage(_Strict, frozen=True, kw_only=True):
     tools: dict[Text, Text]
 
 
-class Entry(_Strict, frozen=True, kw_only=True):
+class Entry(Strict, frozen=True, kw_only=True):
     """One file of the bundle other than the manifest."""
 
     path: Text
@@ -150,7 +121,14 @@ class Entry(_Strict, frozen=True, kw_only=True):
     sha256: Hex
 
 
-class Manifest(_Strict, frozen=True, kw_only=True):
+class StatePair(Strict, frozen=True, kw_only=True):
+    """Implicit state of a recurrent model: what `output` gives is fed to `input` of the next step of a sequence."""
+
+    input: Text
+    output: Text
+
+
+class Manifest(Strict, frozen=True, kw_only=True):
     """manifest.json. Deterministic: no build time, no host name, no absolute path."""
 
     format_version: int
@@ -162,9 +140,18 @@ class Manifest(_Strict, frozen=True, kw_only=True):
     target: TargetRequirement
     engine: EngineRequirement
     inputs: tuple[TensorSpec, ...]
+    """Before `preprocess`; with those of `state`, which clients do not send."""
     outputs: tuple[TensorSpec, ...]
-    preprocess: tuple[PassRecord, ...] = ()
-    postprocess: tuple[PassRecord, ...] = ()
+    """After `postprocess`; with those of `state`."""
+    preprocess: Steps = ()
+    """What the device does to the inputs before the engine runs."""
+    postprocess: Steps = ()
+    """What it does to the outputs afterwards."""
+    model_inputs: tuple[TensorSpec, ...] = ()
+    """What the engine is given, where there are steps; else empty, and `inputs` are the model's."""
+    model_outputs: tuple[TensorSpec, ...] = ()
+    state: tuple[StatePair, ...] = ()
+    """Zero at the start of a sequence. Inputs and outputs of the model itself, untouched by steps."""
     memory: MemoryNeed
     latency: Latency
     accuracy: Accuracy | None
@@ -174,3 +161,8 @@ class Manifest(_Strict, frozen=True, kw_only=True):
     lineage: Lineage
     entries: tuple[Entry, ...]
     """Every other file, sorted by path."""
+
+
+def oldest_version_for(*, processed: bool, stateful: bool) -> int:
+    """The format version that a bundle is written in: the oldest that can say it, so that older devices run it too."""
+    return 2 if processed or stateful else 1

@@ -23,6 +23,7 @@ from .errors import (
     UnsupportedFormatError,
 )
 from .manifest import FORMAT_VERSION, OLDEST_READABLE_VERSION, Manifest
+from .manifest_state import check_state
 from .paths import MANIFEST, MODEL_PREFIX, REQUIRED, check_path
 from .strict_json import DuplicateKeyError, StrictJsonError, TooDeepError, parse_json
 
@@ -32,6 +33,10 @@ MAX_DEPTH = 16
 MAX_ENTRIES = 256
 """Files in a bundle beside the manifest."""
 
+KEYS_OF_VERSION_2 = ("model_inputs", "model_outputs", "state")
+EMPTY_IN_VERSION_1 = ("preprocess", "postprocess")
+"""Version 1 reserved them for records that no compiler ever wrote."""
+
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """The canonical bytes of a manifest.
@@ -40,11 +45,25 @@ def encode_manifest(manifest: Manifest) -> bytes:
         ManifestError: a value cannot be in a manifest (NaN, for example).
     """
     try:
-        plain = msgspec.to_builtins(manifest)
+        plain = _in_its_version(msgspec.to_builtins(manifest))
         text = json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         return text.encode() + b"\n"
     except ValueError as error:
         raise ManifestError(f"manifest.json: cannot be written: {error}.") from error
+
+
+def _in_its_version(plain: dict[str, Any]) -> dict[str, Any]:
+    """The keys that this format version has.
+
+    Raises:
+        ManifestError: it says something that only a newer version can.
+    """
+    if plain["format_version"] != 1:
+        return plain
+    told = [key for key in (*KEYS_OF_VERSION_2, *EMPTY_IN_VERSION_1) if plain[key]]
+    if told:
+        raise ManifestError(f"manifest.json: `{told[0]}` needs format version 2; the manifest says version 1.")
+    return {key: value for key, value in plain.items() if key not in KEYS_OF_VERSION_2}
 
 
 def decode_manifest(data: bytes) -> Manifest:
@@ -58,11 +77,13 @@ def decode_manifest(data: bytes) -> Manifest:
     """
     plain = _parse(data)
     _check_version(plain)
+    _check_keys(plain)
     try:
         manifest = msgspec.convert(plain, Manifest, strict=True)
     except (msgspec.ValidationError, OverflowError) as error:
         raise ManifestError(f"manifest.json: {error}.") from error
     check_entries(manifest)
+    check_state(manifest)
     if encode_manifest(manifest) != data:
         raise NotCanonicalError(
             "manifest.json: not in canonical form (sorted keys, two spaces of indentation, one newline at the end). "
@@ -121,3 +142,9 @@ def _check_version(plain: Any) -> None:
             f"manifest.json: bundle format version {version}; this edgewright reads {OLDEST_READABLE_VERSION} to "
             f"{FORMAT_VERSION}: {advice}."
         )
+
+
+def _check_keys(plain: dict[str, Any]) -> None:
+    newer = [key for key in KEYS_OF_VERSION_2 if key in plain]
+    if plain["format_version"] == 1 and newer:
+        raise ManifestError(f"manifest.json: version 1 of the format has no key `{newer[0]}`; version 2 has.")
