@@ -57,7 +57,12 @@ def check_outputs(signature: Signature, names: Iterable[str]) -> None:
 
 def batch_rows(inputs: Mapping[str, NDArray[Any]], signature: Signature) -> int:
     """Return how many samples the inputs hold; inputs with a free batch must agree."""
-    rows = {len(inputs[name]) for name, spec in signature.inputs.items() if spec.shape and spec.shape[0] == -1}
+    return rows_of({name: array.shape for name, array in inputs.items()}, signature)
+
+
+def rows_of(shapes: Mapping[str, tuple[int, ...]], signature: Signature) -> int:
+    """Return how many samples inputs of these shapes hold; inputs with a free batch must agree."""
+    rows = {shapes[name][0] for name, spec in signature.inputs.items() if spec.shape and spec.shape[0] == -1}
     if len(rows) > 1:
         raise Refusal(400, f"the inputs have different batch sizes: {sorted(rows)}")
     if rows:
@@ -65,12 +70,16 @@ def batch_rows(inputs: Mapping[str, NDArray[Any]], signature: Signature) -> int:
     return max((spec.shape[0] for spec in signature.inputs.values() if spec.shape), default=1)
 
 
-_UNSERVED = ("shared_memory_region",)
-"""Parameters of a tensor that would change the answer and that are not served: ignoring them would answer another question."""
+_UNSERVED = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
+"""Parameters of a tensor that would change the answer; ignoring what is not served would answer another question."""
+
+_RESERVED = "triton_"
 
 
 def refuse_unserved(parameters: Mapping[str, object] | None) -> None:
-    """Refuse (501) what is asked for and not served."""
-    for name in _UNSERVED if parameters else ():
-        if parameters and parameters.get(name):
-            raise Refusal(501, f"the parameter '{name}' is not served here")
+    """Refuse (400) what is asked for and not served, and names that are reserved; all other names are ignored."""
+    for name in parameters or ():
+        if name in _UNSERVED:
+            raise Refusal(400, f"the parameter '{name}' is not served here: there are no shared memory regions")
+        if name.startswith(_RESERVED):
+            raise Refusal(400, f"the parameter '{name[:100]}' is reserved: no name may begin with '{_RESERVED}'")
