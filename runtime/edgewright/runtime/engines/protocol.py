@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from edgewright.bundle.manifest import Manifest
 from edgewright.targets.faults import EnvironmentFault, UserFault
@@ -23,6 +23,18 @@ class EngineMissing(EnvironmentFault):
 
 class ModelRefused(UserFault):
     """The engine cannot load this model, or the model is not what its manifest says."""
+
+
+class WorkerLost(EnvironmentFault):
+    """The process that runs the model ended, or was ended because it hung.
+
+    Attributes:
+        executing: whether this execution was under way in it, and may be the cause.
+    """
+
+    def __init__(self, reason: str, *, executing: bool) -> None:
+        super().__init__(reason)
+        self.executing = executing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +55,13 @@ class Instance(Protocol):
 
     def close(self) -> None:
         """Give back the memory. No call of `run` is under way and none follows."""
+
+
+@runtime_checkable
+class Blocking(Protocol):
+    """An instance whose `run` waits for another process: it never runs on the event loop, however fast it is."""
+
+    blocking: bool
 
 
 class Engine(Protocol):

@@ -61,9 +61,16 @@ class Job:
     sequence: SequenceStep | None = None
     cancelled: bool = False
     """The client is gone: whatever has not begun need not."""
+    digest: bytes = b""
+    """Of the inputs, once somebody asked for it; see `request_key`."""
+
+    follower: Job | None = None
+    """A part of this job that a route has made a job of its own; it is cancelled with it."""
 
     def cancel(self) -> None:
         self.cancelled = True
+        if self.follower is not None:
+            self.follower.cancel()
 
     @property
     def size_bytes(self) -> int:
@@ -86,6 +93,8 @@ class Outcome:
     """Of the model that answered: whoever writes the answer adds what that took."""
     notes: dict[str, Note] = field(default_factory=dict)
     """What the answer carries as parameters, for example which arm of a route it came from."""
+    lost: bool = False
+    """The process that runs the model is gone: no job need be tried until it is back."""
 
 
 Deliver = Callable[[Outcome], None]

@@ -12,13 +12,14 @@ import msgspec
 from edgewright.bundle.manifest import TensorSpec
 
 from ..black_box import Lane
+from ..engines.protocol import WorkerLost
 from ..serving import ModelSettings
 from .drift import DriftCounter
 from .limits import Limits
 from .loading import LoadedModel
 from .pipeline import Deliver, Job, Outcome, Signature, Tensors
 from .recorder import Counted, CounterStore, Recorder
-from .refusal import Refusal
+from .refusal import Refusal, not_now
 from .scheduler import DirectScheduler, Execution, Scheduler
 from .statistics import ModelStatistics
 from .v2.tensors import NUMPY_OF_DATATYPE
@@ -93,9 +94,24 @@ class ServedModel:
             self._leave()
             raise
 
+    def count_shared(self, job: Job, outcome: Outcome) -> None:
+        """Count a job that is answered with another job's outcome: answered, but not executed."""
+        now_ns = time.perf_counter_ns()
+        latency_ns = now_ns - job.received_ns
+        totals, failed = self.statistics, outcome.outputs is None
+        (totals.fail if failed else totals.success).add(latency_ns)
+        totals.compute_input.add(job.input_ns)
+        totals.observe_latency(latency_ns // 1000)
+        now_s = time.time()
+        totals.last_inference_ms = int(now_s * 1000)
+        self.recorder.record(now_s, latency_us=latency_ns // 1000, rows=job.rows, failed=failed)
+        if outcome.outputs is not None:
+            self._observe_later(job.inputs, outcome.outputs)
+
     async def retire(self) -> None:
         """Answer what is under way, then give everything back. No job follows."""
-        await self._idle.wait()
+        while self.in_flight:  # an answer may be what lets another job begin
+            await self._idle.wait()
         self.count_drift()
         self.recorder.close()
         self.scheduler.close()
@@ -160,7 +176,7 @@ class ServedModel:
         refusal: Refusal | None = None
         if execution.outputs is None:
             _log.error("%s %s failed to run: %s", self.name, self.version, execution.error)
-            refusal = Refusal(500, "the model failed to run; the server's log has the details")
+            refusal = _refusal(execution.error)
         else:
             self._observe_later(job.inputs, execution.outputs)
         return Outcome(
@@ -171,6 +187,7 @@ class ServedModel:
             execution.queue_ns,
             execution.compute_ns,
             totals,
+            lost=isinstance(execution.error, WorkerLost),
         )
 
     def _observe_later(self, inputs: Tensors, outputs: Tensors) -> None:
@@ -188,6 +205,14 @@ class ServedModel:
             "inputs": [_described(spec) for spec in self.manifest.inputs],
             "outputs": [_described(spec) for spec in self.manifest.outputs],
         }
+
+
+def _refusal(error: Exception | None) -> Refusal:
+    if not isinstance(error, WorkerLost):
+        return Refusal(500, "the model failed to run; the server's log has the details")
+    if error.executing:
+        return Refusal(500, "the model's process ended while it ran; it is being started again")
+    return not_now("the model's process is being started again")
 
 
 def _described(spec: TensorSpec) -> dict[str, Any]:

@@ -34,9 +34,15 @@ class ModelStatistics:
     compute_input: Duration = field(default_factory=Duration)
     compute_infer: Duration = field(default_factory=Duration)
     compute_output: Duration = field(default_factory=Duration)
+    cache_hit: Duration = field(default_factory=Duration)
+    """Requests that were answered from the cache, and the time that looking up took."""
+    cache_miss: Duration = field(default_factory=Duration)
+    """Requests that were executed and then kept, and the time for looking up and keeping."""
     rows: int = 0
     last_inference_ms: int = 0
     observer_errors: int = 0
+    worker_restarts: int = 0
+    """How often the model's own process was started again."""
     refused: int = 0
     """Requests that did not fit the model (4xx): never executed, never counted in telemetry."""
     latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_EDGES_US) + 1))
@@ -46,7 +52,6 @@ class ModelStatistics:
 
     def as_json(self, name: str, version: str) -> dict[str, Any]:
         """Return one entry of `model_stats`, as the statistics extension spells it."""
-        none = {"count": 0, "ns": 0}
         return {
             "name": name,
             "version": version,
@@ -60,8 +65,8 @@ class ModelStatistics:
                 "compute_input": self.compute_input.as_json(),
                 "compute_infer": self.compute_infer.as_json(),
                 "compute_output": self.compute_output.as_json(),
-                "cache_hit": none,
-                "cache_miss": none,
+                "cache_hit": self.cache_hit.as_json(),
+                "cache_miss": self.cache_miss.as_json(),
             },
             "response_stats": {},
             "batch_stats": [],
