@@ -1,0 +1,1 @@
+"""Routes: endpoints that stand before models and decide which of them answers."""
