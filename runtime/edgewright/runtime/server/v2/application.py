@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable
 from urllib.parse import unquote
@@ -15,6 +14,7 @@ from ..model_table import ModelTable
 from ..refusal import Refusal
 from ..served_model import ServedModel
 from ..state import ServerState
+from .about import check_server_ready, server_metadata
 from .rest import infer
 
 _log = logging.getLogger(__name__)
@@ -71,13 +71,10 @@ class Application:
             raise
 
     def _server_metadata(self) -> Response:
-        return json_response({"name": "edgewright", "version": _version(), "extensions": EXTENSIONS})
+        return json_response(server_metadata(EXTENSIONS))
 
     def _ready(self) -> Response:
-        if self._state.draining:
-            raise Refusal(503, "the server is shutting down")
-        if self._table.starting:
-            raise Refusal(503, f"model '{self._table.loading}' is being loaded")
+        check_server_ready(self._table, self._state)
         return json_response({"ready": True})
 
     def _metrics(self) -> Response:
@@ -116,10 +113,3 @@ def _allow(request: Request, method: bytes) -> None:
 def _statistics(models: tuple[ServedModel, ...]) -> Response:
     entries = [model.statistics.as_json(model.name, model.version) for model in models]
     return Response(200, [msgspec.json.encode({"model_stats": entries})])
-
-
-@functools.cache
-def _version() -> str:
-    from importlib import metadata  # imported here because it takes a tenth of the start-up time
-
-    return metadata.version("edgewright")

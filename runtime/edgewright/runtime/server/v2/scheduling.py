@@ -1,4 +1,4 @@
-"""What a request's parameters ask of the scheduler: the extensions `schedule_policy` and `sequence`, and sticky routes."""
+"""What parameters ask of the scheduler: the extensions `schedule_policy` and `sequence`, and sticky routes."""
 
 from __future__ import annotations
 
