@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ..control import Done, Drain, Load, Ping, Ready, Reply, Request, Unload, decode_reply, encode
+from ..control import Done, Drain, Load, Ping, Ready, Reply, Request, SetRoutes, Unload, decode_reply, encode
 from ..serving import ListenerSettings, ModelSettings, ServerSettings, encode_settings
 
 _BACKLOG = 128
@@ -80,6 +80,10 @@ class ServerChild:
     def unload(self, model: str) -> Reply:
         """Ask for a model to be taken out of service."""
         return self.ask(Unload(id=self._new_id(), model=model))
+
+    def set_routes(self, toml: str) -> Reply:
+        """Ask for all routes to be replaced by those of a text."""
+        return self.ask(SetRoutes(id=self._new_id(), toml=toml))
 
     def ping(self) -> Reply:
         return self.ask(Ping(id=self._new_id()))
