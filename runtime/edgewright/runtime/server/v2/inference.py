@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -16,73 +17,57 @@ from edgewright.bundle.manifest import TensorSpec
 
 from ..http.messages import BINARY, HEADER_LENGTH_FIELD, Payload, Request, Response
 from ..limits import Limits
-from ..pipeline import Outcome, SequenceStep, Signature
+from ..pipeline import Outcome, Signature
 from ..refusal import Refusal
-from .fit import batch_rows, check_complete, check_input, check_outputs
-from .tensors import BINARY_ONLY, NUMPY_OF_DATATYPE, element_count, from_binary, from_json, to_binary, to_json
+from .classification import DATATYPE, best_classes
+from .fit import batch_rows
+from .plan import Plan, PlannedInput, Plans, plan_request
+from .scheduling import Scheduling, read_scheduling
+from .tensors import NUMPY_OF_DATATYPE, element_count, from_binary, from_json, placed, to_binary, to_json
 
-Parameters = dict[str, str | float | int | bool | None]
+KEY_FIELD = b"x-edgewright-key"
+"""Header field for sticky routes, for clients that cannot set the parameter `key`."""
 
-_UNSERVED = ("shared_memory_region", "classification", "sequence_id", "sequence_start", "sequence_end")
-"""Parameters that would change the answer and that are not served: ignoring them would answer another question."""
-
-
-_NOTHING = msgspec.Raw()
-
-
-class _Input(msgspec.Struct):
-    name: str
-    shape: list[int]
-    datatype: str
-    parameters: Parameters | None = None
-    data: msgspec.Raw = _NOTHING
-
-
-class _Output(msgspec.Struct):
-    name: str
-    parameters: Parameters | None = None
-
-
-class _Infer(msgspec.Struct):
-    inputs: list[_Input]
-    id: str | None = None
-    parameters: Parameters | None = None
-    outputs: list[_Output] | None = None
-
-
-_decoder = msgspec.json.Decoder(_Infer)
 _encoder = msgspec.json.Encoder()
+_DEFAULT = Scheduling()
 
 
 @dataclass(slots=True)
 class Inference:
-    """A request that fits the model: its tensors, and how the answer is wanted."""
+    """A request that fits the model: its tensors, when it wants to run, and how the answer is wanted."""
 
     inputs: dict[str, NDArray[Any]]
     rows: int
     wanted: dict[str, bool]
     """Names of the wanted outputs in order, and whether each is wanted as binary."""
     id: str | None
-    priority: int = 0
-    timeout_us: int | None = None
-    key: str = ""
-    sequence: SequenceStep | None = None
+    scheduling: Scheduling = _DEFAULT
+    classes: Mapping[str, int] = field(default_factory=dict)
+    """Outputs of which only the best classes are wanted, and how many."""
 
 
-def read_request(request: Request, signature: Signature, limits: Limits) -> Inference:
-    """Return the inference in an HTTP request.
+def read_request(request: Request, signature: Signature, limits: Limits, plans: Plans | None = None) -> Inference:
+    """Return the inference in an HTTP request; `plans` saves parsing what came before.
 
     Raises:
         Refusal: the request is malformed, or does not fit the model.
     """
     body = request.body
     text = request.headers.get(HEADER_LENGTH_FIELD)
-    if text is None:
-        return _read(bytes(body), body[len(body) :], signature, limits)
-    length = _header_length(text, len(body))
-    if length == 0:
+    length = len(body) if text is None else _header_length(text, len(body))
+    if length == 0 and text is not None:
         return _read_raw(body, signature, limits)
-    return _read(bytes(body[:length]), body[length:], signature, limits)
+    head = bytes(body[:length])
+    if plans is None or length == len(body):
+        plan = plan_request(head, signature, limits)
+    else:
+        plan = plans.plan(head, signature, limits)
+    inference = _take(plan, body[length:], limits)
+    key = request.headers.get(KEY_FIELD)
+    if key is not None and not inference.scheduling.key:
+        given = read_scheduling({"key": key.decode("latin-1")})
+        inference.scheduling = inference.scheduling._replace(key=given.key)
+    return inference
 
 
 def _header_length(text: bytes, body_bytes: int) -> int:
@@ -94,58 +79,21 @@ def _header_length(text: bytes, body_bytes: int) -> int:
     return length
 
 
-def _read(text: bytes, binary: memoryview, signature: Signature, limits: Limits) -> Inference:
-    if len(text) > limits.json_bytes:
+def _take(plan: Plan, binary: memoryview, limits: Limits) -> Inference:
+    if len(binary) != plan.binary_bytes:
         raise Refusal(
-            413, f"{len(text)} bytes of JSON; the limit is {limits.json_bytes}. Send large tensors as binary data"
+            400, f"{len(binary)} bytes of binary data follow the JSON; binary_data_size adds up to {plan.binary_bytes}"
         )
-    try:
-        parsed = _decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refusal(400, f"not an inference request: {error}") from error
-    except RecursionError as error:
-        raise Refusal(400, "the JSON is nested too deep") from error
-    if max(len(parsed.inputs), len(parsed.outputs or ())) > limits.tensors:
-        raise Refusal(400, f"more than {limits.tensors} inputs or outputs")
-    _refuse_unserved(parsed.parameters)
-    inputs = _read_inputs(parsed.inputs, binary, signature, limits)
-    return Inference(inputs, batch_rows(inputs, signature), _wanted(parsed, signature), parsed.id)
+    inputs = {each.name: _tensor(each, binary, limits) for each in plan.inputs}
+    return Inference(inputs, plan.rows, plan.wanted, plan.id, plan.scheduling, plan.classes)
 
 
-def _read_inputs(
-    tensors: list[_Input], binary: memoryview, signature: Signature, limits: Limits
-) -> dict[str, NDArray[Any]]:
-    inputs: dict[str, NDArray[Any]] = {}
-    position = 0
-    for tensor in tensors:
-        if tensor.name in inputs:
-            raise Refusal(400, f"input '{tensor.name}' is given twice")
-        _refuse_unserved(tensor.parameters)
-        shape = check_input(signature, tensor.name, tensor.datatype, tensor.shape, limits)
-        size = (tensor.parameters or {}).get("binary_data_size")
-        if size is None:
-            raw = _raw_json(tensor)
-            inputs[tensor.name] = from_json(raw, tensor.datatype, shape, tensor.name, limits.rank)
-            continue
-        if bytes(tensor.data):
-            raise Refusal(400, f"input '{tensor.name}' has both 'data' and 'binary_data_size'")
-        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(binary) - position:
-            raise Refusal(400, f"input '{tensor.name}': binary_data_size {size!r} does not fit the body")
-        inputs[tensor.name] = from_binary(binary[position : position + size], tensor.datatype, shape, tensor.name)
-        position += size
-    if position != len(binary):
-        raise Refusal(400, f"{len(binary) - position} bytes of binary data belong to no input")
-    check_complete(signature, inputs)
-    return inputs
-
-
-def _raw_json(tensor: _Input) -> bytes:
-    raw = bytes(tensor.data)
-    if not raw:
-        raise Refusal(400, f"input '{tensor.name}' has neither 'data' nor 'binary_data_size'")
-    if not raw.startswith(b"["):
-        raise Refusal(400, f"input '{tensor.name}': data must be a list")
-    return raw
+def _tensor(each: PlannedInput, binary: memoryview, limits: Limits) -> NDArray[Any]:
+    if each.text is not None:
+        return from_json(each.text, each.datatype, each.shape, each.name, limits.rank)
+    if each.datatype == "BYTES":
+        return from_binary(binary[each.start : each.end], each.datatype, each.shape, each.name)
+    return placed(binary, each.start, each.datatype, each.shape, each.name)
 
 
 def _read_raw(body: memoryview, signature: Signature, limits: Limits) -> Inference:
@@ -177,40 +125,21 @@ def _raw_shape(spec: TensorSpec, body_bytes: int) -> tuple[int, ...]:
     return head + tuple(body_bytes // known if size == -1 else size for size in spec.shape[1:])
 
 
-def _refuse_unserved(parameters: Parameters | None) -> None:
-    for name in _UNSERVED if parameters else ():
-        if parameters and parameters.get(name):
-            raise Refusal(501, f"the parameter '{name}' is not served here")
-
-
-def _wanted(parsed: _Infer, signature: Signature) -> dict[str, bool]:
-    everything = bool((parsed.parameters or {}).get("binary_data_output", False))
-    if parsed.outputs:
-        wanted = _wanted_by_name(parsed.outputs, signature, everything)
-    else:
-        wanted = dict.fromkeys(signature.outputs, everything)
-    for name, binary in wanted.items():
-        if not binary and signature.outputs[name].datatype in BINARY_ONLY:
-            raise Refusal(400, f"output '{name}' has no JSON form in the protocol; ask for it as binary data")
-    return wanted
-
-
-def _wanted_by_name(outputs: list[_Output], signature: Signature, everything: bool) -> dict[str, bool]:
-    wanted: dict[str, bool] = {}
-    check_outputs(signature, (output.name for output in outputs))
-    for output in outputs:
-        _refuse_unserved(output.parameters)
-        wanted[output.name] = bool((output.parameters or {}).get("binary_data", everything))
-    return wanted
-
-
 def write_response(inference: Inference, outcome: Outcome, signature: Signature) -> Response:
-    """Return the HTTP response with the outputs in the wanted order and form."""
+    """Return the HTTP response with the outputs in the wanted order and form.
+
+    Raises:
+        Refusal: 400, best classes are wanted of an output that has none.
+    """
     outputs = outcome.outputs or {}
     described: list[dict[str, Any]] = []
     tail: list[Payload] = []
     for name, binary in inference.wanted.items():
-        array, datatype = outputs[name], signature.outputs[name].datatype
+        array = outputs[name]
+        datatype: str = signature.outputs[name].datatype
+        if inference.classes and name in inference.classes:
+            array = best_classes(array, inference.classes[name], batched=signature.outputs[name].shape[:1] == (-1,))
+            datatype = DATATYPE
         entry: dict[str, Any] = {"name": name, "datatype": datatype, "shape": array.shape}
         if binary:
             payload = to_binary(array, datatype)

@@ -10,28 +10,30 @@ from ..limits import Limits
 from ..pipeline import Endpoint, Job, Outcome
 from ..refusal import Refusal
 from .inference import Inference, read_request, write_response
+from .plan import Plans
 
 _log = logging.getLogger(__name__)
 
 
-def infer(endpoint: Endpoint, request: Request, respond: Respond, limits: Limits) -> None:
+def infer(endpoint: Endpoint, request: Request, respond: Respond, limits: Limits, plans: Plans | None = None) -> None:
     """Answer an inference request through `respond`.
 
     Raises:
         Refusal: the request does not fit, or cannot be taken now; nothing was executed.
     """
     signature = endpoint.signature
-    inference = read_request(request, signature, limits)
+    inference = read_request(request, signature, limits, plans)
+    priority, timeout_us, key, sequence = inference.scheduling
     received_ns = request.received_ns
     job = Job(
         inference.inputs,
         inference.rows,
         received_ns,
         time.perf_counter_ns() - received_ns,
-        inference.priority,
-        None if inference.timeout_us is None else received_ns + inference.timeout_us * 1000,
-        inference.key,
-        inference.sequence,
+        priority,
+        None if timeout_us is None else received_ns + timeout_us * 1000,
+        key,
+        sequence,
     )
     request.on_gone = job.cancel
 
@@ -47,6 +49,8 @@ def _answer(endpoint: Endpoint, inference: Inference, outcome: Outcome) -> Respo
     begun_ns = time.perf_counter_ns()
     try:
         response = write_response(inference, outcome, endpoint.signature)
+    except Refusal as refusal:
+        return error_response(refusal)
     except Exception:  # noqa: BLE001 - outputs come from an engine; only this request fails
         _log.exception("%s %s gave outputs that cannot be written", outcome.model, outcome.version)
         return error_response(Refusal(500, "the model's outputs cannot be written; the server's log has the details"))

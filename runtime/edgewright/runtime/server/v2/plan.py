@@ -1,0 +1,200 @@
+"""What the JSON of an inference request says, checked against the model: how to take the tensors, how to answer.
+
+A client sends the same JSON before each of its binary tensors, so that plans are kept by their exact bytes.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..limits import Limits
+from ..pipeline import Signature
+from ..refusal import Refusal
+from .classification import wanted_classes
+from .fit import check_complete, check_input, check_outputs, refuse_unserved, rows_of
+from .scheduling import Scheduling, read_scheduling
+from .tensors import BINARY_ONLY, binary_size
+
+Parameters = dict[str, str | float | int | bool | None]
+
+_NOTHING = msgspec.Raw()
+
+
+class _Input(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: Parameters | None = None
+    data: msgspec.Raw = _NOTHING
+
+
+class _Output(msgspec.Struct):
+    name: str
+    parameters: Parameters | None = None
+
+
+class _Infer(msgspec.Struct):
+    inputs: list[_Input]
+    id: str | None = None
+    parameters: Parameters | None = None
+    outputs: list[_Output] | None = None
+
+
+_decoder = msgspec.json.Decoder(_Infer)
+
+
+class PlannedInput(msgspec.Struct, frozen=True):
+    """One input: the text of its JSON list, or where its bytes lie behind the JSON."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    text: bytes | None
+    start: int = 0
+    end: int = 0
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A request but for its binary tensors."""
+
+    inputs: tuple[PlannedInput, ...]
+    binary_bytes: int
+    """What must follow the JSON."""
+    rows: int
+    wanted: dict[str, bool]
+    """Names of the wanted outputs in order, and whether each is wanted as binary."""
+    classes: dict[str, int]
+    """Outputs of which only the best classes are wanted, and how many."""
+    id: str | None
+    scheduling: Scheduling
+
+
+def plan_request(text: bytes, signature: Signature, limits: Limits) -> Plan:
+    """Return what the JSON part of a request says.
+
+    Raises:
+        Refusal: it is malformed, or does not fit the model.
+    """
+    if len(text) > limits.json_bytes:
+        raise Refusal(
+            413, f"{len(text)} bytes of JSON; the limit is {limits.json_bytes}. Send large tensors as binary data"
+        )
+    try:
+        parsed = _decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refusal(400, f"not an inference request: {error}") from error
+    except RecursionError as error:
+        raise Refusal(400, "the JSON is nested too deep") from error
+    if max(len(parsed.inputs), len(parsed.outputs or ())) > limits.tensors:
+        raise Refusal(400, f"more than {limits.tensors} inputs or outputs")
+    refuse_unserved(parsed.parameters)
+    inputs, binary_bytes = _plan_inputs(parsed.inputs, signature, limits)
+    wanted, classes = _plan_outputs(parsed, signature)
+    return Plan(
+        inputs=inputs,
+        binary_bytes=binary_bytes,
+        rows=rows_of({each.name: each.shape for each in inputs}, signature),
+        wanted=wanted,
+        classes=classes,
+        id=parsed.id,
+        scheduling=read_scheduling(parsed.parameters),
+    )
+
+
+def _plan_inputs(tensors: list[_Input], signature: Signature, limits: Limits) -> tuple[tuple[PlannedInput, ...], int]:
+    planned: dict[str, PlannedInput] = {}
+    position = 0
+    for tensor in tensors:
+        if tensor.name in planned:
+            raise Refusal(400, f"input '{tensor.name}' is given twice")
+        refuse_unserved(tensor.parameters)
+        shape = check_input(signature, tensor.name, tensor.datatype, tensor.shape, limits)
+        size = (tensor.parameters or {}).get("binary_data_size")
+        if size is None:
+            planned[tensor.name] = PlannedInput(tensor.name, tensor.datatype, shape, _json_list(tensor))
+            continue
+        end = position + _checked_size(tensor, shape, size, limits)
+        planned[tensor.name] = PlannedInput(tensor.name, tensor.datatype, shape, None, position, end)
+        position = end
+    check_complete(signature, planned)
+    return tuple(planned.values()), position
+
+
+def _checked_size(tensor: _Input, shape: tuple[int, ...], size: object, limits: Limits) -> int:
+    if bytes(tensor.data):
+        raise Refusal(400, f"input '{tensor.name}' has both 'data' and 'binary_data_size'")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= limits.body_bytes:
+        raise Refusal(400, f"input '{tensor.name}': binary_data_size {str(size)[:40]!r} does not fit the body")
+    expected = binary_size(shape, tensor.datatype)
+    if expected is not None and size != expected:
+        raise Refusal(
+            400,
+            f"input '{tensor.name}': {size} bytes of binary data, expected {expected} for "
+            f"{tensor.datatype} {list(shape)}",
+        )
+    return size
+
+
+def _json_list(tensor: _Input) -> bytes:
+    text = bytes(tensor.data)
+    if not text:
+        raise Refusal(400, f"input '{tensor.name}' has neither 'data' nor 'binary_data_size'")
+    if not text.startswith(b"["):
+        raise Refusal(400, f"input '{tensor.name}': data must be a list")
+    return text
+
+
+def _plan_outputs(parsed: _Infer, signature: Signature) -> tuple[dict[str, bool], dict[str, int]]:
+    everything = _flag(parsed.parameters, "binary_data_output", default=False)
+    wanted = dict.fromkeys(signature.outputs, everything)
+    classes: dict[str, int] = {}
+    if parsed.outputs:
+        check_outputs(signature, [output.name for output in parsed.outputs])
+        wanted = {}
+        for output in parsed.outputs:
+            refuse_unserved(output.parameters)
+            wanted[output.name] = _flag(output.parameters, "binary_data", default=everything)
+            if count := wanted_classes(output.parameters or {}):
+                classes[output.name] = count
+    for name, binary in wanted.items():
+        if not binary and signature.outputs[name].datatype in BINARY_ONLY and name not in classes:
+            raise Refusal(400, f"output '{name}' has no JSON form in the protocol; ask for it as binary data")
+    return wanted, classes
+
+
+def _flag(parameters: Parameters | None, name: str, *, default: bool) -> bool:
+    value = (parameters or {}).get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise Refusal(400, f"the parameter '{name}' must be true or false")
+    return value
+
+
+_PLANS = 256
+_LONGEST_TEXT = 2048
+
+
+class Plans:
+    """The last few plans, by signature and exact JSON: bounded, whatever clients send."""
+
+    def __init__(self) -> None:
+        self._plans: dict[tuple[int, bytes], tuple[Signature, Plan]] = {}
+
+    def plan(self, text: bytes, signature: Signature, limits: Limits) -> Plan:
+        """`plan_request`, from memory where the same was asked before.
+
+        Raises:
+            Refusal: as `plan_request`.
+        """
+        key = (id(signature), text)  # the entry holds the signature, so that nothing else gets its identity
+        kept = self._plans.get(key)
+        if kept is not None:
+            return kept[1]
+        plan = plan_request(text, signature, limits)
+        # An id is of one request, and so are numbers in JSON: keeping those would only drive out the others.
+        if plan.binary_bytes and plan.id is None and len(text) <= _LONGEST_TEXT and plan.scheduling.sequence is None:
+            if len(self._plans) >= _PLANS:
+                del self._plans[next(iter(self._plans))]
+            self._plans[key] = signature, plan
+        return plan
