@@ -59,6 +59,12 @@ class SetRoutes(msgspec.Struct, frozen=True, kw_only=True, tag="set_routes"):
     """Empty: no routes."""
 
 
+class Accept(msgspec.Struct, frozen=True, kw_only=True, tag="accept"):
+    """Accept connections from now on: to a server that was started `paused`, to load its models first."""
+
+    id: int
+
+
 class Drain(msgspec.Struct, frozen=True, kw_only=True, tag="drain"):
     """Accept nothing new, answer what was accepted, close the counters, exit 0."""
 
@@ -104,7 +110,7 @@ class BreakerMoved(msgspec.Struct, frozen=True, kw_only=True, tag="breaker_moved
     """Whether it opened because the model's worker process died."""
 
 
-Request = Load | Unload | Installed | SetRoutes | Drain | Ping
+Request = Load | Unload | Installed | SetRoutes | Accept | Drain | Ping
 Reply = Ready | Done | Failed | BreakerMoved
 
 _request_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

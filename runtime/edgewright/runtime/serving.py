@@ -95,6 +95,8 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     log_format: Literal["text", "json"] = "text"
     black_box: str | None = None
     """File in which the server notes what it executes; the agent reads it after a crash."""
+    paused: bool = False
+    """Accept nothing until the agent says `Accept`: the models of a server that takes over are loaded first."""
 
 
 def encode_settings(settings: ServerSettings) -> str:

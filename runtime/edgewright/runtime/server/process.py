@@ -17,20 +17,24 @@ from pathlib import Path
 
 import msgspec
 
+from ..black_box import BlackBox
 from ..control import (
     MAX_LINE_BYTES,
+    Accept,
     Done,
     Drain,
-    Load,
+    Failed,
+    Installed,
     Ping,
     Ready,
     Reply,
     Request,
-    Unload,
+    SetRoutes,
     decode_request,
     encode,
 )
 from ..engines.protocol import LoadOptions
+from ..routes import RoutesError
 from ..serving import ServerSettings
 from .changes import Changes
 from .http.listener import Listener
@@ -38,6 +42,7 @@ from .installed import InstalledModels
 from .limits import DEFAULT_LIMITS, Limits
 from .model_table import ModelTable
 from .recorder import CounterStore
+from .routes.table import RouteTable
 from .state import ServerState
 from .v2.application import Application
 from .v2.repository import Repository
@@ -56,13 +61,16 @@ class ServerProcess:
         self._control = control
         self._state = ServerState(incarnation=os.urandom(8).hex())
         store = CounterStore(Path(settings.counters_dir), settings.boot, self._state.incarnation, settings.window_s)
-        self._table = ModelTable(store, limits, LoadOptions(emulated=settings.emulated))
+        box = _black_box(settings.black_box)
+        self._table = ModelTable(store, limits, LoadOptions(emulated=settings.emulated), box)
+        self._routes = RouteTable(self._table.find)
         self._installed = InstalledModels()
         self._changes = Changes(self._table, self._installed)
         self._repository = Repository(self._table, self._changes, self._installed)
         handler = Application(self._table, self._state).handle
         self._listeners = [Listener(socket.socket(fileno=each.fd), handler, limits) for each in settings.listeners]
         self._state.listeners = [listener.connections for listener in self._listeners]
+        self._paused = settings.paused
         self._drain_wanted = asyncio.Event()
         self._drain_ids: list[int] = []
         self._writer: asyncio.StreamWriter | None = None
@@ -73,8 +81,8 @@ class ServerProcess:
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, self._drain_wanted.set)
         reader, self._writer = await asyncio.open_connection(sock=self._control, limit=MAX_LINE_BYTES)
-        for listener in self._listeners:
-            listener.resume()
+        if not self._paused:
+            self._accept()
         self._send(Ready(incarnation=self._state.incarnation))
         tasks = [
             loop.create_task(work) for work in (self._read_control(reader), self._changes.run(), self._keep_time())
@@ -104,8 +112,28 @@ class ServerProcess:
         elif isinstance(request, Drain):
             self._drain_ids.append(request.id)
             self._drain_wanted.set()
-        elif isinstance(request, Load | Unload):
+        elif isinstance(request, Installed):
+            self._installed.replace(request.models)
+            self._send(Done(id=request.id))
+        elif isinstance(request, SetRoutes):
+            self._send(self._set_routes(request))
+        elif isinstance(request, Accept):
+            self._accept()
+            self._send(Done(id=request.id))
+        else:
             self._changes.ask(request, self._send)
+
+    def _accept(self) -> None:
+        for listener in self._listeners:
+            listener.resume()
+
+    def _set_routes(self, request: SetRoutes) -> Done | Failed:
+        try:
+            missing = self._routes.apply(request.toml)
+        except RoutesError as error:
+            _log.error("%s", error)
+            return Failed(id=request.id, reason=str(error))
+        return Done(id=request.id, detail={"routes": len(self._routes), "not_loaded": ", ".join(missing)})
 
     async def _keep_time(self) -> None:
         while True:
@@ -129,3 +157,14 @@ class ServerProcess:
     def _send(self, reply: Reply) -> None:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(encode(reply))
+
+
+def _black_box(path: str | None) -> BlackBox | None:
+    """A device whose disk is full serves on; only nobody can be blamed then."""
+    if path is None:
+        return None
+    try:
+        return BlackBox.create(Path(path))
+    except OSError as error:
+        _log.warning("no black box %s: %s", path, error)
+        return None
