@@ -63,6 +63,7 @@ class ServerChild:
         if not isinstance(ready, Ready):
             raise RuntimeError(f"expected Ready from the server, got {ready}")
         self.incarnation = ready.incarnation
+        self.grpc_address = ready.grpc_address
 
     def load(self, directory: Path, model: str, version: str, bundle: str, **settings: Any) -> Reply:
         """Ask for a bundle to be served; returns `Done` or `Failed`. `settings` are fields of `ModelSettings`."""

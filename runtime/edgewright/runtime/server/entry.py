@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from edgewright.targets.faults import Fault
+
 from ..serving import ServerSettings, decode_settings
 
 _USAGE = """usage: python -m edgewright.runtime.server --control-fd N SETTINGS
@@ -32,7 +34,10 @@ def main() -> None:
         await ServerProcess(settings, socket.socket(fileno=control_fd)).run()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve())
+        try:
+            runner.run(serve())
+        except Fault as fault:
+            sys.exit(f"the server cannot start: {fault}")
     sys.stderr.flush()
     # Counters and connections are closed. A thread may still be inside an engine that loads a model: not waited for.
     os._exit(0)

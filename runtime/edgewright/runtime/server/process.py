@@ -14,8 +14,11 @@ import signal
 import socket
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
+
+from edgewright.targets.faults import Fault
 
 from ..black_box import BlackBox
 from ..control import (
@@ -37,15 +40,20 @@ from ..engines.protocol import LoadOptions
 from ..routes import RoutesError
 from ..serving import ServerSettings
 from .changes import Changes
+from .grpc_port import grpc_server
 from .http.listener import Listener
 from .installed import InstalledModels
 from .limits import DEFAULT_LIMITS, Limits
 from .model_table import ModelTable
+from .names import Names
 from .recorder import CounterStore
 from .routes.table import RouteTable
 from .state import ServerState
 from .v2.application import Application
 from .v2.repository import Repository
+
+if TYPE_CHECKING:
+    from .v2.grpc.server import GrpcServer
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +79,9 @@ class ServerProcess:
         self._listeners = [Listener(socket.socket(fileno=each.fd), handler, limits) for each in settings.listeners]
         self._state.listeners = [listener.connections for listener in self._listeners]
         self._paused = settings.paused
+        self._limits = limits
+        self._grpc_settings = settings.grpc
+        self._grpc: GrpcServer | None = None
         self._drain_wanted = asyncio.Event()
         self._drain_ids: list[int] = []
         self._writer: asyncio.StreamWriter | None = None
@@ -81,9 +92,8 @@ class ServerProcess:
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, self._drain_wanted.set)
         reader, self._writer = await asyncio.open_connection(sock=self._control, limit=MAX_LINE_BYTES)
-        if not self._paused:
-            self._accept()
-        self._send(Ready(incarnation=self._state.incarnation))
+        grpc_address = None if self._paused else await self._accept()
+        self._send(Ready(incarnation=self._state.incarnation, grpc_address=grpc_address))
         tasks = [
             loop.create_task(work) for work in (self._read_control(reader), self._changes.run(), self._keep_time())
         ]
@@ -118,14 +128,34 @@ class ServerProcess:
         elif isinstance(request, SetRoutes):
             self._send(self._set_routes(request))
         elif isinstance(request, Accept):
-            self._accept()
-            self._send(Done(id=request.id))
+            self._accepting = asyncio.create_task(self._accept_late(request))
         else:
             self._changes.ask(request, self._send)
 
-    def _accept(self) -> None:
+    async def _accept(self) -> str | None:
+        """Accept connections; returns where gRPC is served."""
         for listener in self._listeners:
             listener.resume()
+        if self._grpc_settings is None or self._grpc is not None:
+            return None
+        self._grpc = grpc_server(
+            self._grpc_settings,
+            names=Names(self._table, self._routes),
+            table=self._table,
+            state=self._state,
+            repository=self._repository,
+            limits=self._limits,
+        )
+        return await self._grpc.start()
+
+    async def _accept_late(self, request: Accept) -> None:
+        try:
+            address = await self._accept()
+        except Fault as fault:
+            _log.error("%s", fault)
+            self._send(Failed(id=request.id, reason=str(fault)))
+        else:
+            self._send(Done(id=request.id, detail={} if address is None else {"grpc_address": address}))
 
     def _set_routes(self, request: SetRoutes) -> Done | Failed:
         try:
@@ -144,6 +174,7 @@ class ServerProcess:
 
     async def _drain(self) -> None:
         self._state.draining = True
+        stopping = None if self._grpc is None else asyncio.create_task(self._grpc.stop(_DRAIN_LIMIT_S))
         for listener in self._listeners:
             await listener.stop()
         end_s = time.monotonic() + _DRAIN_LIMIT_S
@@ -153,6 +184,8 @@ class ServerProcess:
             for listener in self._listeners:
                 listener.connections.sweep(time.monotonic())
             await asyncio.sleep(_DRAIN_SWEEP_S)
+        if stopping is not None:
+            await stopping
 
     def _send(self, reply: Reply) -> None:
         if self._writer is not None and not self._writer.is_closing():

@@ -1,0 +1,1 @@
+"""The V2 protocol by gRPC. Imported only by a server that is told to serve it: grpcio and protobuf are an extra."""

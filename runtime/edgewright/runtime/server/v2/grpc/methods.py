@@ -1,0 +1,131 @@
+"""The calls of `GRPCInferenceService` that answer at once, and the two that change models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from ...model_table import ModelTable
+from ...names import Names, route_metadata
+from ...refusal import Refusal
+from ...state import ServerState
+from ..about import check_server_ready, server_metadata
+from ..application import EXTENSIONS
+from ..repository import Finished, Repository
+from .filling import fill
+from .schema import message
+
+_ServerLive = message("ServerLiveResponse")
+_ServerReady = message("ServerReadyResponse")
+_ModelReady = message("ModelReadyResponse")
+_ServerMetadata = message("ServerMetadataResponse")
+_ModelMetadata = message("ModelMetadataResponse")
+_ModelConfig = message("ModelConfigResponse")
+_ModelStatistics = message("ModelStatisticsResponse")
+_RepositoryIndex = message("RepositoryIndexResponse")
+_Loaded = message("RepositoryModelLoadResponse")
+_Unloaded = message("RepositoryModelUnloadResponse")
+
+_NO_ADMIN = Refusal(403, "this address does not change models; an admin listener does (see docs/guides/device.md)")
+
+Call = Callable[[Any], Any]
+
+
+class Methods:
+    """One method for each call: message in, message out. A `Refusal` becomes the call's status."""
+
+    def __init__(
+        self, names: Names, table: ModelTable, state: ServerState, repository: Repository, *, admin: bool
+    ) -> None:
+        self._names = names
+        self._table = table
+        self._state = state
+        self._repository = repository
+        self._admin = admin
+
+    def at_once(self) -> dict[str, Call]:
+        """Return the calls that answer without waiting, by name."""
+        return {
+            "ServerLive": lambda _: _ServerLive(live=True),
+            "ServerReady": self._server_ready,
+            "ModelReady": lambda request: _ModelReady(ready=self._is_ready(request.name, request.version)),
+            "ServerMetadata": lambda _: fill(_ServerMetadata(), server_metadata((*EXTENSIONS,))),
+            "ModelMetadata": self._model_metadata,
+            "ModelConfig": self._model_config,
+            "ModelStatistics": self._model_statistics,
+            "RepositoryIndex": self._repository_index,
+        }
+
+    def waited_for(self) -> dict[str, Callable[[Any], Awaitable[Any]]]:
+        """Return the calls that take time, by name."""
+        return {"RepositoryModelLoad": self._load, "RepositoryModelUnload": self._unload}
+
+    def check_server_ready(self) -> None:
+        """Raise `Refusal` where the server is not ready."""
+        check_server_ready(self._table, self._state)
+
+    def check_model_ready(self, name: str) -> None:
+        """Raise `Refusal` where no inference would be taken."""
+        self._names.check_ready(name)
+
+    def _server_ready(self, request: Any) -> Any:
+        del request
+        try:
+            self.check_server_ready()
+        except Refusal:
+            return _ServerReady(ready=False)
+        return _ServerReady(ready=True)
+
+    def _is_ready(self, name: str, version: str) -> bool:
+        try:
+            self._names.check_ready(name, version or None)
+        except Refusal:
+            return False
+        return True
+
+    def _model_metadata(self, request: Any) -> Any:
+        name, version = request.name, request.version or None
+        route = self._names.route(name, version)
+        if route is not None:
+            return fill(_ModelMetadata(), route_metadata(route))
+        return fill(_ModelMetadata(), msgspec.json.decode(self._table.find(name, version).metadata))
+
+    def _model_config(self, request: Any) -> Any:
+        return fill(_ModelConfig(), {"config": self._repository.config(request.name, request.version or None)})
+
+    def _model_statistics(self, request: Any) -> Any:
+        return fill(_ModelStatistics(), self._repository.statistics(request.name or None, request.version or None))
+
+    def _repository_index(self, request: Any) -> Any:
+        return fill(_RepositoryIndex(), {"models": self._repository.index(ready_only=request.ready)})
+
+    async def _load(self, request: Any) -> Any:
+        self._check_admin()
+        parameters = dict.fromkeys(request.parameters)
+        await _finished(lambda done: self._repository.load(request.model_name, parameters, done))
+        return _Loaded()
+
+    async def _unload(self, request: Any) -> Any:
+        self._check_admin()
+        await _finished(lambda done: self._repository.unload(request.model_name, done))
+        return _Unloaded()
+
+    def _check_admin(self) -> None:
+        if not self._admin:
+            raise _NO_ADMIN
+
+
+async def _finished(begin: Callable[[Finished], None]) -> None:
+    waiting: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
+
+    def done(refusal: Refusal | None) -> None:
+        if not waiting.done():  # a client that left cancelled it
+            waiting.set_result(refusal)
+
+    begin(done)
+    refusal = await waiting
+    if refusal is not None:
+        raise refusal

@@ -1,0 +1,108 @@
+"""The gRPC port of a server process: bound, secured, bounded, and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from edgewright.targets.faults import EnvironmentFault
+
+from ....serving import GrpcSettings, TlsSettings
+from ...limits import Limits
+from ...model_table import ModelTable
+from ...names import Names
+from ...state import ServerState
+from ..repository import Repository
+from .health import Health
+from .infer import Inferences
+from .methods import Methods
+from .service import Admits, Service, handlers
+from .stream import InferenceStreams
+
+_log = logging.getLogger(__name__)
+
+_ENVELOPE_BYTES = 64 * 1024
+"""What a message may have beside a body of the largest size."""
+
+
+class GrpcServer:
+    """Serves the V2 protocol on the running event loop."""
+
+    def __init__(
+        self,
+        settings: GrpcSettings,
+        *,
+        names: Names,
+        table: ModelTable,
+        state: ServerState,
+        repository: Repository,
+        limits: Limits,
+        admits: Admits | None = None,
+    ) -> None:
+        self._settings = settings
+        self._draining = asyncio.Event()
+        methods = Methods(names, table, state, repository, admin=settings.admin)
+        inferences = Inferences(names, limits)
+        streams = InferenceStreams(inferences, limits, self._draining)
+        health = Health(methods.check_server_ready, methods.check_model_ready, self._draining)
+        service = Service(handlers(methods, inferences, streams, health), admits)
+        self._server = grpc.aio.server(
+            handlers=(service,), options=_options(limits), maximum_concurrent_rpcs=limits.connections
+        )
+
+    async def start(self) -> str:
+        """Listen; returns the address with the port that was bound.
+
+        Raises:
+            EnvironmentFault: the address cannot be bound, or a file of the TLS settings cannot be used.
+        """
+        address, tls = self._settings.address, self._settings.tls
+        try:
+            if tls is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, _credentials(tls))
+            await self._server.start()
+        except OSError as error:
+            raise EnvironmentFault(f"gRPC cannot use {error.filename}: {error.strerror}") from error
+        except RuntimeError as error:
+            raise EnvironmentFault(f"gRPC cannot listen on {address}: {error}") from error
+        bound = address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+        _log.info("gRPC on %s", bound)
+        return bound
+
+    async def stop(self, limit_s: float) -> None:
+        """Accept nothing new and return when what was accepted is answered, or the time is up."""
+        self._draining.set()
+        await self._server.stop(limit_s)
+
+
+def _options(limits: Limits) -> Sequence[tuple[str, Any]]:
+    return (
+        ("grpc.max_receive_message_length", limits.body_bytes + _ENVELOPE_BYTES),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_concurrent_streams", limits.connections),
+        ("grpc.max_metadata_size", limits.head_bytes // 2),
+        ("grpc.absolute_max_metadata_size", limits.head_bytes),
+        # A client that pings more often than every ten seconds gets GOAWAY after a few of these.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 4),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # A client that vanished without a word is noticed after a minute and twenty seconds.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # The next process of this server binds the port while this one drains.
+        ("grpc.so_reuseport", 1),
+    )
+
+
+def _credentials(tls: TlsSettings) -> Any:
+    authority = None if tls.client_ca is None else Path(tls.client_ca).read_bytes()
+    pair = (Path(tls.key).read_bytes(), Path(tls.certificate).read_bytes())
+    return grpc.ssl_server_credentials([pair], authority, require_client_auth=authority is not None)
