@@ -145,6 +145,28 @@ def test_pipelined_requests_are_answered_in_order_one_at_a_time() -> None:
     assert peer.answers == ANSWERS
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from([b"/a", b"/b"]), st.sampled_from([b"one", b"two", b"longer"]), st.booleans()))
+)
+def test_a_head_that_comes_again_is_taken_as_the_parser_would(sent: list[tuple[bytes, bytes, bool]]) -> None:
+    peer = Peer()
+    for target, body, whole in sent:
+        peer.send(post(target, body), None if whole else 7)
+    assert peer.answers == [(200, target + b":" + body) for target, body, _ in sent]
+    assert [bytes(request.body) for request in peer.requests] == [body for _, body, _ in sent]
+    assert all(request.headers == peer.requests[0].headers for request in peer.requests if len(request.body) == 3)
+    peer.connection.connection_lost(None)
+    assert peer.connections.hold(LIMITS.total_body_bytes), "what bodies held is given back"
+
+
+def test_a_repeated_head_with_another_number_of_bytes_behind_it_is_parsed() -> None:
+    request = post(b"/a", b"one")
+    peer = Peer().send(request).send(request[:-1])
+    assert len(peer.answers) == 1
+    peer.send(request[-1:] + request + b"GE").send(b"T /b HTTP/1.1\r\n\r\n")
+    assert peer.answers == [(200, b"/a:one")] * 3 + [(200, b"/b:")]
+
+
 INFERENCES = [b"/%d/infer" % index for index in range(4)]
 
 

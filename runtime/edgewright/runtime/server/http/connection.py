@@ -16,12 +16,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-import httptools
-
 from ..limits import Limits
 from ..refusal import Refusal
 from .connections import Connections
-from .head import BodyPlan, plan_body
+from .incoming import Incoming
 from .messages import Handler, Request, Response, error_response, render_head
 
 _log = logging.getLogger(__name__)
@@ -59,15 +57,15 @@ class _Exchange:
 
 
 class Connection(asyncio.Protocol):
-    """An `asyncio.Protocol` over httptools. Callbacks named `on_…` are called by the parser."""
+    """An `asyncio.Protocol`; `incoming` finds the requests in the bytes."""
 
     def __init__(self, handler: Handler, limits: Limits, connections: Connections) -> None:
         self._handler = handler
         self._limits = limits
         self._connections = connections
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpRequestParser(self)
-        self._waiting: deque[Request | Refusal] = deque()
+        self._incoming = Incoming(limits, connections.hold)
+        self._waiting = self._incoming.arrived
         self._open: deque[_Exchange] = deque()
         self._flushing = False
         self._advancing = False
@@ -77,11 +75,7 @@ class Connection(asyncio.Protocol):
         self._closing = False  # no response after the current one
         self._half_closed = False
         self._draining = False
-        self._continue_owed = False
         self._since_s = time.monotonic()
-        self._held_bytes = 0
-        self._message = 0
-        self._forget_message()
 
     # --- asyncio.Protocol ------------------------------------------------------------------------------------------
 
@@ -95,11 +89,11 @@ class Connection(asyncio.Protocol):
         for exchange in self._open:
             if isinstance(exchange.item, Request) and exchange.item.on_gone is not None:
                 exchange.item.on_gone()
-        # The parser refers to us and we to it: what is not let go of here would stay until the collector comes by.
+        # What is not let go of here would stay until the collector comes by.
         self._open.clear()
         self._waiting.clear()
-        self._forget_message()
-        self._connections.remove(self, self._held_bytes)
+        self._incoming.forget()
+        self._connections.remove(self, self._incoming.held_bytes)
 
     def eof_received(self) -> bool:
         self._half_closed = True
@@ -116,145 +110,15 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf or self._closing:
             return
-        message, in_body, body_before = self._message, self._in_body, self._body_bytes
-        if self._in_head:
-            self._unparsed_head_bytes += len(data)
-        self._feed(data)
-        if self._unparsed_head_bytes > self._limits.head_bytes:
-            self._refuse(Refusal(431, f"the request head is larger than {self._limits.head_bytes} bytes"))
-        if in_body and self._message == message and self._plan.length is None:
-            self._overhead_bytes += len(data) - (self._body_bytes - body_before)
-            if self._overhead_bytes > self._limits.chunk_overhead_bytes:
-                self._refuse(Refusal(413, "the chunked body has too many bytes that are not data"))
-        if self._refusal is not None:
-            self._waiting.append(self._refusal)
+        incoming = self._incoming
+        begun = incoming.messages
+        incoming.feed(data)
+        if incoming.messages != begun:
+            self._since_s = time.monotonic()
+        if incoming.refusal is not None:
             self._deaf = True
             self._since_s = time.monotonic()
         self._advance()
-
-    def _feed(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            if not (self._waiting and isinstance(self._waiting[-1], Request) and not self._waiting[-1].keep_alive):
-                self._refuse(Refusal(400, f"malformed HTTP: {error}"))
-
-    def _decline_upgrade(self, rest: bytes) -> None:
-        # RFC 9110 lets a server ignore Upgrade (Java's client offers h2c with every first request). The parser has
-        # skipped the body, so the same request is parsed again without the offer.
-        if self._refusal is not None:
-            return
-        if self._method == b"CONNECT":
-            self._refuse(Refusal(405, "CONNECT is not served here"))
-            return
-        kept = [(n, v) for n, v in self._headers.items() if n not in {b"upgrade", b"connection", b"http2-settings"}]
-        head = b"%s %s HTTP/1.1\r\n" % (self._method, self._target)
-        self._parser = httptools.HttpRequestParser(self)
-        self._feed(head + b"".join(b"%s: %s\r\n" % pair for pair in kept) + b"\r\n" + rest)
-
-    # --- parser callbacks ------------------------------------------------------------------------------------------
-
-    def _forget_message(self) -> None:
-        self._method = b""
-        self._target = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._header_count = 0
-        self._head_bytes = 0
-        self._unparsed_head_bytes = 0
-        self._overhead_bytes = 0
-        self._chunks = 0
-        self._body: bytearray | bytes = b""
-        self._body_bytes = 0
-        self._plan = BodyPlan(0, 0, wants_continue=False)
-        self._in_head = False
-        self._in_body = False
-        self._refusal: Refusal | None = None
-
-    def on_message_begin(self) -> None:
-        if self._refusal is None:
-            self._forget_message()
-            self._message += 1
-            self._in_head = True
-            self._since_s = time.monotonic()
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-        self._count_head(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._count_head(len(name) + len(value) + 4) or self._in_body:
-            return  # trailer fields are counted and otherwise ignored
-        name, value = name.lower(), value.strip()
-        self._header_count += 1
-        if self._header_count > self._limits.headers:
-            self._refuse(Refusal(431, f"more than {self._limits.headers} header fields"))
-        self._headers[name] = self._headers[name] + b", " + value if name in self._headers else value
-
-    def _count_head(self, size: int) -> bool:
-        self._head_bytes += size
-        if self._head_bytes > self._limits.head_bytes:
-            self._refuse(Refusal(431, f"the request head is larger than {self._limits.head_bytes} bytes"))
-        return self._refusal is None
-
-    def on_headers_complete(self) -> None:
-        self._method = self._parser.get_method()
-        self._in_head, self._in_body = False, True
-        self._unparsed_head_bytes = self._head_bytes = 0
-        if self._refusal is not None or self._parser.should_upgrade():
-            return
-        try:
-            self._plan = plan_body(self._headers, self._parser.get_http_version(), self._limits)
-        except Refusal as error:
-            self._refuse(error)
-            return
-        self._continue_owed = self._plan.wants_continue
-
-    def on_chunk_header(self) -> None:
-        self._chunks += 1
-        if self._chunks > self._limits.chunks:
-            self._refuse(Refusal(413, f"more than {self._limits.chunks} chunks in one body"))
-
-    def on_body(self, data: bytes) -> None:
-        if self._refusal is not None:
-            return
-        self._continue_owed = False
-        size = len(data)
-        self._body_bytes += size
-        if self._body_bytes > self._limits.body_bytes:
-            self._refuse(Refusal(413, f"the body is larger than the limit of {self._limits.body_bytes} bytes"))
-        elif not self._connections.hold(size):
-            self._refuse(Refusal(503, "too many large requests at one time", headers=((b"retry-after", b"1"),)))
-        elif size == self._plan.length:
-            self._held_bytes += size
-            self._body = data  # the whole body in one piece: no copy
-        else:
-            self._held_bytes += size
-            if not isinstance(self._body, bytearray):
-                self._body = bytearray(self._plan.padding)
-            self._body += data
-
-    def on_message_complete(self) -> None:
-        if self._refusal is not None or self._parser.should_upgrade():
-            return
-        view = memoryview(self._body)
-        self._waiting.append(
-            Request(
-                method=self._method,
-                target=self._target,
-                headers=self._headers,
-                body=view[self._plan.padding :] if isinstance(self._body, bytearray) else view,
-                keep_alive=self._parser.should_keep_alive(),
-                http_minor=1 if self._parser.get_http_version() == "1.1" else 0,
-                received_ns=time.perf_counter_ns(),
-            )
-        )
-        self._forget_message()
-
-    def _refuse(self, error: Refusal) -> None:
-        if self._refusal is None:
-            self._refusal = error
 
     # --- answering -------------------------------------------------------------------------------------------------
 
@@ -324,9 +188,9 @@ class Connection(asyncio.Protocol):
         self._connections.answered(response.status)
         self._write(transport, exchange.item, response, close=last)
         self._since_s = time.monotonic()
-        if not self._in_body and not self._waiting and not self._open:
-            self._connections.release(self._held_bytes)
-            self._held_bytes = 0
+        if not (self._waiting or self._open or self._incoming.in_body):
+            self._connections.release(self._incoming.held_bytes)
+            self._incoming.held_bytes = 0
         if last:
             self._finish(transport, lingering=isinstance(exchange.item, Refusal))
 
@@ -354,8 +218,8 @@ class Connection(asyncio.Protocol):
             transport.close()
 
     def _pay_continue(self) -> None:
-        if self._continue_owed and self._transport and not self._open and not self._waiting:
-            self._continue_owed = False
+        if self._incoming.continue_owed and self._transport and not self._open and not self._waiting:
+            self._incoming.continue_owed = False
             self._transport.write(_CONTINUE)
 
     def _set_reading(self, wanted: bool) -> None:
@@ -372,7 +236,7 @@ class Connection(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """True when no request is being received, waits or runs."""
-        return not (self._open or self._waiting or self._in_head or self._in_body)
+        return not (self._open or self._waiting or self._incoming.midway)
 
     def drain(self) -> None:
         """Close after the next response."""
