@@ -32,7 +32,7 @@ def _digest(job: Job) -> bytes:
         if array.dtype.hasobject:
             _add_texts(state, array)
         else:
-            state.update(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+            state.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return state.digest()
 
 

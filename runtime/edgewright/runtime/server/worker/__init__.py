@@ -1,0 +1,1 @@
+"""A process per model: what crashes or hangs in it takes nobody else along."""
