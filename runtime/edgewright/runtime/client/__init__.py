@@ -1,0 +1,29 @@
+"""A client of any V2 server: numpy in, numpy out, over TCP, TLS or a Unix socket (docs/guides/client.md).
+
+`Client` blocks and may be shared by threads; `AsyncClient` is the same for asyncio; `LocalClient` hands tensors to a
+server on the same machine without copying them through a socket.
+"""
+
+from .address import Tls
+from .aio import AsyncClient
+from .errors import AnswerTimeout, BadAnswer, ClientError, ServerRefused, Unreachable
+from .inference import Result, Sequence
+from .operations import ModelMetadata, RepositoryEntry, ServerMetadata, TensorMetadata
+from .sync import Client
+
+__all__ = [
+    "AnswerTimeout",
+    "AsyncClient",
+    "BadAnswer",
+    "Client",
+    "ClientError",
+    "ModelMetadata",
+    "RepositoryEntry",
+    "Result",
+    "Sequence",
+    "ServerMetadata",
+    "ServerRefused",
+    "TensorMetadata",
+    "Tls",
+    "Unreachable",
+]
