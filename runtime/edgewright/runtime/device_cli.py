@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from .device_options import json_option, state_option
+from .device_routes_cli import routes
 
 if TYPE_CHECKING:
     from .agent.config import DeviceConfig
 
-DEFAULT_STATE = "/var/lib/edgewright" if os.geteuid() == 0 else "~/.local/state/edgewright"
-
 CTRL_C_EXIT_CODE = 130
-
-Command = TypeVar("Command", bound=Callable[..., None])
-
-
-def _state_option(command: Command) -> Command:
-    return click.option(
-        "--state-dir",
-        "state",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=DEFAULT_STATE,
-        envvar="EDGEWRIGHT_STATE_DIR",
-        show_default=True,
-        show_envvar=True,
-        callback=lambda _context, _option, value: value.expanduser(),
-        help="Where the device keeps its models, its spool and its credentials.",
-    )(command)
-
-
-def _json_option(command: Command) -> Command:
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
 
 
 @click.group()
@@ -45,11 +25,14 @@ def device() -> None:
     """Run and look after the device daemon."""
 
 
+device.add_command(routes)
+
+
 @device.command(
     epilog="Examples: edgewright device run --state-dir ./device1 --listen 127.0.0.1:8001; "
     "edgewright device run --target raspberry-pi-5 --emulate"
 )
-@_state_option
+@state_option
 @click.option(
     "--config",
     "config_path",
@@ -69,7 +52,7 @@ def run(state: Path, config_path: Path | None, **given: Any) -> None:
 
 
 @device.command(epilog="Example: edgewright device enroll --fleet http://fleet.local:8600 --token 4f2a…")
-@_state_option
+@state_option
 @click.option("--fleet", "fleet_url", required=True, metavar="URL", help="Address of the fleet server.")
 @click.option(
     "--token", required=True, envvar="EDGEWRIGHT_TOKEN", help="One-time token from `edgewright fleet device token`."
@@ -78,7 +61,7 @@ def run(state: Path, config_path: Path | None, **given: Any) -> None:
 @click.option("--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), help="Configuration, TOML.")
 @click.option("--target", help="Board that this device is. [default: host]")
 @click.option("--emulate/--no-emulate", default=None, help="Rehearse a board that this machine is not.")
-@_json_option
+@json_option
 def enroll(
     state: Path, fleet_url: str, token: str, name: str | None, config_path: Path | None, as_json: bool, **given: Any
 ) -> None:
@@ -106,7 +89,7 @@ def enroll(
 
 
 @device.command(epilog="Example: edgewright device install out/host.bundle --wait confirmed")
-@_state_option
+@state_option
 @click.argument("bundle", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "--wait",
@@ -115,7 +98,7 @@ def enroll(
     show_default=True,
     help="Return when the bundle serves, or when it is confirmed.",
 )
-@_json_option
+@json_option
 def install(state: Path, bundle: Path, wait: str, as_json: bool) -> None:
     """Install a bundle from a file: verify, try, activate. What serves now serves on if that fails."""
     from .agent.client import ask  # start-up time: not needed for --help
@@ -128,9 +111,9 @@ def install(state: Path, bundle: Path, wait: str, as_json: bool) -> None:
 
 
 @device.command(epilog="Example: edgewright device rollback digits")
-@_state_option
+@state_option
 @click.argument("model")
-@_json_option
+@json_option
 def rollback(state: Path, model: str, as_json: bool) -> None:
     """Go back to the bundle in the other slot, or end an update that is in probation."""
     from .agent.client import ask  # start-up time: not needed for --help
@@ -141,8 +124,8 @@ def rollback(state: Path, model: str, as_json: bool) -> None:
 
 
 @device.command(epilog="Example: edgewright device status --json")
-@_state_option
-@_json_option
+@state_option
+@json_option
 def status(state: Path, as_json: bool) -> None:
     """Show what the daemon does now: its models, its server, its spool and its link."""
     from .agent.client import ask  # start-up time: not needed for --help
@@ -154,8 +137,19 @@ def status(state: Path, as_json: bool) -> None:
         click.echo("\n".join(_status_lines(result)))
 
 
+@device.command("restart-server", epilog="Example: edgewright device restart-server")
+@state_option
+@json_option
+def restart_server(state: Path, as_json: bool) -> None:
+    """Replace the server process: a new one loads the models, takes over the connections, then the old one ends."""
+    from .agent.client import ask  # start-up time: not needed for --help
+
+    server = list(ask(state, op="restart_server"))[-1]["result"]
+    click.echo(json.dumps(server) if as_json else f"Process {server['pid']} serves now; no request was lost.")
+
+
 @device.command(epilog="Example: edgewright device logs --follow")
-@_state_option
+@state_option
 @click.option(
     "--lines",
     "-n",
@@ -222,6 +216,12 @@ def _status_lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"spool    {spool['backlog']} records wait, {spool['bytes']} of {spool['max_bytes']} bytes"
     for model in result["models"]:
         yield f"model    {_model_line(model)}"
+    for listener in result["listeners"][1:]:
+        yield f"listens  {listener['kind']}: {listener['address']}"
+    if result["grpc"]:
+        yield f"listens  gRPC: {result['grpc']}"
+    if result["routes"]:
+        yield f"routes   {', '.join(result['routes'])}"
     for problem in result["problems"]:
         yield f"problem  {problem}"
     if not result["models"]:
@@ -235,6 +235,14 @@ def _model_line(model: dict[str, Any]) -> str:
     parts.append(model["phase"] + (f" of {model['updating_to']}" if model["updating_to"] else ""))
     if model["rollback_version"]:
         parts.append(f"can go back to {model['rollback_version']}")
+    breaker = model["breaker"]
+    if breaker:
+        parts.append(f"breaker {breaker['state'].replace('_', ' ')}: {breaker['reason']}")
+    parts += [
+        f"{each['version']} crashed the server {each['crashes']} times"
+        for each in model["blamed"]
+        if not (breaker and each["version"] == model["version"])
+    ]
     last = model["last_outcome"]
     if last and last["phase"] != "confirmed":
         parts.append(f"last update: {last['version']} {last['phase'].replace('_', ' ')}: {last['reason']}")

@@ -11,7 +11,8 @@ import pytest
 from edgewright.runtime.agent.crashes import LOOP_CRASHES, MAX_DELAY_S, CrashHistory
 from edgewright.runtime.agent.loop import VirtualLoop
 from edgewright.runtime.agent.model_state import Slot
-from edgewright.runtime.agent.supervise import Supervisor, Watch
+from edgewright.runtime.agent.supervise import Crash, Supervisor, Watch
+from edgewright.runtime.agent.vital_signs import Signs
 from edgewright.runtime.control import Done, Drain, Failed, Load, Ping, Ready, Reply, Request
 
 SLOT = Slot(bundle="sha256:a", version="1", security_epoch=0, peak_bytes=0, command="c")
@@ -27,6 +28,9 @@ class PlayedServer:
         self.requests: list[Request] = []
         self.signals: list[int] = []
         self.deaf = False
+        self.black_box: Path | None = None
+        self.paused = False
+        self.state, self.cpu_ticks = "R", 0
 
     def send(self, request: Request) -> bool:
         self.requests.append(request)
@@ -43,6 +47,9 @@ class Stage:
         self.loop = VirtualLoop()
         self.runs: list[PlayedServer] = []
         self.heard: list[str] = []
+        self.crashes: list[Crash] = []
+        self.blame = False
+        self.overdue: str | None = None
         self.supervisor = Supervisor(self.loop, self._spawn)
         self.supervisor.start()
         self.supervisor.watch(
@@ -50,17 +57,33 @@ class Stage:
                 ping_interval_s=5.0,
                 ping_deadline_s=30.0,
                 clock=lambda: self.loop.now_s,
+                look=self._look,
+                overdue=lambda _: self.overdue,
                 on_ready=lambda: self.heard.append("ready"),
                 on_serving=lambda: self.heard.append("serving"),
                 on_alive=lambda: self.heard.append("alive"),
-                on_crash=lambda reason: self.heard.append(f"crash: {reason}"),
+                on_breaker=lambda moved: self.heard.append(f"breaker: {moved.model} {moved.state}"),
+                on_crash=self._crashed,
                 on_crash_loop=lambda reason: self.heard.append(f"loop: {reason}"),
+                on_left=lambda: self.heard.append("left"),
             )
         )
 
-    def _spawn(self, on_reply: Callable[[Reply], None], on_gone: Callable[[str], None]) -> PlayedServer:
+    def _spawn(
+        self, on_reply: Callable[[Reply], None], on_gone: Callable[[str], None], *, paused: bool
+    ) -> PlayedServer:
         self.runs.append(PlayedServer(100 + len(self.runs), on_reply, on_gone))
+        self.runs[-1].paused = paused
         return self.runs[-1]
+
+    def _look(self, pid: int, at_s: float) -> Signs:
+        run = self.runs[pid - 100]
+        return Signs(at_s, run.state, run.cpu_ticks)
+
+    def _crashed(self, crash: Crash) -> bool:
+        self.crashes.append(crash)
+        self.heard.append(f"crash: {crash.reason}")
+        return self.blame
 
     @property
     def run(self) -> PlayedServer:
@@ -97,7 +120,7 @@ def test_dead_server_is_started_again_after_a_growing_pause() -> None:
             stage.loop.advance(0.05)
         pauses.append(stage.loop.now_s - died_s)
     assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8], abs=0.06)
-    assert stage.heard.count("crash: the server process ended: killed by SIGSEGV") == 4
+    assert stage.heard.count("crash: killed by SIGSEGV") == 4
 
 
 def test_crash_loop_is_called_out_once() -> None:
@@ -121,7 +144,7 @@ def test_server_that_does_not_answer_a_ping_is_killed() -> None:
     stage.loop.advance(36.0)
     assert stage.run.signals == [signal.SIGKILL]
     stage.run.die("killed by SIGKILL")
-    assert stage.heard[-1] == "crash: the server process ended: it did not answer within 30 s"
+    assert stage.heard[-1] == "crash: it did not answer for 30.0 s (busy)"
 
 
 def test_server_that_never_becomes_ready_is_killed() -> None:

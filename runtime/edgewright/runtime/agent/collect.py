@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from ..telemetry.counters import SUFFIX, CounterFileError, incarnation_of, read_counters
@@ -21,13 +22,13 @@ class Collector:
         self._wall_clock = wall_clock
         self._reported: dict[Path, int] = {}
 
-    def collect(self, alive: str | None) -> int:
-        """Go through the files once; `alive` is the server that may still write. Returns the number of new records."""
+    def collect(self, alive: AbstractSet[str]) -> int:
+        """Go through the files once; `alive` servers may still write. Returns the number of new records."""
         finished: list[Path] = []
         added = 0
         for path in sorted(self._directory.glob(f"*{SUFFIX}")):
             try:
-                added += self._one(path, incarnation_of(path) == alive, finished)
+                added += self._one(path, incarnation_of(path) in alive, finished)
             except CounterFileError as error:
                 _log.warning("%s", error)
             except SpoolFault as fault:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from edgewright.targets.faults import UserFault
+
+from ..serving import ModelSettings, Settings, TlsSettings
 
 MAX_CONFIG_BYTES = 64 * 1024
 
@@ -18,6 +20,18 @@ Seconds = Annotated[float, Meta(gt=0, le=30 * 24 * 3600)]
 
 class ConfigError(UserFault):
     """device.toml is wrong; the message names the key."""
+
+
+class ServerSection(Settings, frozen=True, kw_only=True):
+    """`[server]` of device.toml."""
+
+    access_log: bool = False
+    """One line for each request in server.log."""
+    log_format: Literal["text", "json"] = "text"
+    tensors: bool = True
+    """`run/tensors.sock`, for programs on this machine that hand over tensors in shared memory."""
+    admin: bool = True
+    """`run/admin.sock`, where models are loaded and unloaded over the API. Only this user can open it."""
 
 
 class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,6 +43,17 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A rehearsal device: it claims a target that it is not, and computes with exact arithmetic."""
     listen: str = "127.0.0.1:8000"
     """Address and port of the inference API; port 0 takes a free one."""
+    admin_listen: str | None = None
+    """Address and port of an API that can also change what is served."""
+    grpc: str | None = None
+    """Address and port of the inference API over gRPC, or `unix:/path`."""
+    tls: TlsSettings | None = None
+    """For every TCP listener."""
+    token_file: str | None = None
+    """Tokens, one a line; whoever comes over TCP must show one."""
+    server: ServerSection = ServerSection()
+    models: dict[str, ModelSettings] = {}
+    """`[models.NAME]`: how each model is served."""
     window_s: Annotated[int, Meta(ge=1, le=24 * 3600)] = 60
     """Length of a telemetry window."""
     report_interval_s: Seconds = 60.0
@@ -37,9 +62,9 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     probation_s: Seconds = 60.0
     """How long a bundle that was installed by hand must serve before it is confirmed; the fleet names its own."""
     trial_timeout_s: Seconds = 120.0
-    ping_interval_s: Seconds = 5.0
+    ping_interval_s: Seconds = 0.5
     ping_deadline_s: Seconds = 30.0
-    """A server that does not answer for so long is killed and started again."""
+    """A server that is busy and does not answer for so long is replaced; one that is stopped or stuck within 2 s."""
     spool_max_bytes: Annotated[int, Meta(ge=4096)] = 16 * 1024 * 1024
     download_max_bytes: Annotated[int, Meta(ge=1)] = 4 * 1024**3
     fetch_deadline_s: Seconds = 24 * 3600.0
@@ -59,14 +84,25 @@ def read_config(path: Path) -> DeviceConfig:
     if len(content) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{path} has {len(content)} bytes; a device configuration has at most {MAX_CONFIG_BYTES}")
     try:
-        return msgspec.convert(tomllib.loads(content.decode()), DeviceConfig)
+        return _absolute(msgspec.convert(tomllib.loads(content.decode()), DeviceConfig), path.absolute().parent)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}. Keys: {', '.join(DeviceConfig.__struct_fields__)}") from error
 
 
-def parse_listen(listen: str) -> tuple[str, int]:
+def _absolute(config: DeviceConfig, folder: Path) -> DeviceConfig:
+    """Files are named relative to the configuration; a server may have another working directory."""
+    tls = config.tls
+    if tls is not None:
+        given = {name: getattr(tls, name) for name in tls.__struct_fields__}
+        paths = {name: str(folder / path) for name, path in given.items() if path is not None}
+        tls = msgspec.structs.replace(tls, **paths)
+    tokens = None if config.token_file is None else str(folder / config.token_file)
+    return msgspec.structs.replace(config, tls=tls, token_file=tokens)
+
+
+def parse_listen(listen: str, key: str = "listen") -> tuple[str, int]:
     """Return (host, port) of `host:port` or `[v6]:port`.
 
     Raises:
@@ -75,5 +111,5 @@ def parse_listen(listen: str) -> tuple[str, int]:
     host, colon, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not (colon and host and port.isdigit() and int(port) < 65536):
-        raise ConfigError(f"listen is {listen!r}: expected an address and a port, for example 127.0.0.1:8000")
+        raise ConfigError(f"{key} is {listen!r}: expected an address and a port, for example 127.0.0.1:8000")
     return host, int(port)

@@ -20,7 +20,7 @@ from edgewright.targets.faults import EnvironmentFault, Fault, UserFault
 
 _log = logging.getLogger(__name__)
 
-MAX_LINE_BYTES = 64 * 1024
+MAX_LINE_BYTES = 512 * 1024
 _MAX_CONNECTIONS = 16
 _IDLE_S = 30.0
 
@@ -37,6 +37,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     op: str
     path: str = ""
     model: str = ""
+    text: str = ""
+    """Routes, TOML."""
     wait: str = "probation"
     """How long to wait: until the bundle serves (`probation`) or until it is `confirmed`."""
 

@@ -20,9 +20,14 @@ class CrashHistory:
     total: int = 0
     recent_s: list[float] = field(default_factory=list)
 
-    def crashed(self, now_s: float, uptime_s: float) -> float:
-        """Note a crash; returns how long to wait before the next start."""
+    def crashed(self, now_s: float, uptime_s: float, *, blamed: bool = False) -> float:
+        """Note a crash; returns how long to wait before the next start.
+
+        One that a model is to blame for is not the server's: it starts again at once, and without that model.
+        """
         self.total += 1
+        if blamed:
+            return FIRST_DELAY_S
         self.in_a_row = 1 if uptime_s >= STEADY_S else self.in_a_row + 1
         self.recent_s = [at_s for at_s in self.recent_s if now_s - at_s < LOOP_WINDOW_S] + [now_s]
         return float(min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** min(self.in_a_row - 1, 20)))

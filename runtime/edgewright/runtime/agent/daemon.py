@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 from edgewright.targets.faults import EnvironmentFault
 
 from ..storage import LocalStorage
-from .config import DeviceConfig, parse_listen
+from .config import DeviceConfig
+from .listeners import bind_all, check_exposure, grpc_settings
 from .log import start_logging
 from .loop import Loop
 from .places import Places
 from .server_process import ServerSettings, ServerSpawner, boot_id
-from .sockets import listen_tcp, listen_unix
 from .state_lock import end_orphan_server, lock_state
 from .supervise import Supervisor
 
@@ -59,17 +59,14 @@ def run_daemon(state: Path, config: DeviceConfig) -> signal.Signals:
 
 
 def _run_daemon(places: Places, config: DeviceConfig) -> signal.Signals:
-    host, port = parse_listen(config.listen)
+    check_exposure(config)
     places.state.mkdir(parents=True, exist_ok=True)
     places.run.mkdir(parents=True, exist_ok=True)
     with lock_state(places.state), _lock_run(places):
         start_logging(places.state / "agent.log")
         if end_orphan_server(places.run, patience_s=_ORPHAN_PATIENCE_S):
             _log.warning("the last agent was killed; its server has ended")
-        listeners = (
-            listen_tcp(host, port, patience_s=_BIND_PATIENCE_S),
-            listen_unix(places.server_socket),
-        )
+        listeners = bind_all(config, places, patience_s=_BIND_PATIENCE_S)
         loop = Loop()
         settings = ServerSettings(
             listeners=listeners,
@@ -78,15 +75,17 @@ def _run_daemon(places: Places, config: DeviceConfig) -> signal.Signals:
             boot=boot_id(),
             window_s=config.window_s,
             emulate=config.emulate,
+            grpc=grpc_settings(config),
+            access_log=config.server.access_log,
+            log_format=config.server.log_format,
         )
         supervisor = Supervisor(loop, ServerSpawner(loop, settings))
         supervisor.start()
-        address = "{}:{}".format(*listeners[0].getsockname()[:2])
         with _server_ends_with_us(supervisor):
             # Start-up time: these imports run beside those of the server.
             from .device import Device
 
-            device = Device(places, config, loop, supervisor, LocalStorage(), boot=settings.boot, address=address)
+            device = Device(places, config, loop, supervisor, LocalStorage(), boot=settings.boot, listeners=listeners)
             return _run(loop, device)
 
 

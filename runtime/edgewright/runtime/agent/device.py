@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgewright.targets.board import Board
@@ -12,28 +13,35 @@ from edgewright.targets.catalog import load_board
 from edgewright.targets.faults import EnvironmentFault
 from edgewright.targets.host import detect_host
 
+from ..black_box import read_black_box
+from ..serving import ModelSettings
 from ..storage import Storage
 from ..telemetry.records import UpdateRecord
 from ..telemetry.spool import Spool, SpoolFault, SpoolLimits
 from . import systemd
 from .admission import DeviceFacts
+from .breaker_memory import BreakerMemory
 from .collect import Collector
 from .config import DeviceConfig
 from .control_socket import ControlSocket
 from .credentials import Credentials, CredentialsError, read_credentials
 from .fetch import Downloads, FetchLimits
+from .guard import Guard
 from .http_source import ByteSource, HttpSource
 from .jobs import ThreadJobs
+from .listeners import HeldListener
 from .log import bound_log
 from .loop import Loop
+from .offering import Offering
 from .operations import Operations
 from .places import Places
 from .report import heartbeat, hello, model_states, status
 from .slots import SlotStore
 from .sockets import listen_unix
-from .supervise import Supervisor, Watch
+from .supervise import Crash, Supervisor, Watch
 from .surroundings import Surroundings
 from .updater import Updater
+from .vital_signs import read_signs
 from .workshop import DeviceWorkshop, Tools, device_facts
 
 if TYPE_CHECKING:
@@ -42,6 +50,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _JOBS_PATIENCE_S = 2.0
+_DEFAULT_SETTINGS = ModelSettings()
 
 
 class Device:
@@ -56,14 +65,15 @@ class Device:
         storage: Storage,
         *,
         boot: str,
-        address: str,
+        listeners: tuple[HeldListener, ...],
     ) -> None:
         self.places = places
         self.config = config
         self.loop = loop
         self.supervisor = supervisor
         self.boot = boot
-        self.address = address
+        self.listeners = listeners
+        self.address = listeners[0].address
         self.started_s = time.monotonic()
         self.ready = False
         self._stopping = False
@@ -84,7 +94,18 @@ class Device:
         self._collector = Collector(self.spool, places.run, time.time)
         self._jobs = ThreadJobs()
         self._store = SlotStore(storage, places.state / "models")
+        self.breakers = BreakerMemory(storage, places.state / "breakers.json")
+        self._guard = Guard(loop, supervisor, self.breakers, self._settings_of, time.time)
         self.updater = self._make_updater()
+        self.offering = Offering(
+            storage,
+            places.routes,
+            self._store,
+            supervisor,
+            self._guard,
+            lambda: self.updater.states,
+            self._settings_of,
+        )
         self._control = self._make_control()
 
     def start(self) -> None:
@@ -94,14 +115,19 @@ class Device:
                 ping_interval_s=self.config.ping_interval_s,
                 ping_deadline_s=self.config.ping_deadline_s,
                 clock=time.monotonic,
-                on_ready=self.updater.server_ready,
+                look=read_signs,
+                overdue=self._overdue,
+                on_ready=self._server_ready,
                 on_serving=self._serving,
                 on_alive=lambda: systemd.notify("WATCHDOG=1"),
+                on_breaker=self._guard.breaker_moved,
                 on_crash=self._server_crashed,
                 on_crash_loop=self.updater.crash_looped,
+                on_left=self._collect,
             )
         )
         self.updater.start(self._in_spool)
+        self.updater.listeners.append(self._update_moved)
         self._control.start()
         self.loop.call_later(self.config.report_interval_s, self._collect_and_repeat)
         self.connect()
@@ -123,7 +149,8 @@ class Device:
         """Leave nothing behind."""
         self._control.close()
         self._jobs.join(_JOBS_PATIENCE_S)
-        for path in (self.places.agent_socket, self.places.server_socket):
+        places = self.places
+        for path in (places.agent_socket, places.server_socket, places.admin_socket, places.tensors_socket):
             path.unlink(missing_ok=True)
 
     def connect(self) -> None:
@@ -160,7 +187,7 @@ class Device:
     @property
     def problems(self) -> list[str]:
         """What was found damaged, for a person to look at."""
-        return [*self._store.damaged, *filter(None, [self._credentials_problem])]
+        return [*self._store.damaged, *filter(None, [self._credentials_problem, self.offering.problem])]
 
     def facts(self) -> DeviceFacts:
         """What this device is, with the memory that is free now."""
@@ -183,7 +210,7 @@ class Device:
                 loop=self.loop,
                 store=self._store,
                 workshop=DeviceWorkshop(tools),
-                serving=self.supervisor,
+                serving=self._guard,
                 jobs=self._jobs,
                 report=self._report,
                 wall_clock=time.time,
@@ -198,6 +225,9 @@ class Device:
             probation_s=self.config.probation_s,
             status=lambda: status(self),
             reload_credentials=self.connect,
+            forgive=self._guard.forgive,
+            offering=self.offering,
+            replace_server=self.supervisor.replace,
         )
         return ControlSocket(listen_unix(self.places.agent_socket), operations.table())
 
@@ -212,9 +242,30 @@ class Device:
             _log.info("ready: http://%s, %d models", self.address, len(model_states(self.updater.states)))
             systemd.notify("READY=1")
 
-    def _server_crashed(self, reason: str) -> None:
+    def _settings_of(self, model: str) -> ModelSettings:
+        return self.config.models.get(model, _DEFAULT_SETTINGS)
+
+    def _server_ready(self) -> None:
+        self.offering.server_ready()
+        self.updater.server_ready()
+
+    def _update_moved(self, record: UpdateRecord) -> None:
+        del record
+        # After this turn: the record comes before what it announces is done.
+        self.loop.post(self.offering.changed)
+
+    def _overdue(self, black_box: Path | None) -> str | None:
+        executing = read_black_box(black_box) if black_box else []
+        return self._guard.overdue(executing, time.monotonic_ns()) if executing else None
+
+    def _server_crashed(self, crash: Crash) -> bool:
         self._collect()
-        self.updater.server_crashed(reason)
+        executing = read_black_box(crash.black_box) if crash.black_box else []
+        blamed = self._guard.crashed(
+            executing, crash.loading, reason=crash.reason, verdict=crash.verdict, now_ns=time.monotonic_ns()
+        )
+        self.updater.server_crashed(f"the server process ended: {crash.reason}", blamed)
+        return bool(blamed)
 
     def _server_stopped(self) -> None:
         self._collect()
@@ -232,7 +283,7 @@ class Device:
         bound_log(self.places.state / "server.log")
 
     def _collect(self) -> None:
-        self._collector.collect(self.supervisor.incarnation)
+        self._collector.collect(self.supervisor.alive)
         if self.link is not None:
             self.link.send_records()
 

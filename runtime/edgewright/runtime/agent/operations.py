@@ -13,14 +13,19 @@ import msgspec
 from edgewright.bundle.archive import archive_digest, verify
 from edgewright.targets.faults import EnvironmentFault, UserFault
 
+from ..routes import parse_routes
 from ..telemetry.records import UpdateRecord
 from .control_socket import Command, Message, Operation, call_on_loop
+from .conversation import Answer
 from .loop import Call
 from .model_state import Order, check_model_name
+from .offering import Offering, raise_unless_set
 from .updater import Updater
 
 _ENDS = ("refused", "failed", "rolled_back", "confirmed")
 _PATIENCE_S = 24 * 3600.0
+_ROUTES_PATIENCE_S = 30.0
+_REPLACE_PATIENCE_S = 600.0
 
 
 class Operations:
@@ -34,16 +39,30 @@ class Operations:
         probation_s: float,
         status: Callable[[], dict[str, Any]],
         reload_credentials: Callable[[], None],
+        forgive: Callable[[str, str], None],
+        offering: Offering,
+        replace_server: Callable[[Answer], None],
     ) -> None:
         self._post = post
         self._updater = updater
         self._probation_s = probation_s
         self._status = status
         self._reload_credentials = reload_credentials
+        self._forgive = forgive
+        self._offering = offering
+        self._replace_server = replace_server
 
     def table(self) -> dict[str, Operation]:
         """Return the operations by name."""
-        return {"status": self.status, "install": self.install, "rollback": self.rollback, "enrolled": self.enrolled}
+        return {
+            "status": self.status,
+            "install": self.install,
+            "rollback": self.rollback,
+            "enrolled": self.enrolled,
+            "routes": self.routes,
+            "set_routes": self.set_routes,
+            "restart_server": self.restart_server,
+        }
 
     def status(self, command: Command) -> Iterator[Message]:
         """What the device does now."""
@@ -55,6 +74,34 @@ class Operations:
         del command
         call_on_loop(self._post, self._reload_credentials)
         yield {}
+
+    def routes(self, command: Command) -> Iterator[Message]:
+        """The routes that hold, as they were applied."""
+        del command
+        yield {"toml": call_on_loop(self._post, lambda: self._offering.text)}
+
+    def set_routes(self, command: Command) -> Iterator[Message]:
+        """Switch all routes; an empty text has none."""
+        reason = self._answer(lambda done: self._offering.apply(command.text, done), _ROUTES_PATIENCE_S)
+        raise_unless_set(reason)
+        yield {"routes": sorted(parse_routes(command.text))}
+
+    def restart_server(self, command: Command) -> Iterator[Message]:
+        """Replace the server process without losing a request."""
+        del command
+        reason = self._answer(self._replace_server, _REPLACE_PATIENCE_S)
+        if reason is not None:
+            raise EnvironmentFault(f"the server was not replaced, the old one serves on: {reason}")
+        yield call_on_loop(self._post, self._status)["server"]
+
+    def _answer(self, ask: Callable[[Answer], None], timeout_s: float) -> str | None:
+        """Ask for something on the loop, and wait for its answer."""
+        answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        call_on_loop(self._post, lambda: ask(answers.put))
+        try:
+            return answers.get(timeout=timeout_s)
+        except queue.Empty:
+            raise EnvironmentFault(f"the server did not answer within {timeout_s:g} s") from None
 
     def install(self, command: Command) -> Iterator[Message]:
         """Install an archive that lies on this machine."""
@@ -91,6 +138,7 @@ class Operations:
                 f"an update of {order.model} to {running.order.version} is under way (phase {running.phase}); "
                 "wait for its end, or take it back with `edgewright device rollback`"
             )
+        self._forgive(order.model, order.bundle)
         self._updater.order(order)
         if self._updater.waits_for_room(order):
             raise EnvironmentFault(

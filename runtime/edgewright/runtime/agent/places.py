@@ -28,3 +28,18 @@ class Places:
     def server_socket(self) -> Path:
         """The inference API on a Unix socket."""
         return self.state / "server.sock"
+
+    @property
+    def admin_socket(self) -> Path:
+        """The inference API that can also change what is served; mode 0600."""
+        return self.run / "admin.sock"
+
+    @property
+    def tensors_socket(self) -> Path:
+        """Tensors in shared memory, for programs on this machine."""
+        return self.run / "tensors.sock"
+
+    @property
+    def routes(self) -> Path:
+        """The routes that hold now; no file where there are none."""
+        return self.state / "routes.toml"

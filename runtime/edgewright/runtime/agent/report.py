@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgewright.targets.board import Board
 
+from ..routes import parse_routes
 from ..telemetry import wire
 from ..telemetry.spool import Spool
 from .admission import DeviceFacts
+from .blame import Memory
+from .breaker_memory import BreakerMemory
 from .config import DeviceConfig
 from .credentials import Credentials
+from .listeners import HeldListener
 from .model_state import ModelState
+from .offering import Offering
 from .places import Places
 from .supervise import Supervisor
 from .update import phase_of
@@ -35,6 +40,9 @@ class Reported(Protocol):
     board: Board
     boot: str
     address: str
+    listeners: tuple[HeldListener, ...]
+    breakers: BreakerMemory
+    offering: Offering
     started_s: float
     ready: bool
     credentials: Credentials | None
@@ -109,6 +117,9 @@ def status(device: Reported) -> dict[str, Any]:
         "emulated": device.config.emulate,
         "listen": device.address,
         "socket": str(device.places.server_socket),
+        "listeners": [{"kind": each.kind, "address": _address(each)} for each in device.listeners],
+        "grpc": device.config.grpc,
+        "routes": sorted(parse_routes(device.offering.text)),
         "server": {
             "running": device.supervisor.incarnation is not None,
             "pid": device.supervisor.pid,
@@ -127,12 +138,24 @@ def status(device: Reported) -> dict[str, Any]:
             "max_bytes": device.config.spool_max_bytes,
             "backlog": device.spool.backlog,
         },
-        "models": [_model(state) for state in device.updater.states.values()],
+        "models": [_model(state, device.breakers) for state in device.updater.states.values()],
         "problems": device.problems,
     }
 
 
-def _model(state: ModelState) -> dict[str, Any]:
+def _address(listener: HeldListener) -> str:
+    """`host:port`, or the path of a Unix socket."""
+    name = listener.address
+    return str(listener.path) if name == "unix" else name
+
+
+def _breaker(memory: Memory | None) -> dict[str, Any] | None:
+    if memory is None or memory.state == "closed":
+        return None
+    return {"state": memory.state, "crashes": memory.crashes, "until_s": memory.until_s, "reason": memory.reason}
+
+
+def _model(state: ModelState, breakers: BreakerMemory) -> dict[str, Any]:
     active, back, running = state.active_slot, state.rollback_slot, state.update
     last = state.outcomes[-1] if state.outcomes else None
     return {
@@ -141,6 +164,12 @@ def _model(state: ModelState) -> dict[str, Any]:
         "bundle": active.bundle if active else None,
         "slot": state.active,
         "phase": phase_of(state),
+        "breaker": _breaker(breakers.get(state.model, active.bundle)) if active else None,
+        "blamed": [
+            {"version": memory.version, "crashes": memory.crashes, "reason": memory.reason}
+            for memory in breakers
+            if memory.model == state.model
+        ],
         "updating_to": running.order.version if running else None,
         "rollback_version": back.version if back else None,
         "security_floor": state.security_floor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
@@ -12,24 +13,28 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Literal, Protocol
 
 import msgspec
 
 from .. import serving
 from ..control import MAX_LINE_BYTES, Reply, Request, decode_reply, encode
+from .listeners import HeldListener
 from .loop import Scheduler
 from .state_lock import hold_server_lock
 
 _log = logging.getLogger(__name__)
 
 _SEND_TIMEOUT_S = 5.0
+_BLACK_BOX = "black-box-"
 
 
 class ServerRun(Protocol):
     """A server that runs, or ran."""
 
     pid: int
+    black_box: Path | None
+    """Where it notes what it executes."""
 
     def send(self, request: Request) -> bool:
         """Send a request; False where the server does not take it."""
@@ -41,20 +46,23 @@ class ServerRun(Protocol):
 class Spawn(Protocol):
     """Starts a server; `on_reply` and `on_gone` (with the reason) are called on the loop."""
 
-    def __call__(self, on_reply: Callable[[Reply], None], on_gone: Callable[[str], None]) -> ServerRun:
-        """Start it."""
+    def __call__(self, on_reply: Callable[[Reply], None], on_gone: Callable[[str], None], *, paused: bool) -> ServerRun:
+        """Start it; a `paused` one accepts nothing until it is told to."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
     """What a server is started with."""
 
-    listeners: tuple[socket.socket, ...]
+    listeners: tuple[HeldListener, ...]
     run_directory: Path
     log_path: Path
     boot: str
     window_s: int
     emulate: bool
+    grpc: serving.GrpcSettings | None = None
+    access_log: bool = False
+    log_format: Literal["text", "json"] = "text"
 
 
 class ServerSpawner:
@@ -63,14 +71,20 @@ class ServerSpawner:
     def __init__(self, loop: Scheduler, settings: ServerSettings) -> None:
         self._loop = loop
         self._settings = settings
+        self._numbers = itertools.count(1)
+        for leftover in settings.run_directory.glob(f"{_BLACK_BOX}*"):
+            leftover.unlink(missing_ok=True)
 
-    def __call__(self, on_reply: Callable[[Reply], None], on_gone: Callable[[str], None]) -> ServerRun:
+    def __call__(
+        self, on_reply: Callable[[Reply], None], on_gone: Callable[[str], None], *, paused: bool = False
+    ) -> ServerRun:
         settings = self._settings
+        box = settings.run_directory / f"{_BLACK_BOX}{next(self._numbers)}"
         ours, theirs = socket.socketpair()
         with theirs, open_log(settings.log_path) as log, hold_server_lock(settings.run_directory) as lock:
-            listen_fds = [listener.fileno() for listener in settings.listeners]
+            listen_fds = [listener.socket.fileno() for listener in settings.listeners]
             process = subprocess.Popen(
-                server_command(settings, theirs.fileno(), listen_fds),
+                server_command(settings, theirs.fileno(), box, paused=paused),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -78,21 +92,26 @@ class ServerSpawner:
             )
             lock.write(f"{process.pid}\n".encode())
         ours.settimeout(_SEND_TIMEOUT_S)
-        run = _Run(process, ours)
+        run = _Run(process, ours, box)
         threading.Thread(
             target=run.listen, args=(self._loop, on_reply, on_gone), name="server-control", daemon=True
         ).start()
         return run
 
 
-def server_command(settings: ServerSettings, control_fd: int, listen_fds: list[int]) -> list[str]:
+def server_command(settings: ServerSettings, control_fd: int, black_box: Path, *, paused: bool) -> list[str]:
     """Return the command line of a server."""
     wanted = serving.ServerSettings(
-        listeners=tuple(serving.ListenerSettings(fd=number) for number in listen_fds),
+        listeners=tuple(listener.settings() for listener in settings.listeners),
         counters_dir=str(settings.run_directory),
         boot=settings.boot,
         window_s=settings.window_s,
         emulated=settings.emulate,
+        grpc=settings.grpc,
+        access_log=settings.access_log,
+        log_format=settings.log_format,
+        black_box=str(black_box),
+        paused=paused,
     )
     module = "edgewright.runtime.server"
     return [sys.executable, "-m", module, "--control-fd", str(control_fd), serving.encode_settings(wanted)]
@@ -106,8 +125,9 @@ def open_log(path: Path, max_bytes: int = 1024 * 1024) -> BinaryIO:
 
 
 class _Run:
-    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, black_box: Path | None = None) -> None:
         self.pid = process.pid
+        self.black_box = black_box
         self._process = process
         self._control = control
 

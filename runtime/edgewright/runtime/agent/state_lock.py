@@ -14,6 +14,7 @@ from typing import BinaryIO
 from edgewright.targets.faults import EnvironmentFault
 
 _SERVER_LOCK = "server.lock"
+_MAX_LOCK_BYTES = 64
 
 
 class StateInUse(EnvironmentFault):
@@ -44,10 +45,14 @@ def lock_state(state: Path) -> BinaryIO:
 
 @contextlib.contextmanager
 def hold_server_lock(run_directory: Path) -> Iterator[BinaryIO]:
-    """Lock `server.lock` and yield it, to be inherited by a server: it stays locked for as long as that one lives."""
+    """Lock `server.lock` and yield it, to be inherited by a server: it stays locked for as long as that one lives.
+
+    A server and the one that takes over from it share the lock. The file holds a process id a line.
+    """
     with (run_directory / _SERVER_LOCK).open("ab+", buffering=0) as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.truncate(0)
+        if _free(file):
+            file.truncate(0)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield file
 
 
@@ -67,10 +72,10 @@ def end_orphan_server(run_directory: Path, *, patience_s: float) -> bool:
             time.sleep(0.02)
             if _free(file):
                 return True
-        pid = file.read(32).decode("ascii", "replace").strip()
-        if pid.isdigit():
-            with contextlib.suppress(ProcessLookupError):  # it ended by itself just now
-                os.kill(int(pid), signal.SIGKILL)
+        for pid in file.read(_MAX_LOCK_BYTES).decode("ascii", "replace").split():
+            if pid.isdigit():
+                with contextlib.suppress(ProcessLookupError):  # it ended by itself just now
+                    os.kill(int(pid), signal.SIGKILL)
         fcntl.flock(file, fcntl.LOCK_EX)
         return True
 

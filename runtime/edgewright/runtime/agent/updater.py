@@ -101,10 +101,13 @@ class Updater:
             if state.active:
                 self._load(model, state.active)
 
-    def server_crashed(self, reason: str) -> None:
-        """The server died or hung."""
+    def server_crashed(self, reason: str, blamed: frozenset[str] = frozenset()) -> None:
+        """The server died or hung; where models are to blame it is not held against the others."""
         for model in tuple(self.states):
-            self._happens(model, events.Crashed, reason=reason)
+            if not blamed or model in blamed:
+                self._happens(model, events.Crashed, reason=reason)
+            else:
+                self._stop_timer(model)  # what does not serve is not on probation; Loaded starts the clock anew
 
     def crash_looped(self, reason: str) -> None:
         """The server keeps dying: one model that has a bundle to go back to goes back."""

@@ -1,0 +1,101 @@
+"""Which sockets the device listens on, and what a client must show there; bound once, inherited by every server.
+
+A socket that other machines can reach needs a token or client certificates (mTLS): decided here, before it is bound.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..serving import GrpcSettings, ListenerSettings, TlsSettings
+from .config import ConfigError, DeviceConfig, parse_listen
+from .places import Places
+from .sockets import listen_tcp, listen_unix
+
+Kind = Literal["data", "admin", "tensors"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldListener:
+    """A socket that the agent has bound."""
+
+    socket: socket.socket
+    kind: Kind
+    tls: TlsSettings | None = None
+    token_file: str | None = None
+    path: Path | None = None
+    """Of a Unix socket."""
+
+    def settings(self) -> ListenerSettings:
+        """Return what the server is told of it."""
+        return ListenerSettings(fd=self.socket.fileno(), kind=self.kind, tls=self.tls, token_file=self.token_file)
+
+    @property
+    def address(self) -> str:
+        """`host:port` of a TCP socket, `[v6]:port`, or `unix`."""
+        if self.socket.family == socket.AF_UNIX:
+            return "unix"
+        host, port = self.socket.getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def bind_all(config: DeviceConfig, places: Places, *, patience_s: float) -> tuple[HeldListener, ...]:
+    """Bind everything that a configuration names; the first is the inference API over TCP.
+
+    Raises:
+        ConfigError: an address that other machines can reach has neither a token nor mTLS.
+        ListenFault: an address is taken.
+    """
+    check_exposure(config)
+    tcp: list[tuple[str, Kind]] = [(config.listen, "data")]
+    if config.admin_listen:
+        tcp.append((config.admin_listen, "admin"))
+    held = [
+        HeldListener(listen_tcp(*parse_listen(address), patience_s=patience_s), kind, config.tls, config.token_file)
+        for address, kind in tcp
+    ]
+    held.append(HeldListener(listen_unix(places.server_socket), "data", path=places.server_socket))
+    if config.server.admin:
+        held.append(HeldListener(listen_unix(places.admin_socket), "admin", path=places.admin_socket))
+    if config.server.tensors:
+        held.append(HeldListener(listen_unix(places.tensors_socket), "tensors", path=places.tensors_socket))
+    return tuple(held)
+
+
+def check_exposure(config: DeviceConfig) -> None:
+    """Refuse to serve strangers.
+
+    Raises:
+        ConfigError: the message says what to do.
+    """
+    wanted = {"listen": config.listen, "admin_listen": config.admin_listen, "grpc": config.grpc}
+    known = config.token_file is not None or (config.tls is not None and config.tls.client_ca is not None)
+    for key, address in wanted.items():
+        if address is None or address.startswith("unix:"):
+            continue
+        host, _ = parse_listen(address, key)
+        if not (known or _is_loopback(host)):
+            raise ConfigError(
+                f"{key} is {address!r}: other machines can reach that address, and nothing asks them who they are. Add "
+                "`token_file` (one token a line) or `[tls]` with `client_ca` to device.toml, or listen on 127.0.0.1"
+            )
+
+
+def grpc_settings(config: DeviceConfig) -> GrpcSettings | None:
+    """Return what the server is told of gRPC; its port is bound by the server itself."""
+    if config.grpc is None:
+        return None
+    return GrpcSettings(address=config.grpc, tls=config.tls, token_file=config.token_file)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:  # a name may mean any address, and another one tomorrow
+        return False
