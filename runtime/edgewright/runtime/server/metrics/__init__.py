@@ -1,0 +1,1 @@
+"""What GET /metrics prints: our names in base units, and Triton's names for the dashboards that know those."""
