@@ -10,8 +10,7 @@ from ...limits import Limits
 from ...names import Names
 from ...pipeline import Endpoint, Job, Outcome
 from ...refusal import Refusal
-from ..scheduling import read_scheduling
-from .inference import Envelope, Inference, open_envelope, read_inference, write_answer
+from .inference import Head, Heads, Plan, plan_inference, read_inputs, write_answer
 from .refusing import INTERNAL
 
 _log = logging.getLogger(__name__)
@@ -25,36 +24,31 @@ class Inferences:
     def __init__(self, names: Names, limits: Limits) -> None:
         self._names = names
         self._limits = limits
+        self._heads = Heads(limits)
 
-    async def answer(self, data: bytes, received_ns: int, remaining_s: float | None) -> bytes:
-        """Return the response to a message; a caller that is cancelled cancels the job.
+    def open(self, data: bytes) -> tuple[Head, list[memoryview]]:
+        """Return the parts of a `ModelInferRequest`; raises `Refusal` where it is none."""
+        return self._heads.open(data)
+
+    async def answer(self, head: Head, raw: list[memoryview], received_ns: int, remaining_s: float | None) -> bytes:
+        """Return the `ModelInferResponse` to a request; a caller that is cancelled cancels the job.
 
         Args:
-            data: A `ModelInferRequest`.
+            head: of the request, see `open`.
+            raw: its raw tensors.
             received_ns: `time.perf_counter_ns()` when it had arrived.
             remaining_s: How long the client waits; None says for ever.
 
         Raises:
             Refusal: the request does not fit, cannot be taken now, or failed.
         """
-        envelope = open_envelope(data, self._limits)
-        return await self.answer_opened(envelope, received_ns, remaining_s)
-
-    async def answer_opened(self, envelope: Envelope, received_ns: int, remaining_s: float | None) -> bytes:
-        """Return the response to a request that was taken apart already; see `answer`."""
-        endpoint = self._names.endpoint(envelope.model, envelope.version)
-        inference, job = self._job(endpoint, envelope, received_ns, remaining_s)
-        outcome = await _outcome(endpoint, job)
-        return _written(endpoint, envelope, inference, outcome)
-
-    def _job(
-        self, endpoint: Endpoint, envelope: Envelope, received_ns: int, remaining_s: float | None
-    ) -> tuple[Inference, Job]:
-        inference = read_inference(envelope, endpoint.signature, self._limits)
-        wish = read_scheduling(envelope.parameters)
+        endpoint = self._names.endpoint(head.model, head.version)
+        plan = plan_inference(head, len(raw), endpoint.signature, self._limits)
+        inputs = read_inputs(head, raw, plan)
+        wish = head.scheduling
         job = Job(
-            inference.inputs,
-            inference.rows,
+            inputs,
+            plan.rows,
             received_ns,
             time.perf_counter_ns() - received_ns,
             wish.priority,
@@ -62,17 +56,16 @@ class Inferences:
             wish.key,
             wish.sequence,
         )
-        return inference, job
+        return _written(head, plan, await _outcome(endpoint, job))
 
 
 def _deadline_ns(received_ns: int, timeout_us: int | None, remaining_s: float | None) -> int | None:
     """The sooner of what the client asks the server and what it told gRPC."""
-    ends = []
-    if timeout_us is not None:
-        ends.append(received_ns + timeout_us * 1000)
-    if remaining_s is not None and remaining_s < _LONGEST_S:
-        ends.append(received_ns + int(remaining_s * 1e9))
-    return min(ends, default=None)
+    asked = None if timeout_us is None else received_ns + timeout_us * 1000
+    if remaining_s is None or remaining_s > _LONGEST_S:
+        return asked
+    told = received_ns + int(remaining_s * 1e9)
+    return told if asked is None else min(asked, told)
 
 
 async def _outcome(endpoint: Endpoint, job: Job) -> Outcome:
@@ -96,12 +89,14 @@ async def _outcome(endpoint: Endpoint, job: Job) -> Outcome:
     return delivered[0]
 
 
-def _written(endpoint: Endpoint, envelope: Envelope, inference: Inference, outcome: Outcome) -> bytes:
+def _written(head: Head, plan: Plan, outcome: Outcome) -> bytes:
     if outcome.refusal is not None or outcome.outputs is None:
         raise outcome.refusal or INTERNAL
     begun_ns = time.perf_counter_ns()
     try:
-        response = write_answer(envelope, inference, outcome, endpoint.signature)
+        response = write_answer(head, plan, outcome)
+    except Refusal:
+        raise
     except Exception as error:
         _log.exception("%s %s gave outputs that cannot be written", outcome.model, outcome.version)
         raise Refusal(500, "the model's outputs cannot be written; the server's log has the details") from error

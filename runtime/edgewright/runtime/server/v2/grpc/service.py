@@ -70,7 +70,8 @@ def _model_infer(inferences: Inferences) -> Callable[[bytes, Any], Awaitable[byt
     async def model_infer(data: bytes, context: Any) -> bytes:
         received_ns = time.perf_counter_ns()
         try:
-            return await inferences.answer(data, received_ns, context.time_remaining())
+            head, raw = inferences.open(data)
+            return await inferences.answer(head, raw, received_ns, context.time_remaining())
         except Refusal as refusal:
             await refuse(context, refusal)
         except Exception:  # noqa: BLE001 - `fail` logs it, and tells the client INTERNAL

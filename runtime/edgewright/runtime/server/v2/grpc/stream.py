@@ -12,11 +12,11 @@ from typing import Any
 from ...limits import Limits
 from ...refusal import Refusal, not_now
 from .infer import Inferences
-from .inference import Envelope, open_envelope
+from .inference import Head
 from .refusing import INTERNAL, refuse
 from .schema import message
 from .status import message_of
-from .wire import wrapped
+from .wire import fields_of
 
 _log = logging.getLogger(__name__)
 
@@ -25,8 +25,6 @@ _Response = message("ModelInferResponse")
 
 _INFER_RESPONSE = 2
 """Number of the field in `ModelStreamInferResponse`."""
-
-_WANTS_FINAL = "triton_enable_empty_final_response"
 
 
 def _final_mark() -> bytes:
@@ -76,18 +74,18 @@ class InferenceStreams:
 
     async def _answer(self, data: bytes, remaining_s: float | None) -> bytes:
         received_ns = time.perf_counter_ns()
-        envelope: Envelope | None = None
+        head: Head | None = None
         try:
-            envelope = open_envelope(data, self._limits)
-            response = await self._inferences.answer_opened(envelope, received_ns, remaining_s)
+            head, raw = self._inferences.open(data)
+            response = await self._inferences.answer(head, raw, received_ns, remaining_s)
         except Refusal as refusal:
-            return _error(envelope, refusal)
+            return _error(head, refusal)
         except Exception:  # noqa: BLE001 - told to the client as INTERNAL, and to the log with its traceback
             _log.exception("ModelStreamInfer failed")
-            return _error(envelope, INTERNAL)
-        if envelope.parameters.get(_WANTS_FINAL):
+            return _error(head, INTERNAL)
+        if head.wants_final:
             response += _FINAL
-        return wrapped(_INFER_RESPONSE, response)
+        return b"".join(fields_of(_INFER_RESPONSE, [response]))
 
 
 async def _next(source: AsyncIterator[bytes]) -> bytes | None:
@@ -106,10 +104,10 @@ async def _first(
     await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
 
 
-def _error(envelope: Envelope | None, refusal: Refusal) -> bytes:
+def _error(head: Head | None, refusal: Refusal) -> bytes:
     """The id goes with it, so that a client knows which of its requests failed."""
     response = _StreamResponse(error_message=message_of(refusal))
-    if envelope is not None and envelope.id:
-        response.infer_response.id = envelope.id
+    if head is not None and head.id:
+        response.infer_response.id = head.id
     data: bytes = response.SerializeToString()
     return data

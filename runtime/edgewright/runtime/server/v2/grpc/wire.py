@@ -13,13 +13,14 @@ from ...http.messages import Payload
 from ...limits import Limits
 from ...refusal import Refusal
 
-_RAW_INPUT = 7
-_RAW_OUTPUT_TAG = b"\x32"
-"""`raw_output_contents = 6`, length-delimited."""
-
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
-_MAX_FIELD = 2**29 - 1
+_RAW_INPUT_TAG = 7 << 3 | _BYTES
+_RAW_OUTPUT = 6
+_MAX_TAG = 2**32 - 1
+_ONE_BYTE = 0x7F
+_LAST_SHIFT = 63
+"""A varint has at most ten bytes."""
 
 
 def split_request(message: bytes, limits: Limits) -> tuple[bytes, list[memoryview]]:
@@ -28,27 +29,52 @@ def split_request(message: bytes, limits: Limits) -> tuple[bytes, list[memoryvie
     Raises:
         Refusal: the message is not one, or its parts are more or larger than the limits allow.
     """
-    raw: list[memoryview] = []
-    kept: list[memoryview] = []
+    try:
+        spans, raw = _spans(message, limits)
+    except IndexError:
+        raise _malformed() from None
     view = memoryview(message)
-    position = kept_from = 0
-    fields_left = 8 * limits.tensors
+    return _bounded_head([view[start:end] for start, end in spans], limits), [view[start:end] for start, end in raw]
+
+
+_Spans = list[tuple[int, int]]
+
+
+def _spans(message: bytes, limits: Limits) -> tuple[_Spans, _Spans]:
+    """Return where that what is kept lies, and where the raw tensors do. Nearly all tags and lengths are one byte."""
+    kept: _Spans = []
+    raw: _Spans = []
+    position = kept_from = fields = 0
     end = len(message)
     while position < end:
         start = position
-        tag, position = _varint(message, position)
-        position, length = _skip(message, position, tag & 7)
-        fields_left -= 1
-        if fields_left < 0:
-            raise Refusal(400, f"more than {limits.tensors} inputs, outputs or parameters")
-        if tag == _RAW_INPUT << 3 | _BYTES:
-            raw.append(view[position - length : position])
-            kept.append(view[kept_from:start])
-            kept_from = position
-        elif not 1 <= tag >> 3 <= _MAX_FIELD:
-            raise _malformed()
-    kept.append(view[kept_from:])
-    return _bounded_head(kept, limits), raw
+        tag = message[position]
+        position += 1
+        if tag > _ONE_BYTE:
+            tag, position = _varint(message, start)
+        if tag & 7 == _BYTES:
+            length = message[position]
+            position += 1
+            if length > _ONE_BYTE:
+                length, position = _varint(message, position - 1)
+            position += length
+            if tag == _RAW_INPUT_TAG:
+                raw.append((position - length, position))
+                kept.append((kept_from, start))
+                kept_from = position
+        else:
+            position = _skip(message, position, tag & 7)
+        fields += 1
+        _check_field(tag, position, end, fields, limits)
+    kept.append((kept_from, end))
+    return kept, raw
+
+
+def _check_field(tag: int, position: int, end: int, fields: int, limits: Limits) -> None:
+    if position > end or not 8 <= tag <= _MAX_TAG:
+        raise _malformed()
+    if fields > 8 * limits.tensors:
+        raise Refusal(400, f"more than {limits.tensors} inputs, outputs or parameters")
 
 
 def _bounded_head(kept: list[memoryview], limits: Limits) -> bytes:
@@ -62,36 +88,26 @@ def _bounded_head(kept: list[memoryview], limits: Limits) -> bytes:
     return b"".join(kept)
 
 
-def _skip(message: bytes, position: int, kind: int) -> tuple[int, int]:
-    """Return where a field's value ends, and how many bytes its content has if it is length-delimited."""
-    length = 0
-    if kind == _BYTES:
-        length, position = _varint(message, position)
-        position += length
-    elif kind == _VARINT:
-        _, position = _varint(message, position)
-    elif kind == _FIXED64:
-        position += 8
-    elif kind == _FIXED32:
-        position += 4
-    else:  # groups, which no version of this protocol had
-        raise _malformed()
-    if position > len(message):
-        raise _malformed()
-    return position, length
+def _skip(message: bytes, position: int, kind: int) -> int:
+    """Return where the value of a field ends that is not length-delimited."""
+    if kind == _VARINT:
+        return _varint(message, position)[1]
+    if kind == _FIXED64:
+        return position + 8
+    if kind == _FIXED32:
+        return position + 4
+    raise _malformed()  # groups, which no version of this protocol had
 
 
 def _varint(message: bytes, position: int) -> tuple[int, int]:
+    """Return the number that begins at `position`, and where it ends; raises `IndexError` where it does not."""
     value = shift = 0
-    try:
-        while (byte := message[position]) & 0x80:
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            position += 1
-            if shift > 63:
-                raise _malformed()
-    except IndexError:
-        raise _malformed() from None
+    while (byte := message[position]) > _ONE_BYTE:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        position += 1
+        if shift > _LAST_SHIFT:
+            raise _malformed()
     return value | byte << shift, position + 1
 
 
@@ -99,17 +115,12 @@ def _malformed() -> Refusal:
     return Refusal(400, "the request is not a ModelInferRequest message")
 
 
-def join_response(head: bytes, raw: Iterable[Payload]) -> bytes:
-    """Return a `ModelInferResponse` that has `raw_output_contents` beside what `head` says."""
-    parts: list[Payload] = [head]
-    for payload in raw:
-        parts += (_RAW_OUTPUT_TAG, _as_varint(len(payload)), payload)
-    return b"".join(parts)
-
-
-def wrapped(number: int, message: bytes) -> bytes:
-    """Return a message that has another one as its field of this number."""
-    return b"".join((_as_varint(number << 3 | _BYTES), _as_varint(len(message)), message))
+def fields_of(number: int, payloads: Iterable[Payload]) -> list[Payload]:
+    """Return what adds length-delimited fields of this number to a message when it is put behind it."""
+    parts: list[Payload] = []
+    for payload in payloads:
+        parts += (_as_varint(number << 3 | _BYTES), _as_varint(len(payload)), payload)
+    return parts
 
 
 def _as_varint(value: int) -> bytes:
