@@ -34,7 +34,7 @@ class Resize(Strict, frozen=True, kw_only=True, tag_field="step", tag="resize"):
     height: Side
     width: Side
     method: Literal["nearest", "bilinear"] = "bilinear"
-    """Both with half-pixel centres, as Pillow, PyTorch (`nearest-exact`) and ONNX (`half_pixel`) have them."""
+    """Both with half-pixel centres, as PyTorch (`bilinear`, `nearest-exact`) and ONNX (`half_pixel`) have them."""
     antialias: bool = False
     """Bilinear only: widens the filter when a picture shrinks, as Pillow always does."""
     layout: PictureLayout = "NHWC"
@@ -139,13 +139,13 @@ class Sigmoid(Strict, frozen=True, kw_only=True, tag_field="step", tag="sigmoid"
 
 
 class Argmax(Strict, frozen=True, kw_only=True, tag_field="step", tag="argmax"):
-    """The place of the largest along the last axis, which goes; INT64. First of equals; NaN is smaller than all."""
+    """The place of the largest along the last axis, which goes; INT64. First of equals; NaN is minus infinity."""
 
     tensor: Port
 
 
 class TopK(Strict, frozen=True, kw_only=True, tag_field="step", tag="top-k"):
-    """The largest along the last axis in falling order, first of equals first; NaN is smaller than all."""
+    """The largest along the last axis in falling order, first of equals first; NaN counts as minus infinity."""
 
     tensor: Port
     """It goes; two or three others come."""
