@@ -13,7 +13,7 @@ from edgewright.runtime.agent.loop import VirtualLoop
 from edgewright.runtime.agent.model_state import Slot
 from edgewright.runtime.agent.supervise import Crash, Supervisor, Watch
 from edgewright.runtime.agent.vital_signs import Signs
-from edgewright.runtime.control import Done, Drain, Failed, Load, Ping, Ready, Reply, Request
+from edgewright.runtime.control import Accept, Done, Drain, Failed, Load, Ping, Ready, Reply, Request
 
 SLOT = Slot(bundle="sha256:a", version="1", security_epoch=0, peak_bytes=0, command="c")
 
@@ -144,7 +144,126 @@ def test_server_that_does_not_answer_a_ping_is_killed() -> None:
     stage.loop.advance(36.0)
     assert stage.run.signals == [signal.SIGKILL]
     stage.run.die("killed by SIGKILL")
-    assert stage.heard[-1] == "crash: it did not answer for 30.0 s (busy)"
+    assert stage.heard[-1] == "crash: it did not answer within 30 s"
+
+
+def test_stopped_server_is_killed_at_once_and_a_stuck_one_after_a_second() -> None:
+    for state, within_s in (("T", 0.6), ("S", 1.2)):
+        stage = Stage()
+        stage.run.say(Ready(incarnation="i"))
+        stage.run.state = state
+        stage.loop.advance(5.0)
+        assert isinstance(stage.run.requests[-1], Ping)
+        stage.loop.advance(within_s)
+        assert stage.run.signals == [signal.SIGKILL]
+        stage.run.die("killed by SIGKILL")
+        assert stage.crashes[0].verdict == {"T": "stopped", "S": "stuck"}[state]
+
+
+def test_slow_server_is_left_alone_until_the_deadline() -> None:
+    stage = Stage()
+    stage.run.say(Ready(incarnation="i"))
+    stage.run.state = "S"
+    stage.loop.advance(5.0)
+    for _ in range(56):
+        stage.run.cpu_ticks += 1
+        stage.loop.advance(0.5)
+    assert stage.run.signals == []
+    stage.loop.advance(3.0)
+    assert stage.run.signals == [signal.SIGKILL]
+
+
+def test_server_that_answers_while_an_execution_hangs_is_killed() -> None:
+    stage = Stage()
+    stage.run.say(Ready(incarnation="i"))
+    stage.loop.advance(5.0)
+    stage.overdue = "m 1 was executed for 13.0 s and did not end"
+    stage.run.say(Done(id=stage.run.requests[-1].id))
+    assert stage.run.signals == [signal.SIGKILL]
+    stage.run.die("killed by SIGKILL")
+    assert (stage.crashes[0].reason, stage.crashes[0].verdict) == (stage.overdue, "busy")
+
+
+def test_crash_that_a_model_is_to_blame_for_does_not_slow_the_restart_down() -> None:
+    stage = Stage()
+    stage.blame = True
+    for _ in range(2 * LOOP_CRASHES):
+        runs = len(stage.runs)
+        stage.run.die("killed by SIGSEGV")
+        stage.loop.advance(0.15)
+        assert len(stage.runs) == runs + 1
+    assert not [line for line in stage.heard if line.startswith("loop")]
+
+
+def test_load_that_was_under_way_is_told() -> None:
+    stage = Stage()
+    stage.run.say(Ready(incarnation="i"))
+    stage.load()
+    stage.run.die("killed by SIGSEGV")
+    assert stage.crashes[0].loading == ("m", "1")
+
+
+def replaced(stage: Stage) -> list[str | None]:
+    stage.run.say(Ready(incarnation="i1"))
+    stage.load()
+    stage.run.say(Done(id=stage.run.requests[-1].id))
+    answers: list[str | None] = []
+    stage.supervisor.replace(answers.append)
+    return answers
+
+
+def test_replacement_loads_the_same_then_accepts_then_the_old_one_leaves() -> None:
+    stage = Stage()
+    answers = replaced(stage)
+    old, new = stage.runs
+    assert (old.paused, new.paused) == (False, True)
+    new.say(Ready(incarnation="i2"))
+    assert isinstance(new.requests[-1], Load)
+    assert stage.supervisor.alive == {"i1", "i2"}
+    assert stage.supervisor.pid == old.pid
+    new.say(Done(id=new.requests[-1].id))
+    assert isinstance(new.requests[-1], Accept)
+    assert answers == []
+    new.say(Done(id=new.requests[-1].id))
+    assert answers == [None]
+    assert (stage.supervisor.pid, stage.supervisor.incarnation) == (new.pid, "i2")
+    assert isinstance(old.requests[-1], Drain)
+    old.die("exit code 0")
+    assert stage.heard[-1] == "left"
+    assert stage.supervisor.alive == {"i2"}
+    stage.loop.advance(5.5)
+    assert isinstance(new.requests[-1], Ping)
+    assert stage.crashes == []
+
+
+@pytest.mark.parametrize("end", ["refuses", "dies", "late", "change", "old dies"])
+def test_replacement_that_fails_changes_nothing(end: str) -> None:
+    stage = Stage()
+    answers = replaced(stage)
+    old, new = stage.runs
+    if end == "late":
+        for _ in range(20):
+            stage.loop.advance(3.1)
+            old.say(Done(id=old.requests[-1].id))
+    else:
+        new.say(Ready(incarnation="i2"))
+    if end == "refuses":
+        new.say(Failed(id=new.requests[-1].id, reason="no memory"))
+    elif end == "dies":
+        new.die("killed by SIGSEGV")
+    elif end == "change":
+        stage.load()
+    elif end == "old dies":
+        old.die("killed by SIGSEGV")
+    assert len(answers) == 1
+    assert answers[0]
+    if end != "dies":
+        assert new.signals == [signal.SIGKILL]
+        new.die("killed by SIGKILL")
+    assert stage.crashes == [] if end != "old dies" else len(stage.crashes) == 1
+    if end != "old dies":
+        assert stage.supervisor.incarnation == "i1"
+        assert not any(isinstance(request, Drain) for request in old.requests)
 
 
 def test_server_that_never_becomes_ready_is_killed() -> None:

@@ -3,7 +3,7 @@
 | unanswered for | what /proc says                                          | verdict                        |
 |----------------|----------------------------------------------------------|--------------------------------|
 | >= 0.4 s       | T: stopped, or Z: dead                                   | dead: `stopped`                |
-| >= 1 s         | sleeps, and no thread got a tick of CPU since the sample | dead: `stuck`                  |
+| >= 1 s         | sleeps, and for 0.75 s no thread got a tick of CPU       | dead: `stuck`                  |
 | >= deadline    | anything                                                 | dead: `busy`                   |
 | otherwise      | runnable, waits for a disk, CPU time grows, or unknown   | lives                          |
 
@@ -18,8 +18,10 @@ from typing import Literal
 
 STOPPED_S = 0.4
 STUCK_S = 1.0
-SAMPLE_S = 0.5
-"""Two samples that are closer say nothing: a tick of CPU time is 10 ms, and a board may run 50 processes."""
+SAMPLE_S = 0.25
+"""How often a server that owes an answer is looked at."""
+REST_S = 0.75
+"""Samples that are closer say nothing: a tick of CPU time is 10 ms, and a board may run 50 processes."""
 
 Verdict = Literal["stopped", "stuck", "busy"]
 
@@ -43,7 +45,7 @@ def judge(
         return "busy"
     if now.state in {"T", "Z", "X"} and unanswered_s >= STOPPED_S:
         return "stopped"
-    rested = before is not None and now.at_s - before.at_s >= SAMPLE_S and before.cpu_ticks == now.cpu_ticks
+    rested = before is not None and now.at_s - before.at_s >= REST_S and before.cpu_ticks == now.cpu_ticks
     sleeps = now.state == "S" and before is not None and before.state == "S"
     return "stuck" if rested and sleeps and unanswered_s >= stuck_s else None
 
