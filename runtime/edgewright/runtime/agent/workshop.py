@@ -20,6 +20,7 @@ from edgewright.bundle.manifest import Manifest
 from edgewright.targets.board import Board
 from edgewright.targets.faults import EnvironmentFault
 
+from ..memory_readings import read_memory
 from ..storage import Storage
 from .admission import DeviceFacts, refusal
 from .fetch import Downloads
@@ -161,25 +162,4 @@ def device_facts(board: Board, host: Board, *, emulate: bool) -> DeviceFacts:
 
 def free_memory_bytes(root: Path = Path("/")) -> int:
     """Return how much one more process may use: what the kernel says is available, within the control group's limit."""
-    lines = _text(root / "proc/meminfo").splitlines()
-    free = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")] or [2**62]
-    top = root / "sys/fs/cgroup"
-    group = top / _text(root / "proc/self/cgroup").strip().rpartition("::/")[2]
-    # A limit may be set on any group above ours.
-    for each in (group, *(parent for parent in group.parents if parent.is_relative_to(top))):
-        limit, used = _text(each / "memory.max").strip(), _text(each / "memory.current").strip()
-        if limit.isdigit() and used.isdigit():
-            free.append(max(0, int(limit) - int(used) + _reclaimable_bytes(_text(each / "memory.stat"))))
-    return min(free)
-
-
-def _reclaimable_bytes(memory_stat: str) -> int:
-    """Return the cached file content that a control group is charged for, and that goes when memory is needed."""
-    return sum(int(line.split()[1]) for line in memory_stat.splitlines() if line.startswith("inactive_file "))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # another kernel, another control group version: then it sets no limit
-        return ""
+    return read_memory(root).free_bytes

@@ -58,5 +58,5 @@ class Changes:
             detail = await self._table.load(change)
             self._installed.used(change)
             return detail
-        self._table.unload(change.model)
+        self._table.unload(change.model, change.version)
         return {}

@@ -30,7 +30,7 @@ class Names:
             Refusal: 404 where there is neither route nor model, 503 while it is loaded for the first time.
         """
         route = self.route(name, version)
-        return self._table.find(name, version) if route is None else route
+        return self._table.endpoint(name, version) if route is None else route
 
     def route(self, name: str, version: str | None = None) -> Endpoint | None:
         """The route that is meant, None where it is a model or nothing."""

@@ -15,12 +15,17 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgewright.targets.faults import Fault
 
 from ...engines.protocol import LoadOptions
 from .messages import ChannelError, Message, Proved, Raised, Ran, Run, receive, send
+
+if TYPE_CHECKING:
+    from ..loading import LoadedModel
 
 _PR_SET_PDEATHSIG = 1
 _REASON_LENGTH = 4096
@@ -34,6 +39,7 @@ def main() -> None:
     parser.add_argument("--channel-fd", type=int, required=True)
     parser.add_argument("--arena-fd", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True, help="process id of the server")
+    parser.add_argument("--max-batch-rows", type=int, required=True)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--emulated", action="store_true")
     arguments = parser.parse_args()
@@ -43,9 +49,12 @@ def main() -> None:
     os.dup2(2, 1)  # engines print from native code; nobody reads it here
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the server: numpy's algebra is never called
     channel = socket.socket(fileno=arguments.channel_fd)
+    # Not sooner: it takes half a second, in which a parent may die.
+    from ..loading import load_bundle
+
     options = LoadOptions(emulated=arguments.emulated, threads=arguments.threads)
     with contextlib.suppress(ChannelError):
-        _serve(channel, arguments.arena_fd, arguments.directory, options)
+        _serve(channel, arguments.arena_fd, lambda: load_bundle(arguments.directory, options, arguments.max_batch_rows))
     # Engines may have threads that would hold an orderly end up; there is nothing here to be kept.
     os._exit(0)
 
@@ -56,17 +65,16 @@ def _end_with(parent: int) -> None:
         os._exit(0)
 
 
-def _serve(channel: socket.socket, arena_fd: int, directory: Path, options: LoadOptions) -> None:
-    from ..loading import load_bundle
+def _serve(channel: socket.socket, arena_fd: int, load: Callable[[], LoadedModel]) -> None:
     from .arena import Arena
 
     arena = Arena(arena_fd)
     try:
-        loaded = load_bundle(directory, options)
+        loaded = load()
     except Exception as error:  # noqa: BLE001 - an engine may raise anything: the server is told
         send(channel, _raised(error))
         return
-    send(channel, Proved(loaded.p50_s, loaded.load_s))
+    send(channel, Proved(loaded.p50_s, loaded.warm_up))
     while True:
         asked = receive(channel)
         if not isinstance(asked, Run):

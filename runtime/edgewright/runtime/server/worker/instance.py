@@ -52,7 +52,7 @@ class WorkerInstance:
         self._first_fault: Exception | None = None
         self._why_away = "it has not started"
         self._watch: Watch | None = None
-        self.proved = Proved(0.0, 0.0)
+        self.proved = Proved(0.0, ())
         self.restarts = 0
         self._thread = threading.Thread(target=self._supervise, name="worker-supervisor", daemon=True)
         self._thread.start()

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import time
-from pathlib import Path
 
 from edgewright.bundle.archive import read_manifest
 from edgewright.bundle.reference import read_reference
 
-from ...engines.protocol import LoadOptions
 from ..loading import REFERENCE_FILE, LoadedModel
 from .instance import WorkerInstance
 from .process import Launch
 
 
-def load_in_worker(directory: Path, options: LoadOptions, execution_timeout_s: float) -> LoadedModel:
+def load_in_worker(launch: Launch, execution_timeout_s: float) -> LoadedModel:
     """Load the model of an unpacked bundle in a worker, where the golden test and the warm-up run, too.
 
     Raises:
         Fault: see `loading.load_bundle`.
     """
     begun_s = time.perf_counter()
-    manifest = read_manifest(directory)
-    reference_bytes = (directory / REFERENCE_FILE).read_bytes()
+    manifest = read_manifest(launch.directory)
+    reference_bytes = (launch.directory / REFERENCE_FILE).read_bytes()
     reference = read_reference(reference_bytes)
-    instance = WorkerInstance(Launch(directory, options), execution_timeout_s)
+    instance = WorkerInstance(launch, execution_timeout_s)
     digest = "sha256:" + hashlib.sha256(reference_bytes).hexdigest()
-    return LoadedModel(manifest, instance, reference, digest, instance.proved.p50_s, time.perf_counter() - begun_s)
+    proved, load_s = instance.proved, time.perf_counter() - begun_s
+    return LoadedModel(manifest, instance, reference, digest, proved.p50_s, load_s, proved.warm_up)

@@ -41,7 +41,8 @@ class Proved(msgspec.Struct, frozen=True, tag="proved"):
     """The model is loaded, gave what it should, and is warm."""
 
     p50_s: float
-    load_s: float
+    warm_up: tuple[tuple[int, float], ...]
+    """As in `loading.LoadedModel`; without the way to the worker and back."""
 
 
 class Ran(msgspec.Struct, frozen=True, tag="ran"):

@@ -48,6 +48,7 @@ class Launch:
 
     directory: Path
     options: LoadOptions
+    max_batch_rows: int
 
 
 class WorkerProcess:
@@ -61,7 +62,7 @@ class WorkerProcess:
         self._arena = create_arena()
         command = [sys.executable, "-m", "edgewright.runtime.server.worker", str(launch.directory)]
         command += ["--channel-fd", str(theirs.fileno()), "--arena-fd", str(self._arena.fd)]
-        command += ["--parent", str(os.getpid())]
+        command += ["--parent", str(os.getpid()), "--max-batch-rows", str(launch.max_batch_rows)]
         command += ["--emulated"] if launch.options.emulated else []
         command += ["--threads", str(launch.options.threads)] if launch.options.threads else []
         with theirs:
