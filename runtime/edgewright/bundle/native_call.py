@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ from .native_threads import Pool, divided, useful_threads
 
 MAX_PLANS = 256
 """Batch sizes whose preparation is kept."""
+
+
+Run = Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]
 
 
 class InputRefused(UserFault):
@@ -42,6 +45,20 @@ class _Frame:
         # Pages of its own: aligned for every instruction set, taken when they are touched, given back when closed.
         self.memory = mmap.mmap(-1, max(arena_bytes, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.arena = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(self.memory)))
+
+
+class NativeBatch:
+    """Input buffers for a batch of one size, aligned as the library wants them."""
+
+    __slots__ = ("_run", "inputs")
+
+    def __init__(self, run: Run, ports: Ports, rows: int) -> None:
+        self._run = run
+        self.inputs = {port.name: np.zeros(port.of(rows), port.dtype) for port in ports.inputs}
+
+    def run(self) -> dict[str, NDArray[Any]]:
+        """Returns every output by name, in arrays of its own."""
+        return self._run(self.inputs)
 
 
 class NativeInstance:
@@ -91,6 +108,10 @@ class NativeInstance:
             return self._run(plan, frame, inputs)
         finally:
             self._frames.append(frame)
+
+    def frame(self, rows: int) -> NativeBatch:
+        """Returns buffers to write a batch into."""
+        return NativeBatch(self.run, self._ports, rows)
 
     def _run(self, plan: Plan, frame: _Frame, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         if len(inputs) != len(plan.inputs):

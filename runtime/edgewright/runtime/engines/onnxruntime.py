@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgewright.bundle.manifest import Manifest, TensorSpec
 
-from .onnxruntime_bound import BoundCalls, bound_calls
+from .onnxruntime_bound import BoundCalls, BoundFrame, bound_calls
 from .options import Options, checked_options
 from .protocol import LoadOptions, ModelRefused
 
@@ -54,6 +54,10 @@ class OnnxRuntimeInstance:
         if self._session is None:
             raise RuntimeError("this model is closed")
         return dict(zip(self._output_names, self._session.run(self._output_names, inputs), strict=True))
+
+    def frame(self, rows: int) -> BoundFrame | None:
+        """Bound buffers for a batch (see `protocol.Framed`)."""
+        return self._bound.frame(rows) if self._bound is not None else None
 
     def close(self) -> None:
         self._session = self._bound = None

@@ -1,7 +1,8 @@
 """Calls of ONNX Runtime on buffers that were bound before: 1.0 to 1.5 µs less for each (docs/adr/0013-engines.md).
 
-That is a twentieth of a small dense net and nothing of a large one, so only single samples, whose latency counts, come
-this way. Everything else goes through `InferenceSession.run`.
+That is a twentieth of a small dense net and nothing of a large one, so single samples, whose latency counts, come this
+way, and batches that the scheduler puts together, whose rows have to be copied anyway. Everything else goes through
+`InferenceSession.run`.
 """
 
 from __future__ import annotations
@@ -22,14 +23,32 @@ class _Frame:
 
     __slots__ = ("binding", "inputs", "outputs")
 
-    def __init__(self, session: ort.InferenceSession, inputs: tuple[Port, ...], outputs: tuple[Port, ...]) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, inputs: tuple[Port, ...], outputs: tuple[Port, ...], rows: int = 1
+    ) -> None:
         self.binding = session.io_binding()
-        self.inputs = [np.zeros(port.of(1), port.dtype) for port in inputs]
-        self.outputs = [(port.name, np.zeros(port.of(1), port.dtype)) for port in outputs]
+        self.inputs = [np.zeros(port.of(rows), port.dtype) for port in inputs]
+        self.outputs = [(port.name, np.zeros(port.of(rows), port.dtype)) for port in outputs]
         for port, array in zip(inputs, self.inputs, strict=True):
             self.binding.bind_cpu_input(port.name, array)
         for name, array in self.outputs:
             self.binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+
+class BoundFrame:
+    """A `protocol.Frame`: one batch size."""
+
+    __slots__ = ("_frame", "_session", "inputs")
+
+    def __init__(self, session: ort.InferenceSession, frame: _Frame, names: list[str]) -> None:
+        self._session = session
+        self._frame = frame
+        self.inputs: Mapping[str, NDArray[Any]] = dict(zip(names, frame.inputs, strict=True))
+
+    def run(self) -> dict[str, NDArray[Any]]:
+        """Every output by name; raises where ONNX Runtime does, as for an output that is not of its manifest's size."""
+        self._session.run_with_iobinding(self._frame.binding)
+        return {name: array.copy() for name, array in self._frame.outputs}
 
 
 class BoundCalls:
@@ -70,6 +89,13 @@ class BoundCalls:
             return None
         self._frames.append(frame)
         return outputs
+
+    def frame(self, rows: int) -> BoundFrame | None:
+        """Bound buffers for a batch; None where bound calls have failed before."""
+        if not self._works:
+            return None
+        names = [name for name, _, _ in self._expected]
+        return BoundFrame(self._session, _Frame(self._session, self._inputs, self._outputs, rows), names)
 
 
 def bound_calls(session: ort.InferenceSession, manifest: Manifest) -> BoundCalls | None:

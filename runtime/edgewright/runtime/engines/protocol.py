@@ -64,6 +64,25 @@ class Blocking(Protocol):
     blocking: bool
 
 
+class Frame(Protocol):
+    """Buffers for a batch of one size, bound to the model before. Used by one thread at a time."""
+
+    @property
+    def inputs(self) -> Mapping[str, NDArray[Any]]:
+        """What to write into: every input, with as many rows as the frame has."""
+
+    def run(self) -> dict[str, NDArray[Any]]:
+        """Return every output by name, in arrays that nothing writes to later."""
+
+
+@runtime_checkable
+class Framed(Protocol):
+    """An instance that can be spared work by buffers that it knows; what an engine may have beside `Instance`."""
+
+    def frame(self, rows: int) -> Frame | None:
+        """Return a frame with buffers of its own for a batch; None where this model cannot have one."""
+
+
 class Engine(Protocol):
     """A way to load models."""
 

@@ -22,13 +22,12 @@ from edgewright.targets.faults import UserFault
 
 from ..engines.catalog import engine_for
 from ..engines.protocol import Instance, LoadOptions
+from .schedule.latency_model import Point
 from .v2.tensors import NUMPY_OF_DATATYPE
+from .warm_up import warm_up
 
 GOLDEN_FILE = "golden.safetensors"
 REFERENCE_FILE = "reference.cbor"
-
-_WARM_UP_RUNS = 50
-_WARM_UP_S = 0.2
 
 
 class GoldenTestFailed(UserFault):
@@ -46,10 +45,17 @@ class LoadedModel:
     p50_s: float
     """Median time of one inference with batch 1 (or the model's fixed batch) after the warm-up."""
     load_s: float
+    warm_up: tuple[Point, ...] = ()
+    """Rows and seconds of every batch size that was run before it serves; 1 row (or the fixed batch) first."""
 
 
-def load_bundle(directory: Path, options: LoadOptions) -> LoadedModel:
+def load_bundle(directory: Path, options: LoadOptions, max_batch_rows: int = 1) -> LoadedModel:
     """Load the model of an unpacked bundle and prove it.
+
+    Args:
+        directory: the bundle.
+        options: of this machine.
+        max_batch_rows: batches up to this size are warmed up, as far as that takes no long time.
 
     Raises:
         BundleError: the directory is not a bundle that can be read.
@@ -66,13 +72,13 @@ def load_bundle(directory: Path, options: LoadOptions) -> LoadedModel:
     instance = engine_for(manifest).load(directory, manifest, options)
     try:
         _prove(manifest, instance, golden)
-        p50_s = _warm_up(instance, _one_row(manifest, golden))
+        points = warm_up(instance, manifest, _one_row(manifest, golden), max_batch_rows)
     except BaseException:
         instance.close()
         raise
     digest = "sha256:" + hashlib.sha256(reference_bytes).hexdigest()
     load_s = time.perf_counter() - begun_s
-    return LoadedModel(manifest, instance, reference, digest, p50_s, load_s)
+    return LoadedModel(manifest, instance, reference, digest, points[0][1], load_s, points)
 
 
 def _check_datatypes(manifest: Manifest) -> None:
@@ -94,14 +100,3 @@ def _prove(manifest: Manifest, instance: Instance, golden: Golden) -> None:
 def _one_row(manifest: Manifest, golden: Golden) -> Mapping[str, NDArray[Any]]:
     free = {spec.name for spec in manifest.inputs if spec.shape and spec.shape[0] == -1}
     return {name: array[:1] if name in free else array for name, array in golden.inputs.items()}
-
-
-def _warm_up(instance: Instance, inputs: Mapping[str, NDArray[Any]]) -> float:
-    instance.run(inputs)  # the first run of a shape also plans its memory
-    times_s: list[float] = []
-    end_s = time.perf_counter() + _WARM_UP_S
-    while len(times_s) < 3 or (len(times_s) < _WARM_UP_RUNS and time.perf_counter() < end_s):
-        begun_s = time.perf_counter()
-        instance.run(inputs)
-        times_s.append(time.perf_counter() - begun_s)
-    return sorted(times_s)[len(times_s) // 2]

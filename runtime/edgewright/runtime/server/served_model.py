@@ -20,9 +20,10 @@ from .loading import LoadedModel
 from .pipeline import Deliver, Job, Outcome, Signature, Tensors
 from .recorder import Counted, CounterStore, Recorder
 from .refusal import Refusal, not_now
-from .scheduler import DirectScheduler, Execution, Scheduler
+from .schedule.adaptive import scheduler_for
+from .schedule.execution import BatchTimes, Execution, Scheduler
+from .sequences import Sequences, client_specs
 from .statistics import ModelStatistics
-from .v2.tensors import NUMPY_OF_DATATYPE
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ _DRIFT_DELAY_S = 0.02
 
 
 class ServedModel:
-    """A loaded model in service, an `Endpoint`. All methods are called on the event loop, except `_execute`."""
+    """A loaded model in service, an `Endpoint`. All methods are called on the event loop."""
 
     def __init__(
         self,
@@ -49,13 +50,11 @@ class ServedModel:
         self.name, self.version, self.bundle = manifest.model, manifest.version, bundle
         self.manifest = manifest
         self.settings = settings
-        self._lane = lane
         self.limits = limits
         self.signature = Signature(
             manifest.model,
             manifest.version,
-            {spec.name: spec for spec in manifest.inputs},
-            {spec.name: spec for spec in manifest.outputs},
+            *client_specs(manifest),
         )
         self.metadata = msgspec.json.encode(self._metadata())
         self.statistics = ModelStatistics()
@@ -70,11 +69,15 @@ class ServedModel:
                 histogram_sizes=sizes,
             ),
         )
-        self.scheduler: Scheduler = DirectScheduler(self._execute, row_s=loaded.p50_s)
+        self.scheduler: Scheduler = scheduler_for(
+            loaded.instance, manifest, loaded.warm_up or ((1, loaded.p50_s),), settings, self._executed, lane
+        )
+        self._sequences: Sequences | None = None
+        if manifest.state:
+            self.scheduler = self._sequences = Sequences(self.scheduler, manifest, settings)
         self.p50_s = loaded.p50_s
         self.in_flight = 0
         self._instance = loaded.instance
-        self._expected = [(spec.name, NUMPY_OF_DATATYPE[spec.datatype]) for spec in manifest.outputs]
         self._drift = DriftCounter(loaded.reference, self.signature.inputs, self.signature.outputs)
         self._drift_planned = False
         self._idle = asyncio.Event()
@@ -83,16 +86,34 @@ class ServedModel:
     def submit(self, job: Job, deliver: Deliver) -> None:
         """Have a job done (see `pipeline.Endpoint`); it is counted before it is delivered."""
 
-        def executed(execution: Execution) -> None:
+        def ended(execution: Execution) -> None:
             self._leave()
+            if execution.refusal is not None:
+                deliver(self._dropped(job, execution, execution.refusal))
+                return
             deliver(self._counted(job, execution))
+            if execution.outputs is not None:
+                self._observe_later(job.inputs, execution.outputs)
 
         self._enter()
         try:
-            self.scheduler.submit(job, executed)
-        except Refusal:
+            self.scheduler.submit(job, ended)
+        except Refusal as refusal:
             self._leave()
+            if refusal.status == 503:
+                self.statistics.shed += 1
             raise
+
+    def turn_away(self, rows: int = 1) -> Refusal | None:
+        """The refusal that a job would meet now for overload: who asks before reading a body spares that work."""
+        refusal = self.scheduler.turn_away(rows)
+        if refusal is not None:
+            self.statistics.shed += 1
+        return refusal
+
+    def explain(self) -> dict[str, Any]:
+        """Why the last batches were formed as they were."""
+        return {"name": self.name, "version": self.version, "pending": self.in_flight, **self.scheduler.explain()}
 
     def count_shared(self, job: Job, outcome: Outcome) -> None:
         """Count a job that is answered with another job's outcome: answered, but not executed."""
@@ -108,6 +129,10 @@ class ServedModel:
         if outcome.outputs is not None:
             self._observe_later(job.inputs, outcome.outputs)
 
+    def told_versions(self, versions: tuple[str, ...]) -> None:
+        """Say in the metadata which versions of the name are in service."""
+        self.metadata = msgspec.json.encode({**self._metadata(), "versions": versions})
+
     async def retire(self) -> None:
         """Answer what is under way, then give everything back. No job follows."""
         while self.in_flight:  # an answer may be what lets another job begin
@@ -121,6 +146,8 @@ class ServedModel:
         """About once a second."""
         self.count_drift()
         self.recorder.tick(now_s)
+        if self._sequences is not None:
+            self._sequences.forget_idle(time.perf_counter_ns())
 
     def close(self) -> None:
         """At the end of the process: everything that was answered is in the counter files."""
@@ -144,20 +171,16 @@ class ServedModel:
         if self.in_flight == 0:
             self._idle.set()
 
-    def _execute(self, inputs: Tensors) -> Execution:
-        if self._lane is not None:
-            self._lane.begin()
-        try:
-            outputs = self._instance.run(inputs)
-            for name, dtype in self._expected:
-                if outputs[name].dtype != dtype:
-                    raise TypeError(f"output {name!r} is {outputs[name].dtype}, expected {dtype}")
-            return Execution(outputs, None)
-        except Exception as error:  # noqa: BLE001 - an engine may raise anything; it is this request that failed
-            return Execution(None, error)
-        finally:
-            if self._lane is not None:
-                self._lane.end()
+    def _executed(self, times: BatchTimes) -> None:
+        self.statistics.add_batch(times.rows, times.input_ns, times.infer_ns, times.output_ns)
+
+    def _dropped(self, job: Job, execution: Execution, refusal: Refusal) -> Outcome:
+        totals = self.statistics
+        if job.cancelled:
+            totals.cancelled += 1
+        elif refusal.status == 504:
+            totals.expired += 1
+        return Outcome(None, refusal, self.name, self.version, execution.queue_ns, 0, totals)
 
     def _counted(self, job: Job, execution: Execution) -> Outcome:
         now_ns = time.perf_counter_ns()
@@ -177,8 +200,6 @@ class ServedModel:
         if execution.outputs is None:
             _log.error("%s %s failed to run: %s", self.name, self.version, execution.error)
             refusal = _refusal(execution.error)
-        else:
-            self._observe_later(job.inputs, execution.outputs)
         return Outcome(
             execution.outputs,
             refusal,
@@ -202,8 +223,8 @@ class ServedModel:
             "name": self.name,
             "versions": [self.version],
             "platform": _PLATFORMS.get(self.manifest.engine.name, f"{self.manifest.engine.name}_model"),
-            "inputs": [_described(spec) for spec in self.manifest.inputs],
-            "outputs": [_described(spec) for spec in self.manifest.outputs],
+            "inputs": [_described(spec) for spec in self.signature.inputs.values()],
+            "outputs": [_described(spec) for spec in self.signature.outputs.values()],
         }
 
 

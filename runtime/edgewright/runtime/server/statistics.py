@@ -8,6 +8,9 @@ from typing import Any
 
 from ..telemetry.records import LATENCY_EDGES_US
 
+BATCH_SIZES_KEPT = 128
+"""Clients choose sizes; so many of them are counted one by one."""
+
 
 @dataclass(slots=True)
 class Duration:
@@ -25,6 +28,15 @@ class Duration:
 
 
 @dataclass(slots=True)
+class BatchStatistics:
+    """Runs of the engine with batches of one size."""
+
+    input: Duration = field(default_factory=Duration)
+    infer: Duration = field(default_factory=Duration)
+    output: Duration = field(default_factory=Duration)
+
+
+@dataclass(slots=True)
 class ModelStatistics:
     """Totals since the model was loaded by this run of the server."""
 
@@ -39,6 +51,16 @@ class ModelStatistics:
     cache_miss: Duration = field(default_factory=Duration)
     """Requests that were executed and then kept, and the time for looking up and keeping."""
     rows: int = 0
+    executions: int = 0
+    """Runs of the engine: fewer than requests where these came in batches."""
+    batches: dict[int, BatchStatistics] = field(default_factory=dict)
+    """By rows, up to `BATCH_SIZES_KEPT` sizes."""
+    expired: int = 0
+    """Requests whose deadline was over before they began (504)."""
+    cancelled: int = 0
+    """Requests whose client was gone before they began."""
+    shed: int = 0
+    """Requests that were refused because too much waited (503)."""
     last_inference_ms: int = 0
     observer_errors: int = 0
     worker_restarts: int = 0
@@ -50,6 +72,18 @@ class ModelStatistics:
     def observe_latency(self, latency_us: int) -> None:
         self.latency[bisect_right(LATENCY_EDGES_US, latency_us)] += 1
 
+    def add_batch(self, rows: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
+        """Count a run of the engine."""
+        self.executions += 1
+        batch = self.batches.get(rows)
+        if batch is None:
+            if len(self.batches) >= BATCH_SIZES_KEPT:
+                return
+            batch = self.batches[rows] = BatchStatistics()
+        batch.input.add(input_ns)
+        batch.infer.add(infer_ns)
+        batch.output.add(output_ns)
+
     def as_json(self, name: str, version: str) -> dict[str, Any]:
         """Return one entry of `model_stats`, as the statistics extension spells it."""
         return {
@@ -57,7 +91,7 @@ class ModelStatistics:
             "version": version,
             "last_inference": self.last_inference_ms,
             "inference_count": self.rows,
-            "execution_count": self.compute_infer.count,
+            "execution_count": self.executions,
             "inference_stats": {
                 "success": self.success.as_json(),
                 "fail": self.fail.as_json(),
@@ -69,6 +103,14 @@ class ModelStatistics:
                 "cache_miss": self.cache_miss.as_json(),
             },
             "response_stats": {},
-            "batch_stats": [],
+            "batch_stats": [
+                {
+                    "batch_size": rows,
+                    "compute_input": batch.input.as_json(),
+                    "compute_infer": batch.infer.as_json(),
+                    "compute_output": batch.output.as_json(),
+                }
+                for rows, batch in sorted(self.batches.items())
+            ],
             "memory_usage": [],
         }

@@ -1,0 +1,98 @@
+"""How long a batch takes: learnt from the warm-up, followed while the model serves.
+
+Batches of 1, 2, 4, 8 … rows are known by measurement, because engines need not be linear: machine code compiled for 1
+and 8 rows runs 8 faster than 7. Sizes between are interpolated, larger ones follow the line t = a + b·n through all.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+_OWN_SHARE = 0.1
+"""How much of what a batch was off goes into the time of its size."""
+_COMMON_SHARE = 0.02
+"""How much of it goes into the times of all sizes: a board that is throttled is slower in all of them."""
+_LEAST_RATIO, _MOST_RATIO = 0.5, 2.0
+"""An execution that another process interrupted says little of the next one. A lasting change still arrives: a factor
+of ten takes some thirty batches."""
+
+Point = tuple[int, float]
+
+
+def bucket_sizes(max_rows: int) -> list[int]:
+    """Return 1, 2, 4, 8 … up to `max_rows`, which is one of them."""
+    sizes = [1]
+    while sizes[-1] * 2 < max_rows:
+        sizes.append(sizes[-1] * 2)
+    return sizes if sizes[-1] == max_rows else [*sizes, max_rows]
+
+
+class LatencyModel:
+    """Predicts the time of a batch from its rows. Times are in nanoseconds.
+
+    Attributes:
+        single_ns: of one row.
+        sizes: batch sizes that were measured before the model served.
+    """
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        """Begins with measurements.
+
+        Args:
+            points: rows and seconds, one for each size, the smallest for 1 row. Where there is only that one, a batch
+                is taken to save nothing.
+        """
+        ordered = sorted(points)
+        self.sizes = [rows for rows, _ in ordered]
+        self._times_ns = [max(seconds, 1e-7) * 1e9 for _, seconds in ordered]
+        self._scale = 1.0
+        self._place = {rows: place for place, rows in enumerate(self.sizes)}
+        self.single_ns = self._times_ns[0]
+
+    def estimate_ns(self, rows: int) -> float:
+        """Return the time that a batch is likely to take."""
+        place = self._place.get(rows)
+        if place is not None:
+            return self._times_ns[place] * self._scale
+        sizes, times_ns = self.sizes, self._times_ns
+        right = bisect_left(sizes, rows)
+        if right == len(sizes):
+            row_ns = max(self._line()[1], times_ns[-1] / sizes[-1] / 2)
+            return (times_ns[-1] + row_ns * (rows - sizes[-1])) * self._scale
+        share = (rows - sizes[right - 1]) / (sizes[right] - sizes[right - 1])
+        return (times_ns[right - 1] * (1 - share) + times_ns[right] * share) * self._scale
+
+    def observe(self, rows: int, took_ns: float) -> None:
+        """Learn from a batch that ran."""
+        ratio = took_ns / self.estimate_ns(rows)
+        off = (_LEAST_RATIO if ratio < _LEAST_RATIO else min(ratio, _MOST_RATIO)) - 1
+        self._scale *= 1 + _COMMON_SHARE * off
+        place = self._place.get(rows)
+        if place is not None:
+            self._times_ns[place] *= 1 + _OWN_SHARE * off
+        else:
+            right = min(bisect_left(self.sizes, rows), len(self.sizes) - 1)
+            for neighbour in (right - 1, right) if right else (right,):
+                self._times_ns[neighbour] *= 1 + _OWN_SHARE / 2 * off
+        self.single_ns = self._times_ns[0] * self._scale
+
+    def line(self) -> tuple[float, float]:
+        """Return a and b of t = a + b·n, neither negative: least squares of the relative error."""
+        fixed_ns, row_ns = self._line()
+        return fixed_ns * self._scale, row_ns * self._scale
+
+    def _line(self) -> tuple[float, float]:
+        if len(self.sizes) == 1:
+            return 0.0, self._times_ns[0] / self.sizes[0]
+        # t/n = a·(1/n) + b·1, each divided by t/n: errors count relative to the time.
+        pairs = [(1 / time_ns, rows / time_ns) for rows, time_ns in zip(self.sizes, self._times_ns, strict=True)]
+        uu, uv, vv = (sum(pair[i] * pair[j] for pair in pairs) for i, j in ((0, 0), (0, 1), (1, 1)))
+        u, v = sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
+        determinant = uu * vv - uv * uv
+        if determinant <= 1e-12 * uu * vv:
+            return 0.0, v / vv
+        fixed_ns, row_ns = (u * vv - v * uv) / determinant, (v * uu - u * uv) / determinant
+        if fixed_ns < 0:
+            return 0.0, v / vv
+        return (fixed_ns, row_ns) if row_ns >= 0 else (u / uu, 0.0)

@@ -1,0 +1,35 @@
+"""What the two shells share: telling jobs how they ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from ..refusal import Refusal
+from .core import Core
+from .execution import Execution
+from .queue import Waiting
+
+_log = logging.getLogger(__name__)
+
+
+def answer(batch: Sequence[Waiting], executions: Iterable[Execution]) -> None:
+    """Deliver a batch. Whoever cannot take an outcome takes none from the others."""
+    for waiting, execution in zip(batch, executions, strict=True):
+        try:
+            waiting.deliver(execution)
+        except Exception:  # noqa: BLE001 - a protocol's matter, and only of this one request
+            _log.exception("an outcome could not be delivered")
+
+
+def dismiss(dead: Sequence[Waiting], core: Core, now_ns: int) -> None:
+    """Count jobs that are not run, and say so to who may still listen."""
+    for waiting in dead:
+        waited_ns = now_ns - waiting.submitted_ns
+        if waiting.job.cancelled:
+            core.cancelled += 1
+            refusal = Refusal(499, "the client is gone")
+        else:
+            core.expired += 1
+            refusal = Refusal(504, f"not done in time; it had waited {waited_ns / 1e6:.1f} ms")
+        answer((waiting,), (Execution(None, None, refusal, waited_ns),))
