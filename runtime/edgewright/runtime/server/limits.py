@@ -21,6 +21,10 @@ class Limits:
     """Bytes of a chunked body that are not data: sizes, extensions, trailers."""
     json_bytes: int = 16 * 1024 * 1024
     """JSON part of an inference request. A number costs up to 16 times its text in memory."""
+    expanded_bytes: int = 32 * 1024 * 1024
+    """A compressed body after it is expanded; that is done on the event loop."""
+    expansion: int = 200
+    """How many times its size a compressed body may become, beyond the first megabyte."""
     tensors: int = 256
     """Inputs, and requested outputs, of one request."""
     rank: int = 16

@@ -41,9 +41,10 @@ from ..routes import RoutesError
 from ..serving import ServerSettings
 from .changes import Changes
 from .grpc_port import grpc_server
-from .http.listener import Listener
+from .http.opening import open_listener
 from .installed import InstalledModels
 from .limits import DEFAULT_LIMITS, Limits
+from .log_settings import LogSettings
 from .model_table import ModelTable
 from .names import Names
 from .recorder import CounterStore
@@ -70,13 +71,22 @@ class ServerProcess:
         self._state = ServerState(incarnation=os.urandom(8).hex())
         store = CounterStore(Path(settings.counters_dir), settings.boot, self._state.incarnation, settings.window_s)
         box = _black_box(settings.black_box)
-        self._table = ModelTable(store, limits, LoadOptions(emulated=settings.emulated), box)
-        self._routes = RouteTable(self._table.find)
+        self._table = ModelTable(store, limits, LoadOptions(emulated=settings.emulated), box, tell=self._send)
+        self._routes = RouteTable(self._table.endpoint)
         self._installed = InstalledModels()
         self._changes = Changes(self._table, self._installed)
         self._repository = Repository(self._table, self._changes, self._installed)
-        handler = Application(self._table, self._state).handle
-        self._listeners = [Listener(socket.socket(fileno=each.fd), handler, limits) for each in settings.listeners]
+        self._names = Names(self._table, self._routes)
+        log = LogSettings(access_log=settings.access_log, log_format=settings.log_format)
+        self._application = Application(
+            names=self._names,
+            table=self._table,
+            state=self._state,
+            repository=self._repository,
+            limits=limits,
+            log=log,
+        )
+        self._listeners = [open_listener(each, self._application.handler, limits) for each in settings.listeners]
         self._state.listeners = [listener.connections for listener in self._listeners]
         self._paused = settings.paused
         self._limits = limits
@@ -140,7 +150,7 @@ class ServerProcess:
             return None
         self._grpc = grpc_server(
             self._grpc_settings,
-            names=Names(self._table, self._routes),
+            names=self._names,
             table=self._table,
             state=self._state,
             repository=self._repository,

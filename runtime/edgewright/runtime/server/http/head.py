@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..limits import Limits
@@ -9,6 +10,9 @@ from ..refusal import Refusal
 from .messages import HEADER_LENGTH_FIELD
 
 TENSOR_ALIGNMENT = 16
+
+_CODINGS = frozenset({b"identity", b"gzip", b"deflate"})
+"""Others are refused before a byte of the body comes; `compression` expands these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +37,18 @@ def plan_body(headers: dict[bytes, bytes], http_version: str, limits: Limits) ->
     encoding = headers.get(b"transfer-encoding")
     if encoding is not None and encoding.lower() != b"chunked":
         raise Refusal(501, "the only transfer encoding served here is 'chunked'")
-    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise Refusal(415, "compressed bodies are not served here; send the body without Content-Encoding")
+    coding = headers.get(b"content-encoding", b"identity").lower()
+    if coding not in _CODINGS:
+        raise Refusal(
+            415,
+            "bodies are taken as they are, or with Content-Encoding gzip or deflate",
+            headers=((b"accept-encoding", b"gzip, deflate"),),
+        )
     expectation = headers.get(b"expect", b"").lower()
     if expectation not in {b"", b"100-continue"}:
         raise Refusal(417, "the only expectation served here is '100-continue'")
     length = None if encoding is not None else _content_length(headers, limits)
-    return BodyPlan(length, _padding(headers), expectation != b"" and http_version == "1.1" and length != 0)
+    return BodyPlan(length, body_padding(headers), expectation != b"" and http_version == "1.1" and length != 0)
 
 
 def _content_length(headers: dict[bytes, bytes], limits: Limits) -> int:
@@ -52,6 +61,7 @@ def _content_length(headers: dict[bytes, bytes], limits: Limits) -> int:
     return length
 
 
-def _padding(headers: dict[bytes, bytes]) -> int:
+def body_padding(headers: Mapping[bytes, bytes]) -> int:
+    """Return the bytes to leave free before a body so that the first binary tensor in it is aligned."""
     text = headers.get(HEADER_LENGTH_FIELD, b"")
     return -int(text) % TENSOR_ALIGNMENT if text.isdigit() and len(text) < 16 else 0

@@ -10,24 +10,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from typing import TYPE_CHECKING
 
 from ..limits import Limits
 from .connection import Connection
 from .connections import Connections
 from .messages import Handler
 
+if TYPE_CHECKING:  # OpenSSL stays outside where no listener speaks TLS
+    import ssl
+
 _log = logging.getLogger(__name__)
 _TURN = 32
+_HANDSHAKE_S = 10.0
+"""A client that connects and never says hello must not keep its place among the connections."""
 
 
 class Listener:
     """One listening socket. All methods are called on the event loop."""
 
-    def __init__(self, listening: socket.socket, handler: Handler, limits: Limits) -> None:
+    def __init__(
+        self, listening: socket.socket, handler: Handler, limits: Limits, tls: ssl.SSLContext | None = None
+    ) -> None:
         listening.setblocking(False)
         self._socket = listening
         self._handler = handler
         self._limits = limits
+        self._tls = tls
         self._starting: set[asyncio.Task[None]] = set()
         self._accepting = False
         self._stopped = False
@@ -75,7 +84,10 @@ class Listener:
         loop = asyncio.get_running_loop()
         try:
             await loop.connect_accepted_socket(
-                lambda: Connection(self._handler, self._limits, self.connections), accepted
+                lambda: Connection(self._handler, self._limits, self.connections),
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else _HANDSHAKE_S,
             )
         except OSError as error:
             _log.info("a connection ended before it began: %s", error)

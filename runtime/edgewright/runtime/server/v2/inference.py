@@ -23,7 +23,7 @@ from .classification import DATATYPE, best_classes
 from .fit import batch_rows
 from .plan import Plan, PlannedInput, Plans, plan_request
 from .scheduling import Scheduling, read_scheduling
-from .tensors import NUMPY_OF_DATATYPE, element_count, from_binary, from_json, placed, to_binary, to_json
+from .tensors import NUMPY_OF_DATATYPE, element_count, from_binary, placed, to_binary, to_json
 
 KEY_FIELD = b"x-edgewright-key"
 """Header field for sticky routes, for clients that cannot set the parameter `key`."""
@@ -62,7 +62,7 @@ def read_request(request: Request, signature: Signature, limits: Limits, plans: 
         plan = plan_request(head, signature, limits)
     else:
         plan = plans.plan(head, signature, limits)
-    inference = _take(plan, body[length:], limits)
+    inference = _take(plan, body[length:])
     key = request.headers.get(KEY_FIELD)
     if key is not None and not inference.scheduling.key:
         given = read_scheduling({"key": key.decode("latin-1")})
@@ -79,18 +79,18 @@ def _header_length(text: bytes, body_bytes: int) -> int:
     return length
 
 
-def _take(plan: Plan, binary: memoryview, limits: Limits) -> Inference:
+def _take(plan: Plan, binary: memoryview) -> Inference:
     if len(binary) != plan.binary_bytes:
         raise Refusal(
             400, f"{len(binary)} bytes of binary data follow the JSON; binary_data_size adds up to {plan.binary_bytes}"
         )
-    inputs = {each.name: _tensor(each, binary, limits) for each in plan.inputs}
+    inputs = {each.name: _tensor(each, binary) for each in plan.inputs}
     return Inference(inputs, plan.rows, plan.wanted, plan.id, plan.scheduling, plan.classes)
 
 
-def _tensor(each: PlannedInput, binary: memoryview, limits: Limits) -> NDArray[Any]:
-    if each.text is not None:
-        return from_json(each.text, each.datatype, each.shape, each.name, limits.rank)
+def _tensor(each: PlannedInput, binary: memoryview) -> NDArray[Any]:
+    if each.array is not None:
+        return each.array
     if each.datatype == "BYTES":
         return from_binary(binary[each.start : each.end], each.datatype, each.shape, each.name)
     return placed(binary, each.start, each.datatype, each.shape, each.name)

@@ -5,7 +5,10 @@ A client sends the same JSON before each of its binary tensors, so that plans ar
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+from numpy.typing import NDArray
 
 from ..limits import Limits
 from ..pipeline import Signature
@@ -13,7 +16,7 @@ from ..refusal import Refusal
 from .classification import wanted_classes
 from .fit import check_complete, check_input, check_outputs, refuse_unserved, rows_of
 from .scheduling import Scheduling, read_scheduling
-from .tensors import BINARY_ONLY, binary_size
+from .tensors import BINARY_ONLY, binary_size, from_json
 
 Parameters = dict[str, str | float | int | bool | None]
 
@@ -44,12 +47,12 @@ _decoder = msgspec.json.Decoder(_Infer)
 
 
 class PlannedInput(msgspec.Struct, frozen=True):
-    """One input: the text of its JSON list, or where its bytes lie behind the JSON."""
+    """One input: what its JSON list says, or where its bytes lie behind the JSON."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
-    text: bytes | None
+    array: NDArray[Any] | None
     start: int = 0
     end: int = 0
 
@@ -111,7 +114,8 @@ def _plan_inputs(tensors: list[_Input], signature: Signature, limits: Limits) ->
         shape = check_input(signature, tensor.name, tensor.datatype, tensor.shape, limits)
         size = (tensor.parameters or {}).get("binary_data_size")
         if size is None:
-            planned[tensor.name] = PlannedInput(tensor.name, tensor.datatype, shape, _json_list(tensor))
+            array = from_json(_json_list(tensor), tensor.datatype, shape, tensor.name, limits.rank)
+            planned[tensor.name] = PlannedInput(tensor.name, tensor.datatype, shape, array)
             continue
         end = position + _checked_size(tensor, shape, size, limits)
         planned[tensor.name] = PlannedInput(tensor.name, tensor.datatype, shape, None, position, end)
@@ -193,7 +197,7 @@ class Plans:
             return kept[1]
         plan = plan_request(text, signature, limits)
         # An id is of one request, and so are numbers in JSON: keeping those would only drive out the others.
-        if plan.binary_bytes and plan.id is None and len(text) <= _LONGEST_TEXT and plan.scheduling.sequence is None:
+        if plan.id is None and len(text) <= _LONGEST_TEXT and all(each.array is None for each in plan.inputs):
             if len(self._plans) >= _PLANS:
                 del self._plans[next(iter(self._plans))]
             self._plans[key] = signature, plan

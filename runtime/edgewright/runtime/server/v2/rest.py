@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 
 from ..http.messages import Request, Respond, Response, error_response
 from ..limits import Limits
-from ..pipeline import Endpoint, Job, Outcome
+from ..pipeline import Endpoint, Job, Note, Outcome
 from ..refusal import Refusal
 from .inference import Inference, read_request, write_response
 from .plan import Plans
@@ -15,8 +16,16 @@ from .plan import Plans
 _log = logging.getLogger(__name__)
 
 
-def infer(endpoint: Endpoint, request: Request, respond: Respond, limits: Limits, plans: Plans | None = None) -> None:
-    """Answer an inference request through `respond`.
+def infer(
+    endpoint: Endpoint,
+    request: Request,
+    respond: Respond,
+    limits: Limits,
+    plans: Plans | None = None,
+    *,
+    traced: bool = False,
+) -> None:
+    """Answer an inference request through `respond`; a traced one is told how long each step took.
 
     Raises:
         Refusal: the request does not fit, or cannot be taken now; nothing was executed.
@@ -38,6 +47,8 @@ def infer(endpoint: Endpoint, request: Request, respond: Respond, limits: Limits
     request.on_gone = job.cancel
 
     def deliver(outcome: Outcome) -> None:
+        if traced:
+            outcome = _with_times(job, outcome)
         respond(_answer(endpoint, inference, outcome))
 
     endpoint.submit(job, deliver)
@@ -57,3 +68,13 @@ def _answer(endpoint: Endpoint, inference: Inference, outcome: Outcome) -> Respo
     if outcome.statistics is not None:
         outcome.statistics.compute_output.add(time.perf_counter_ns() - begun_ns)
     return response
+
+
+def _with_times(job: Job, outcome: Outcome) -> Outcome:
+    times: dict[str, Note] = {
+        "input_ns": job.input_ns,
+        "queue_ns": outcome.queue_ns,
+        "compute_ns": outcome.compute_ns,
+        "total_ns": time.perf_counter_ns() - job.received_ns,
+    }
+    return dataclasses.replace(outcome, notes={**outcome.notes, **times})

@@ -1,0 +1,91 @@
+"""Bearer tokens from a file that may change while the server runs."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from _operator import _compare_digest  # what hmac exports; hmac itself would bring OpenSSL (see `lean_imports`)
+from pathlib import Path
+
+from ..refusal import Refusal
+from .messages import Handler, Request, Respond
+
+_log = logging.getLogger(__name__)
+
+_LOOK_S = 1.0
+"""How often it is looked whether the file changed."""
+_LARGEST_BYTES = 64 * 1024
+_OPEN = frozenset({b"/v2/health/live"})
+"""What may be asked without a token: whether there is a server tells nothing that the open port does not."""
+
+
+class Tokens:
+    """The tokens of one file: one a line, empty lines and lines that begin with `#` are skipped."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        self._path = path
+        self._digests: tuple[bytes, ...] = ()
+        self._seen: tuple[int, ...] = ()
+        self._looked_s = float("-inf")
+        self._read()
+
+    def allow(self, authorization: bytes | None, now_s: float) -> bool:
+        """Return whether the value of an Authorization field carries one of the tokens.
+
+        How long it takes tells nothing of the tokens: digests are compared, all of them, in constant time each.
+        """
+        self._look(now_s)
+        scheme, _, token = (authorization or b"").partition(b" ")
+        if scheme.lower() != b"bearer":
+            return False
+        digest = hashlib.sha256(token.strip()).digest()
+        found = False
+        for known in self._digests:
+            found |= _compare_digest(digest, known)
+        return found
+
+    def _look(self, now_s: float) -> None:
+        if now_s - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = now_s
+        try:
+            self._read()
+        except OSError as error:
+            # Whoever takes the file away wants nobody in; the tokens that were in it are not kept.
+            self._digests, self._seen = (), ()
+            _log.error("tokens cannot be read, nobody is let in: %s", error)
+
+    def _read(self) -> None:
+        found = self._path.stat()
+        seen = (found.st_mtime_ns, found.st_size, found.st_ino)
+        if seen == self._seen:
+            return
+        if found.st_mode & 0o077:
+            _log.warning("%s can be read by others than its owner", self._path)
+        with self._path.open("rb") as file:
+            lines = os.read(file.fileno(), _LARGEST_BYTES).split(b"\n")
+        tokens = (line.strip() for line in lines)
+        self._digests = tuple(hashlib.sha256(token).digest() for token in tokens if token and token[:1] != b"#")
+        self._seen = seen
+
+
+def with_tokens(handler: Handler, tokens: Tokens) -> Handler:
+    """Return a handler that answers 401 to requests without a token, except for the question whether it is alive."""
+
+    def handle(request: Request, respond: Respond) -> None:
+        if not tokens.allow(request.headers.get(b"authorization"), time.monotonic()) and request.target not in _OPEN:
+            raise Refusal(
+                401,
+                "a token is needed: Authorization: Bearer …",
+                headers=((b"www-authenticate", b'Bearer realm="edgewright"'),),
+            )
+        handler(request, respond)
+
+    return handle

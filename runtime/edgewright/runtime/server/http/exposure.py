@@ -1,0 +1,34 @@
+"""What may listen where: beyond this machine only with a token or with clients' certificates."""
+
+from __future__ import annotations
+
+import socket
+
+from edgewright.targets.faults import UserFault
+
+from ...serving import ListenerSettings
+
+
+class Exposed(UserFault):
+    """A listener would serve strangers."""
+
+
+def check_exposure(listening: socket.socket, settings: ListenerSettings) -> None:
+    """Return if the socket may be served: it is this machine's own, or its clients must prove who they are.
+
+    The agent checks the same before it binds; this is the second lock on the same door.
+
+    Raises:
+        Exposed: anybody who reaches the port would be answered.
+    """
+    if listening.family == socket.AF_UNIX or settings.token_file is not None:
+        return
+    if settings.tls is not None and settings.tls.client_ca is not None:
+        return
+    host = str(listening.getsockname()[0])
+    if host == "::1" or host.removeprefix("::ffff:").startswith("127."):
+        return
+    raise Exposed(
+        f"{host} can be reached from other machines and has neither token_file nor tls.client_ca; "
+        "set one of them, or listen on 127.0.0.1 or a Unix socket"
+    )

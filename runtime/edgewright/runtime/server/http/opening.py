@@ -1,0 +1,47 @@
+"""From the settings of a listener to the listener: what its clients must prove, and what stands before the handler."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from edgewright.targets.faults import UserFault
+
+from ...serving import ListenerSettings
+from ..limits import Limits
+from .auth import Tokens, with_tokens
+from .compression import with_compression
+from .exposure import check_exposure
+from .listener import Listener
+from .messages import Handler
+
+Kind = Literal["data", "admin"]
+
+
+class TokensUnreadable(UserFault):
+    """A listener's clients need a token and there are none to compare with."""
+
+
+def open_listener(settings: ListenerSettings, handler_of: Callable[[Kind], Handler], limits: Limits) -> Listener:
+    """Return the listener on an inherited socket; it accepts nothing before `resume`.
+
+    Raises:
+        Exposed: strangers could reach it.
+        TlsRefused: its certificate cannot be used.
+        TokensUnreadable: its file of tokens cannot be read.
+    """
+    listening = socket.socket(fileno=settings.fd)
+    check_exposure(listening, settings)
+    handler = with_compression(handler_of("admin" if settings.kind == "admin" else "data"), limits)
+    if settings.token_file is not None:
+        try:
+            handler = with_tokens(handler, Tokens(Path(settings.token_file)))
+        except OSError as error:
+            raise TokensUnreadable(f"the tokens of a listener cannot be read: {error}") from error
+    if settings.tls is None:
+        return Listener(listening, handler, limits)
+    from .tls import server_context  # OpenSSL costs 3 MB: only where a listener speaks TLS
+
+    return Listener(listening, handler, limits, server_context(settings.tls))
