@@ -71,18 +71,33 @@ def _check(step: LogMel, samples: int) -> None:
 
 
 def _features(step: LogMel) -> Callable[[Floats], Floats]:
-    window, bank = _window(step), mel_bank(step)
+    window, bands_of = _window(step), _bands(mel_bank(step))
     cosines = _dct(step.mels, step.coefficients) if step.coefficients else None
 
     def features(sound: Floats) -> Floats:
         frames = sliding_window_view(sound, step.frame_length)[:: step.hop_length] * window
         spectrum = np.fft.rfft(frames, step.fft_length)
         power = spectrum.real**2 + spectrum.imag**2
-        bands = (np.sqrt(power) if step.spectrum == "magnitude" else power) @ bank
+        bands = bands_of(np.sqrt(power) if step.spectrum == "magnitude" else power)
         logarithms = _logarithm(step, np.maximum(bands, step.floor))  # of a NaN, np.maximum makes a NaN
-        return logarithms if cosines is None else logarithms @ cosines
+        return logarithms if cosines is None else np.einsum("fm,mc->fc", logarithms, cosines)
 
     return features
+
+
+def _bands(bank: Floats) -> Callable[[Floats], Floats]:
+    """Sums over the bins of each triangle. Not a matrix product: BLAS sums in an order that depends on its threads."""
+    places = [np.flatnonzero(weights) for weights in bank.T]
+    parts = [slice(int(place[0]), int(place[-1]) + 1) if len(place) else slice(0, 0) for place in places]
+    weights = [np.ascontiguousarray(bank[part, band]) for band, part in enumerate(parts)]
+
+    def bands_of(spectrum: Floats) -> Floats:
+        bands = np.empty((len(spectrum), len(parts)))
+        for band, part in enumerate(parts):
+            bands[:, band] = (spectrum[:, part] * weights[band]).sum(axis=1)
+        return bands
+
+    return bands_of
 
 
 def _window(step: LogMel) -> Floats:

@@ -20,7 +20,7 @@ from edgewright.bundle.manifest import Manifest
 from edgewright.bundle.reference import Reference, read_reference
 from edgewright.targets.faults import UserFault
 
-from ..engines.catalog import engine_for
+from ..engines.processed import load_with_steps
 from ..engines.protocol import Instance, LoadOptions
 from .schedule.latency_model import Point
 from .v2.tensors import NUMPY_OF_DATATYPE
@@ -61,6 +61,7 @@ def load_bundle(directory: Path, options: LoadOptions, max_batch_rows: int = 1) 
         BundleError: the directory is not a bundle that can be read.
         ModelRefused: the engine cannot load it.
         EngineMissing: its engine is not on this machine.
+        ProcessingError: its steps do not fit its tensors.
         GoldenTestFailed: it gives other numbers than it should.
     """
     begun_s = time.perf_counter()
@@ -69,7 +70,7 @@ def load_bundle(directory: Path, options: LoadOptions, max_batch_rows: int = 1) 
     reference = read_reference(reference_bytes)
     golden = read_golden(directory / GOLDEN_FILE)
     _check_datatypes(manifest)
-    instance = engine_for(manifest).load(directory, manifest, options)
+    instance = load_with_steps(directory, manifest, options)
     try:
         _prove(manifest, instance, golden)
         points = warm_up(instance, manifest, _one_row(manifest, golden), max_batch_rows)
