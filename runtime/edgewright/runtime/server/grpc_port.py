@@ -7,36 +7,25 @@ from typing import TYPE_CHECKING
 from edgewright.targets.faults import EnvironmentFault
 
 from ..serving import GrpcSettings
-from .limits import Limits
-from .model_table import ModelTable
-from .names import Names
-from .state import ServerState
-from .v2.repository import Repository
+from .v2.shared import Shared
 
 if TYPE_CHECKING:
     from .v2.grpc.server import GrpcServer
 
 
-def grpc_server(
-    settings: GrpcSettings,
-    *,
-    names: Names,
-    table: ModelTable,
-    state: ServerState,
-    repository: Repository,
-    limits: Limits,
-) -> GrpcServer:
+def grpc_server(settings: GrpcSettings, shared: Shared) -> GrpcServer:
     """Return the gRPC side of a server, not started.
 
     Raises:
-        EnvironmentFault: grpcio or protobuf is not installed, or the token file cannot be read.
+        EnvironmentFault: grpcio or protobuf is not installed.
+        UserFault: strangers could reach the address, or its tokens cannot be read.
     """
     try:
-        # Imported here because it takes 10 MB and a fifth of a second, which devices without gRPC keep.
+        # Imported here because it takes 13 MB and a fifth of a second, which devices without gRPC keep.
         from .v2.grpc.server import GrpcServer
     except ImportError as error:
         raise EnvironmentFault(
             f"gRPC is to be served on {settings.address}, but {error.name or 'a part of it'} is not installed here; "
             "install edgewright[grpc], or leave out the gRPC address"
         ) from error
-    return GrpcServer(settings, names=names, table=table, state=state, repository=repository, limits=limits)
+    return GrpcServer(settings, shared)

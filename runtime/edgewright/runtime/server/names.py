@@ -36,6 +36,11 @@ class Names:
         """The route that is meant, None where it is a model or nothing."""
         return None if version else self._routes.get(name)
 
+    def count_refused(self, name: str, version: str | None = None) -> None:
+        """Note at a model that a request for it was refused before it ran."""
+        if self.route(name, version) is None:
+            self._table.find(name, version).statistics.refused += 1
+
     def check_ready(self, name: str, version: str | None = None) -> None:
         """Return if an inference would be taken.
 

@@ -50,8 +50,10 @@ from .names import Names
 from .recorder import CounterStore
 from .routes.table import RouteTable
 from .state import ServerState
+from .trace_settings import TraceSettings
 from .v2.application import Application
 from .v2.repository import Repository
+from .v2.shared import Shared
 
 if TYPE_CHECKING:
     from .v2.grpc.server import GrpcServer
@@ -77,14 +79,16 @@ class ServerProcess:
         self._changes = Changes(self._table, self._installed)
         self._repository = Repository(self._table, self._changes, self._installed)
         self._names = Names(self._table, self._routes)
-        log = LogSettings(access_log=settings.access_log, log_format=settings.log_format)
+        self._log = LogSettings(access_log=settings.access_log, log_format=settings.log_format)
+        self._trace = TraceSettings()
         self._application = Application(
             names=self._names,
             table=self._table,
             state=self._state,
             repository=self._repository,
             limits=limits,
-            log=log,
+            log=self._log,
+            trace=self._trace,
         )
         self._listeners = [open_listener(each, self._application.handler, limits) for each in settings.listeners]
         self._state.listeners = [listener.connections for listener in self._listeners]
@@ -150,11 +154,15 @@ class ServerProcess:
             return None
         self._grpc = grpc_server(
             self._grpc_settings,
-            names=self._names,
-            table=self._table,
-            state=self._state,
-            repository=self._repository,
-            limits=self._limits,
+            Shared(
+                names=self._names,
+                table=self._table,
+                state=self._state,
+                repository=self._repository,
+                limits=self._limits,
+                log=self._log,
+                trace=self._trace,
+            ),
         )
         return await self._grpc.start()
 

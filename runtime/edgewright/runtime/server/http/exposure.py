@@ -6,7 +6,7 @@ import socket
 
 from edgewright.targets.faults import UserFault
 
-from ...serving import ListenerSettings
+from ...serving import ListenerSettings, TlsSettings
 
 
 class Exposed(UserFault):
@@ -21,12 +21,19 @@ def check_exposure(listening: socket.socket, settings: ListenerSettings) -> None
     Raises:
         Exposed: anybody who reaches the port would be answered.
     """
-    if listening.family == socket.AF_UNIX or settings.token_file is not None:
+    if listening.family != socket.AF_UNIX:
+        check_host(str(listening.getsockname()[0]), settings.tls, settings.token_file)
+
+
+def check_host(host: str, tls: TlsSettings | None, token_file: str | None) -> None:
+    """Return if an address may be listened on; see `check_exposure`.
+
+    Raises:
+        Exposed: anybody who reaches the port would be answered.
+    """
+    if token_file is not None or (tls is not None and tls.client_ca is not None):
         return
-    if settings.tls is not None and settings.tls.client_ca is not None:
-        return
-    host = str(listening.getsockname()[0])
-    if host == "::1" or host.removeprefix("::ffff:").startswith("127."):
+    if host in {"::1", "localhost"} or host.removeprefix("::ffff:").startswith("127."):
         return
     raise Exposed(
         f"{host} can be reached from other machines and has neither token_file nor tls.client_ca; "

@@ -74,6 +74,7 @@ class Application:
         repository: Repository,
         limits: Limits,
         log: LogSettings,
+        trace: TraceSettings,
     ) -> None:
         self._names = names
         self._table = table
@@ -81,7 +82,7 @@ class Application:
         self._repository = repository
         self._limits = limits
         self._log = log
-        self._trace = TraceSettings()
+        self._trace = trace
         self._plans = Plans()
         self._targets: dict[bytes, tuple[str, str | None]] = {}
         self._answers: dict[str, Answer] = {
@@ -161,12 +162,8 @@ class Application:
         try:
             infer(endpoint, request, respond, self._limits, self._plans, traced=traced)
         except Refusal:
-            self._count_refused(model, version)
+            self._names.count_refused(model, version)
             raise
-
-    def _count_refused(self, model: str, version: str | None) -> None:
-        if self._names.route(model, version) is None:
-            self._table.find(model, version).statistics.refused += 1
 
     def _ready(self, asked: Asked) -> Response:
         del asked

@@ -48,7 +48,7 @@ def infer(
 
     def deliver(outcome: Outcome) -> None:
         if traced:
-            outcome = _with_times(job, outcome)
+            outcome = with_times(job, outcome)
         respond(_answer(endpoint, inference, outcome))
 
     endpoint.submit(job, deliver)
@@ -70,7 +70,8 @@ def _answer(endpoint: Endpoint, inference: Inference, outcome: Outcome) -> Respo
     return response
 
 
-def _with_times(job: Job, outcome: Outcome) -> Outcome:
+def with_times(job: Job, outcome: Outcome) -> Outcome:
+    """Return the outcome with the times of its job as notes, for a client that traces."""
     times: dict[str, Note] = {
         "input_ns": job.input_ns,
         "queue_ns": outcome.queue_ns,

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import time
 
-from ...limits import Limits
-from ...names import Names
 from ...pipeline import Endpoint, Job, Outcome
 from ...refusal import Refusal
+from ..rest import with_times
+from ..shared import Shared
 from .inference import Head, Heads, Plan, plan_inference, read_inputs, write_answer
 from .refusing import INTERNAL
 
@@ -21,10 +21,11 @@ _LONGEST_S = 24 * 3600.0
 class Inferences:
     """Has the inferences of this protocol done. Used on the event loop only."""
 
-    def __init__(self, names: Names, limits: Limits) -> None:
-        self._names = names
-        self._limits = limits
-        self._heads = Heads(limits)
+    def __init__(self, shared: Shared) -> None:
+        self._names = shared.names
+        self._limits = shared.limits
+        self._trace = shared.trace
+        self._heads = Heads(shared.limits)
 
     def open(self, data: bytes) -> tuple[Head, list[memoryview]]:
         """Return the parts of a `ModelInferRequest`; raises `Refusal` where it is none."""
@@ -43,20 +44,30 @@ class Inferences:
             Refusal: the request does not fit, cannot be taken now, or failed.
         """
         endpoint = self._names.endpoint(head.model, head.version)
-        plan = plan_inference(head, len(raw), endpoint.signature, self._limits)
-        inputs = read_inputs(head, raw, plan)
-        wish = head.scheduling
-        job = Job(
-            inputs,
-            plan.rows,
-            received_ns,
-            time.perf_counter_ns() - received_ns,
-            wish.priority,
-            _deadline_ns(received_ns, wish.timeout_us, remaining_s),
-            wish.key,
-            wish.sequence,
-        )
-        return _written(head, plan, await _outcome(endpoint, job))
+        traced = self._trace.active and self._trace.take(head.model)
+        try:
+            plan = plan_inference(head, len(raw), endpoint.signature, self._limits)
+            job = _job(head, raw, plan, received_ns, remaining_s)
+            outcome = await _outcome(endpoint, job)
+        except Refusal:
+            self._names.count_refused(head.model, head.version)
+            raise
+        return _written(head, plan, with_times(job, outcome) if traced else outcome)
+
+
+def _job(head: Head, raw: list[memoryview], plan: Plan, received_ns: int, remaining_s: float | None) -> Job:
+    inputs = read_inputs(head, raw, plan)
+    wish = head.scheduling
+    return Job(
+        inputs,
+        plan.rows,
+        received_ns,
+        time.perf_counter_ns() - received_ns,
+        wish.priority,
+        _deadline_ns(received_ns, wish.timeout_us, remaining_s),
+        wish.key,
+        wish.sequence,
+    )
 
 
 def _deadline_ns(received_ns: int, timeout_us: int | None, remaining_s: float | None) -> int | None:

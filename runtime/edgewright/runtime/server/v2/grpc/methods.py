@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 
-from ...model_table import ModelTable
-from ...names import Names, route_metadata
+from ...names import route_metadata
 from ...refusal import Refusal
-from ...state import ServerState
 from ..about import check_server_ready, server_metadata
 from ..application import EXTENSIONS
-from ..repository import Finished, Repository
+from ..repository import Finished
+from ..shared import Shared
 from .filling import fill
+from .parameters import from_map
 from .schema import message
 
 _ServerLive = message("ServerLiveResponse")
@@ -29,6 +29,13 @@ _RepositoryIndex = message("RepositoryIndexResponse")
 _Loaded = message("RepositoryModelLoadResponse")
 _Unloaded = message("RepositoryModelUnloadResponse")
 
+_TraceSetting = message("TraceSettingResponse")
+_LogSettings = message("LogSettingsResponse")
+_LOG_FIELD = {bool: "bool_param", int: "uint32_param", str: "string_param"}
+
+_EXTENSIONS = tuple(name for name in EXTENSIONS if name != "binary_tensor_data")
+"""That one is about bodies of HTTP."""
+
 _NO_ADMIN = Refusal(403, "this address does not change models; an admin listener does (see docs/guides/device.md)")
 
 Call = Callable[[Any], Any]
@@ -37,13 +44,13 @@ Call = Callable[[Any], Any]
 class Methods:
     """One method for each call: message in, message out. A `Refusal` becomes the call's status."""
 
-    def __init__(
-        self, names: Names, table: ModelTable, state: ServerState, repository: Repository, *, admin: bool
-    ) -> None:
-        self._names = names
-        self._table = table
-        self._state = state
-        self._repository = repository
+    def __init__(self, shared: Shared, *, admin: bool) -> None:
+        self._names = shared.names
+        self._table = shared.table
+        self._state = shared.state
+        self._repository = shared.repository
+        self._log = shared.log
+        self._trace = shared.trace
         self._admin = admin
 
     def at_once(self) -> dict[str, Call]:
@@ -52,11 +59,13 @@ class Methods:
             "ServerLive": lambda _: _ServerLive(live=True),
             "ServerReady": self._server_ready,
             "ModelReady": lambda request: _ModelReady(ready=self._is_ready(request.name, request.version)),
-            "ServerMetadata": lambda _: fill(_ServerMetadata(), server_metadata((*EXTENSIONS,))),
+            "ServerMetadata": lambda _: fill(_ServerMetadata(), server_metadata(_EXTENSIONS)),
             "ModelMetadata": self._model_metadata,
             "ModelConfig": self._model_config,
             "ModelStatistics": self._model_statistics,
             "RepositoryIndex": self._repository_index,
+            "TraceSetting": self._trace_setting,
+            "LogSettings": self._log_settings,
         }
 
     def waited_for(self) -> dict[str, Callable[[Any], Awaitable[Any]]]:
@@ -101,6 +110,29 @@ class Methods:
 
     def _repository_index(self, request: Any) -> Any:
         return fill(_RepositoryIndex(), {"models": self._repository.index(ready_only=request.ready)})
+
+    def _trace_setting(self, request: Any) -> Any:
+        model = request.model_name or None
+        if model is not None:
+            self._names.endpoint(model)
+        if request.settings:
+            self._check_admin()
+            changes = {name: list(setting.value) or None for name, setting in request.settings.items()}
+            self._trace.update(changes, model)
+        response = _TraceSetting()
+        for name, value in self._trace.as_json(model).items():
+            response.settings[name].value.extend([value] if isinstance(value, str) else value)
+        return response
+
+    def _log_settings(self, request: Any) -> Any:
+        if request.settings:
+            self._check_admin()
+            self._log.update(from_map(request.settings))
+        response = _LogSettings()
+        for name, value in self._log.as_json().items():
+            kind = _LOG_FIELD[type(value)]
+            setattr(response.settings[name], kind, value)
+        return response
 
     async def _load(self, request: Any) -> Any:
         self._check_admin()

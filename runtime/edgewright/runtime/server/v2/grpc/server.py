@@ -11,18 +11,17 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from edgewright.targets.faults import EnvironmentFault
+from edgewright.targets.faults import EnvironmentFault, UserFault
 
 from ....serving import GrpcSettings, TlsSettings
+from ...http.exposure import check_host
 from ...limits import Limits
-from ...model_table import ModelTable
-from ...names import Names
-from ...state import ServerState
-from ..repository import Repository
+from ..shared import Shared
+from .admission import with_tokens
 from .health import Health
 from .infer import Inferences
 from .methods import Methods
-from .service import Admits, Service, handlers
+from .service import Service, handlers
 from .stream import InferenceStreams
 
 _log = logging.getLogger(__name__)
@@ -34,26 +33,24 @@ _ENVELOPE_BYTES = 64 * 1024
 class GrpcServer:
     """Serves the V2 protocol on the running event loop."""
 
-    def __init__(
-        self,
-        settings: GrpcSettings,
-        *,
-        names: Names,
-        table: ModelTable,
-        state: ServerState,
-        repository: Repository,
-        limits: Limits,
-        admits: Admits | None = None,
-    ) -> None:
+    def __init__(self, settings: GrpcSettings, shared: Shared) -> None:
+        """Check where it would listen, and read the tokens; listens to nothing before `start`.
+
+        Raises:
+            UserFault: strangers could reach the address, it is no address, or the tokens cannot be read.
+        """
         self._settings = settings
+        self._host = _host(settings)
         self._draining = asyncio.Event()
-        methods = Methods(names, table, state, repository, admin=settings.admin)
-        inferences = Inferences(names, limits)
-        streams = InferenceStreams(inferences, limits, self._draining)
+        methods = Methods(shared, admin=settings.admin)
+        inferences = Inferences(shared)
+        streams = InferenceStreams(inferences, shared.limits, self._draining)
         health = Health(methods.check_server_ready, methods.check_model_ready, self._draining)
-        service = Service(handlers(methods, inferences, streams, health), admits)
+        admits = None if settings.token_file is None else with_tokens(settings.token_file)
         self._server = grpc.aio.server(
-            handlers=(service,), options=_options(limits), maximum_concurrent_rpcs=limits.connections
+            handlers=(Service(handlers(methods, inferences, streams, health), admits),),
+            options=_options(shared.limits),
+            maximum_concurrent_rpcs=shared.limits.connections,
         )
 
     async def start(self) -> str:
@@ -73,7 +70,7 @@ class GrpcServer:
             raise EnvironmentFault(f"gRPC cannot use {error.filename}: {error.strerror}") from error
         except RuntimeError as error:
             raise EnvironmentFault(f"gRPC cannot listen on {address}: {error}") from error
-        bound = address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+        bound = address if self._host is None else f"{self._host}:{port}"
         _log.info("gRPC on %s", bound)
         return bound
 
@@ -81,6 +78,17 @@ class GrpcServer:
         """Accept nothing new and return when what was accepted is answered, or the time is up."""
         self._draining.set()
         await self._server.stop(limit_s)
+
+
+def _host(settings: GrpcSettings) -> str | None:
+    """Return the host of the address, None for a Unix socket."""
+    if settings.address.startswith("unix:/"):
+        return None
+    host, _, port = settings.address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserFault(f"gRPC cannot listen on {settings.address!r}: expected host:port, [host]:port or unix:/path")
+    check_host(host.strip("[]"), settings.tls, settings.token_file)
+    return host
 
 
 def _options(limits: Limits) -> Sequence[tuple[str, Any]]:

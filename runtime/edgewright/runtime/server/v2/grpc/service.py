@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from ...refusal import Refusal
+from .admission import Admits
 from .health import Health
 from .infer import Inferences
 from .methods import Call, Methods
@@ -25,8 +26,6 @@ _NO_SHARED_MEMORY = Refusal(
 )
 
 Handlers = Mapping[str, grpc.RpcMethodHandler]
-Admits = Callable[[Any], Refusal | None]
-"""Takes a call's metadata; returns why the caller is not let in."""
 
 
 class Service(grpc.GenericRpcHandler):  # type: ignore[misc] # grpcio ships no types
@@ -39,7 +38,7 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc] # grpcio ships no t
     def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler | None:
         """Return the handler of a call; None is answered with UNIMPLEMENTED."""
         if self._admits is not None:
-            refusal = self._admits(handler_call_details.invocation_metadata)
+            refusal = self._admits(handler_call_details.method, handler_call_details.invocation_metadata)
             if refusal is not None:
                 return refusing_handler(refusal)
         return self._handlers.get(handler_call_details.method)
