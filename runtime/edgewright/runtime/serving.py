@@ -111,6 +111,8 @@ class ListenerSettings(Settings, frozen=True, kw_only=True):
     tls: TlsSettings | None = None
     token_file: str | None = None
     """One token a line; a request must carry one of them (`Authorization: Bearer …`)."""
+    uids: tuple[int, ...] = ()
+    """Of a `tensors` listener: users who may connect, beside root and the one who runs the server."""
 
 
 class GrpcSettings(Settings, frozen=True, kw_only=True):

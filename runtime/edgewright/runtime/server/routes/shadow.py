@@ -26,6 +26,7 @@ Later = Callable[[Callable[[], None]], None]
 
 _CREDIT_NS = 1_000_000_000
 """Busy time that can be saved up, for a share of 1: a second."""
+_LEAST_URGENT = 1 << 16
 _PATIENCE_NS = 5_000_000_000
 """A copy that has not begun so long after its job is dropped."""
 
@@ -131,7 +132,14 @@ class ShadowRoute:
             self._skip("jobs_wait")
             return
         now_ns = self._clock()
-        copy = replace(job, received_ns=now_ns, deadline_ns=now_ns + _PATIENCE_NS, cancelled=False, follower=None)
+        copy = replace(
+            job,
+            received_ns=now_ns,
+            deadline_ns=now_ns + _PATIENCE_NS,
+            priority=_LEAST_URGENT,
+            cancelled=False,
+            follower=None,
+        )
         try:
             self._run(self._shadow.opened(signature), copy, outputs, signature)
         except Refusal as refusal:

@@ -1,0 +1,75 @@
+"""Saves power and heat: reads the board about once a second, and has the plan carried out when it changes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Protocol
+
+from ..power.board import Board
+from ..power.cpus import CpuCap
+from ..power.per_row import JoulesPerRow
+from ..power.policy import AT_EASE, Plan, PowerPolicy, Readings
+from ..serving import PowerSettings
+from .metrics.exposition import Family, counter, gauge
+
+_log = logging.getLogger(__name__)
+
+
+class _Model(Protocol):
+    def cap_batch_rows(self, rows: int | None) -> None: ...
+
+
+class _Routes(Protocol):
+    hot: bool
+
+
+class Saving:
+    """The server's part of `[power]`. All methods are called on the event loop."""
+
+    def __init__(self, settings: PowerSettings, board: Board, routes: _Routes, cpus: CpuCap) -> None:
+        self._watches = settings.watches
+        self._policy = PowerPolicy(settings)
+        self._board = board
+        self._routes = routes
+        self._cpus = cpus
+        self._per_row = JoulesPerRow()
+        self._readings = Readings()
+        self.plan: Plan = AT_EASE
+
+    def tick(self, models: Iterator[_Model], rows: int, now_s: float) -> None:
+        """`rows`: executed so far by all models; `now_s`: `time.monotonic()`. Costs nothing where nothing is set."""
+        meter = self._board.meter
+        if meter is not None:
+            meter.update(now_s)
+            self._per_row.add(now_s, meter.joules, rows)
+        if not self._watches:
+            return
+        self._readings = self._board.read()
+        before, self.plan = self.plan, self._policy.decide(self._readings, now_s)
+        self._routes.hot = self.plan.saving
+        if self.plan.max_cpus != before.max_cpus:
+            self._cpus.apply(self.plan.max_cpus)
+        if self.plan.max_batch_rows is not None or before.max_batch_rows is not None:
+            for model in models:  # at each look, since models come and go
+                model.cap_batch_rows(self.plan.max_batch_rows)
+        if self.plan.saving != before.saving:
+            _log.warning("saving power because of: %s", self.plan.reason or "nothing any more")
+
+    def families(self) -> Iterator[Family]:
+        """Metrics: only what this board can tell."""
+        readings, meter = self._readings, self._board.meter
+        if self._watches:
+            yield gauge("edgewright_power_saving", "1 while power or heat is saved.", [({}, int(self.plan.saving))])
+        if readings.hottest_c is not None:
+            yield gauge("edgewright_hottest_celsius", "Hottest thermal zone of the board.", [({}, readings.hottest_c)])
+        if readings.charge is not None:
+            yield gauge("edgewright_battery_charge_ratio", "Charge of the battery, 0 to 1.", [({}, readings.charge)])
+        if meter is None:
+            return
+        source = {"source": "+".join(meter.sources)}
+        yield counter("edgewright_energy_joules_total", "Energy that the board measured.", [(source, meter.joules)])
+        per_row = self._per_row.value
+        if per_row is not None:
+            told = "Energy of the board in the last minute over the samples executed in it, idle power included."
+            yield gauge("edgewright_energy_joules_per_inference", told, [(source, per_row)])
