@@ -15,7 +15,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ..control import Done, Drain, Load, Ping, Ready, Reply, Request, SetRoutes, Unload, decode_reply, encode
+from ..control import (
+    BreakerMoved,
+    Done,
+    Drain,
+    Load,
+    Ping,
+    Ready,
+    Reply,
+    Request,
+    SetRoutes,
+    Unload,
+    decode_reply,
+    encode,
+)
 from ..serving import ListenerSettings, ModelSettings, ServerSettings, encode_settings
 
 _BACKLOG = 128
@@ -29,6 +42,14 @@ def listen_tcp(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
 def listen_unix(path: Path) -> socket.socket:
     """Return a listening Unix socket."""
     listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    listening.listen(_BACKLOG)
+    return listening
+
+
+def listen_tensors(path: Path) -> socket.socket:
+    """Return a listening socket for a listener of kind `tensors`."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listening.bind(str(path))
     listening.listen(_BACKLOG)
     return listening
@@ -59,13 +80,17 @@ class ServerChild:
         self._control = ours
         self._lines = ours.makefile("rb")
         self._next_id = 0
+        self.breaker_moves: list[BreakerMoved] = []
+        """What the server has said unasked; it is read when a reply is waited for."""
         ready = self._receive()
         if not isinstance(ready, Ready):
             raise RuntimeError(f"expected Ready from the server, got {ready}")
         self.incarnation = ready.incarnation
         self.grpc_address = ready.grpc_address
 
-    def load(self, directory: Path, model: str, version: str, bundle: str, **settings: Any) -> Reply:
+    def load(
+        self, directory: Path, model: str, version: str, bundle: str, *, beside: bool = False, **settings: Any
+    ) -> Reply:
         """Ask for a bundle to be served; returns `Done` or `Failed`. `settings` are fields of `ModelSettings`."""
         return self.ask(
             Load(
@@ -75,12 +100,13 @@ class ServerChild:
                 bundle=bundle,
                 directory=str(directory.absolute()),
                 settings=ModelSettings(**settings),
+                beside=beside,
             )
         )
 
-    def unload(self, model: str) -> Reply:
-        """Ask for a model to be taken out of service."""
-        return self.ask(Unload(id=self._new_id(), model=model))
+    def unload(self, model: str, version: str | None = None) -> Reply:
+        """Ask for a model, or one version of it, to be taken out of service."""
+        return self.ask(Unload(id=self._new_id(), model=model, version=version))
 
     def set_routes(self, toml: str) -> Reply:
         """Ask for all routes to be replaced by those of a text."""
@@ -135,7 +161,11 @@ class ServerChild:
         return self._next_id
 
     def _receive(self) -> Reply:
-        line = self._lines.readline()
-        if not line:
-            raise RuntimeError(f"the server ended with exit code {self.process.wait(timeout=30)}")
-        return decode_reply(line)
+        while True:
+            line = self._lines.readline()
+            if not line:
+                raise RuntimeError(f"the server ended with exit code {self.process.wait(timeout=30)}")
+            reply = decode_reply(line)
+            if not isinstance(reply, BreakerMoved):
+                return reply
+            self.breaker_moves.append(reply)

@@ -1,0 +1,303 @@
+"""A model in a process of its own, with real processes that crash, end, hang and are stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewright.runtime.control import Done, Failed
+from edgewright.runtime.engines.protocol import Blocking, LoadOptions, WorkerLost
+from edgewright.runtime.server.child import ServerChild, listen_tcp
+from edgewright.runtime.server.isolation import Supervised
+from edgewright.runtime.server.loading import GoldenTestFailed
+from edgewright.runtime.server.worker.arena import MAX_ARENA_BYTES, Arena, TensorsTooLarge, create_arena
+from edgewright.runtime.server.worker.backoff import MAX_S, Backoff
+from edgewright.runtime.server.worker.instance import WorkerInstance
+from edgewright.runtime.server.worker.loading import load_in_worker
+from edgewright.runtime.server.worker.process import Launch, RunFailed
+from tests.runtime.native_bundle import needs_gcc
+from tests.runtime.server.asking import ask, image_body
+from tests.runtime.server.crashing_bundle import CRASH, EXIT, SLEEP, crashing_bundle
+from tests.runtime.small_bundle import SmallBundle, digits_bundle
+
+BACK_S = 10.0
+"""Two seconds are promised on a device; this machine also runs other tests."""
+
+
+def image(value: float, rows: int = 1) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    return {"image": np.full((rows, 64), value, np.float32)}
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("fragile") / "bundle"
+    crashing_bundle(directory)
+    return directory
+
+
+@pytest.fixture
+def worker(fragile: Path) -> Iterator[WorkerInstance]:
+    instance = WorkerInstance(Launch(fragile, LoadOptions(), 4), execution_timeout_s=0.5)
+    yield instance
+    instance.close()
+
+
+def until(done: Callable[[], object], what: str) -> float:
+    begun_s = time.monotonic()
+    while not done():
+        assert time.monotonic() - begun_s < BACK_S, what
+        time.sleep(0.01)
+    return time.monotonic() - begun_s
+
+
+def answers(worker: WorkerInstance) -> bool:
+    try:
+        return bool(worker.run(image(0.5))["scores"][0, 0] == 0.5)
+    except WorkerLost:
+        return False
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1] == b"Z"
+    except OSError:
+        return True
+
+
+@needs_gcc
+def test_it_says_what_the_model_says_for_every_batch(fragile: Path) -> None:
+    loaded = load_in_worker(Launch(fragile, LoadOptions(), 4), 10.0)
+    try:
+        assert isinstance(loaded.instance, Blocking)
+        assert isinstance(loaded.instance, Supervised)
+        assert loaded.instance.blocking
+        assert loaded.p50_s > 0
+        assert loaded.warm_up[0][0] == 1
+        kept = loaded.instance.run(image(0.25))
+        for rows in (1, 700, 3):  # the arena grows in between
+            scores = loaded.instance.run(image(0.75, rows))["scores"]
+            np.testing.assert_array_equal(scores, np.full((rows, 10), 0.75, np.float32))
+        np.testing.assert_array_equal(kept["scores"], np.full((1, 10), 0.25, np.float32))
+    finally:
+        loaded.instance.close()
+
+
+@needs_gcc
+@pytest.mark.parametrize(("command", "reason"), [(CRASH, "SIGSEGV"), (EXIT, "exit code 7"), (SLEEP, "did not answer")])
+def test_what_kills_or_hangs_it_costs_one_request_and_it_comes_back(
+    worker: WorkerInstance, command: float, reason: str
+) -> None:
+    moves: list[tuple[bool, str]] = []
+    worker.watch(lambda back, why: moves.append((back, why)))
+    with pytest.raises(WorkerLost, match=reason) as caught:
+        worker.run(image(command))
+    assert caught.value.executing
+    took_s = until(lambda: answers(worker), "the worker did not come back")
+    print(f"{reason}: back after {took_s:.2f} s")
+    assert worker.restarts == 1
+    assert [back for back, _ in moves] == [False, True]
+    assert reason in moves[0][1]
+
+
+@needs_gcc
+def test_a_stopped_worker_is_found_and_replaced(worker: WorkerInstance) -> None:
+    stopped = worker.pid
+    assert stopped is not None
+    os.kill(stopped, signal.SIGSTOP)
+    with pytest.raises(WorkerLost, match=r"SIGSTOP|did not answer"):
+        worker.run(image(0.5))
+    until(lambda: answers(worker), "the worker did not come back")
+    assert gone(stopped)
+
+
+@needs_gcc
+def test_a_worker_that_dies_idle_is_started_again_unasked(worker: WorkerInstance) -> None:
+    pid = worker.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: worker.pid not in {pid, None}, "the worker did not come back")
+    assert answers(worker)
+
+
+@needs_gcc
+def test_an_input_that_the_engine_refuses_fails_alone(worker: WorkerInstance) -> None:
+    pid = worker.pid
+    with pytest.raises(RunFailed, match="expected"):
+        worker.run({"image": np.zeros((1, 3), np.float32)})
+    assert answers(worker)
+    assert worker.pid == pid
+
+
+@needs_gcc
+def test_signals_for_the_group_leave_it_to_the_server_and_close_ends_it(worker: WorkerInstance) -> None:
+    pid = worker.pid
+    assert pid is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(pid, number)
+    assert answers(worker)
+    worker.close()
+    until(lambda: gone(pid), "close did not end it")
+    with pytest.raises(WorkerLost):
+        worker.run(image(0.5))
+
+
+def test_a_bundle_that_fails_says_so_as_in_the_server(tmp_path: Path) -> None:
+    wrong = digits_bundle(tmp_path / "bad", golden_shift=0.5)
+    before = threading.active_count()
+    with pytest.raises(GoldenTestFailed, match="golden self-test failed"):
+        load_in_worker(Launch(wrong.directory, LoadOptions(), 1), 10.0)
+    until(lambda: threading.active_count() <= before, "its supervisor stays")
+
+
+PARENT = """
+import os, signal, sys
+from pathlib import Path
+from edgewright.runtime.engines.protocol import LoadOptions
+from edgewright.runtime.server.worker.instance import WorkerInstance
+from edgewright.runtime.server.worker.process import Launch
+worker = WorkerInstance(Launch(Path(sys.argv[1]), LoadOptions(), 1), 10.0)
+print(worker.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@needs_gcc
+def test_it_dies_with_the_server_even_while_it_hangs(fragile: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", PARENT, str(fragile)], stdout=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    assert run.returncode == -signal.SIGKILL
+    until(lambda: gone(int(run.stdout)), "the worker outlives the server")
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(word) for task in tasks for word in (task / "children").read_text().split()]
+
+
+@needs_gcc
+def test_other_models_lose_no_request_while_one_crashes_again_and_again(fragile: Path, tmp_path: Path) -> None:
+    digits = digits_bundle(tmp_path / "digits")
+    with listen_tcp() as tcp, ServerChild([tcp], tmp_path) as child:
+        port = tcp.getsockname()[1]
+        assert isinstance(child.load(digits.directory, "digits", "1", digits.digest), Done)
+        done = child.load(fragile, "fragile", "1", "sha256:0", isolation="worker", execution_timeout_ms=500)
+        assert isinstance(done, Done), done
+        assert done.detail["mode"] == "thread"  # microseconds, but never on the event loop
+        stop, statuses = threading.Event(), []
+
+        def client() -> None:
+            while not stop.is_set():
+                statuses.append(ask(port, "digits", image_body(0.5))[0])
+
+        neighbour = threading.Thread(target=client)
+        neighbour.start()
+        try:
+            for _ in range(2):
+                assert ask(port, "fragile", image_body(CRASH))[0] == 500
+                status, _, headers = ask(port, "fragile", image_body(0.5))
+                assert status in {200, 503}
+                assert status == 200 or int(headers["retry-after"]) >= 1
+                until(lambda: ask(port, "fragile", image_body(0.5))[0] == 200, "fragile did not come back")
+            os.kill(children(child.process.pid)[0], signal.SIGSTOP)
+            assert ask(port, "fragile", image_body(0.5))[0] == 500
+            until(lambda: ask(port, "fragile", image_body(0.5))[0] == 200, "fragile did not come back")
+        finally:
+            stop.set()
+            neighbour.join()
+        assert isinstance(child.ping(), Done)
+        assert set(statuses) == {200}
+        moves = [(move.model, move.state, move.crashed) for move in child.breaker_moves]
+        assert moves[:3] == [("fragile", "open", True), ("fragile", "half_open", False), ("fragile", "closed", False)]
+        workers = children(child.process.pid)
+        assert len(workers) == 1
+        assert child.drain() == 0
+        until(lambda: gone(workers[0]), "the worker outlives the server")
+
+
+@needs_gcc
+def test_a_worker_model_is_swapped_and_unloaded_like_any_other(fragile: Path, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    crashing_bundle(second, version="2")
+    with listen_tcp() as tcp, ServerChild([tcp], tmp_path) as child:
+        port = tcp.getsockname()[1]
+        assert isinstance(child.load(fragile, "fragile", "1", "sha256:0", isolation="worker"), Done)
+        first = children(child.process.pid)
+        assert isinstance(child.load(second, "fragile", "2", "sha256:1", isolation="worker"), Done)
+        assert ask(port, "fragile", image_body(0.5))[1]["model_version"] == "2"
+        until(lambda: gone(first[0]), "the old worker stays")
+        assert isinstance(child.load(fragile, "fragile", "2", "sha256:0", isolation="worker"), Failed)
+        assert isinstance(child.unload("fragile"), Done)
+        until(lambda: not children(child.process.pid), "the worker stays")
+
+
+def test_pauses_double_and_begin_anew_after_a_steady_minute() -> None:
+    backoff = Backoff()
+    assert [backoff.ended(1.0) for _ in range(4)] == [0.1, 0.2, 0.4, 0.8]
+    assert max(backoff.ended(1.0) for _ in range(2000)) == MAX_S
+    assert backoff.ended(61.0) == 0.1
+
+
+ARRAYS = st.lists(
+    st.tuples(st.sampled_from(["u1", "<f4", "<i8", "<f2", "?"]), st.lists(st.integers(0, 40), max_size=3)), max_size=4
+)
+
+
+@given(ARRAYS, st.integers(0, 3))
+def test_what_goes_through_the_arena_comes_out_the_same(arrays: list[tuple[str, list[int]]], step: int) -> None:
+    random = np.random.default_rng(step)
+    tensors = {
+        f"t{place}": random.integers(0, 2, shape).astype(dtype)[..., :: step or 1] if shape else np.array(1, dtype)
+        for place, (dtype, shape) in enumerate(arrays)
+    }
+    ours = create_arena()
+    theirs = Arena(os.dup(ours.fd))
+    try:
+        places, end = ours.write(tensors, 0)
+        theirs.follow(ours.size_bytes)
+        seen = theirs.read(places, copy=True)
+        back, _ = theirs.write(seen, end)
+        ours.follow(theirs.size_bytes)
+        for name, array in ours.read(back, copy=True).items():
+            assert array.dtype == tensors[name].dtype
+            np.testing.assert_array_equal(array, tensors[name])
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def test_the_arena_is_bounded_and_cannot_be_cut_off() -> None:
+    arena = create_arena()
+    try:
+        arena.write({"x": np.zeros(100, np.uint8)}, 0)
+        with pytest.raises(TensorsTooLarge):
+            arena.write({"x": np.zeros(1, np.uint8)}, MAX_ARENA_BYTES)
+        with pytest.raises(TensorsTooLarge, match="any length"):
+            arena.write({"x": np.array([b"text"], object)}, 0)
+        with pytest.raises(TensorsTooLarge, match="other side"):
+            arena.follow(arena.size_bytes * 2)
+        with pytest.raises(PermissionError):
+            os.ftruncate(arena.fd, 0)
+    finally:
+        arena.close()
+
+
+def test_a_small_bundle_runs_in_a_worker_as_in_the_server(digits_like_bundle: SmallBundle) -> None:
+    loaded = load_in_worker(Launch(digits_like_bundle.directory, LoadOptions(), 8), 10.0)
+    try:
+        inputs = {"image": np.linspace(0, 1, 128, dtype=np.float32).reshape(2, 64)}
+        expected = digits_like_bundle.run(inputs)["scores"]
+        np.testing.assert_allclose(loaded.instance.run(inputs)["scores"], expected, rtol=1e-5)
+    finally:
+        loaded.instance.close()
