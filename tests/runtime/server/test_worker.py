@@ -35,7 +35,7 @@ BACK_S = 10.0
 """Two seconds are promised on a device; this machine also runs other tests."""
 
 
-def image(value: float, rows: int = 1) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def image(value: float, rows: int = 1) -> dict[str, np.ndarray]:
     return {"image": np.full((rows, 64), value, np.float32)}
 
 

@@ -139,6 +139,10 @@ class ModelTable:
             each.served.tick(now_s)
             each.assembly.tick()
 
+    async def retired(self) -> None:
+        """Return when all that was replaced or unloaded is closed."""
+        await asyncio.gather(*self._retiring)
+
     def close(self) -> None:
         """Close all counter files, at the end of the process."""
         for each in (*self._versions, *self._leaving):
