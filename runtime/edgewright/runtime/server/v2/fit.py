@@ -28,7 +28,7 @@ def check_input(
         raise Refusal(400, f"input '{name}': datatype '{datatype[:20]}', expected '{spec.datatype}'")
     got = tuple(shape)
     fits = len(got) == len(spec.shape) and all(
-        size == want or (want == -1 and size > 0) for size, want in zip(got, spec.shape, strict=True)
+        size > 0 if want == -1 else size == want for size, want in zip(got, spec.shape, strict=True)
     )
     if not fits:
         raise Refusal(400, f"input '{name}': shape {list(got)[: limits.rank]}, expected {list(spec.shape)}")
