@@ -47,10 +47,11 @@ def bind_all(config: DeviceConfig, places: Places, *, patience_s: float) -> tupl
     """Bind everything that a configuration names; the first is the inference API over TCP.
 
     Raises:
-        ConfigError: an address that other machines can reach has neither a token nor mTLS.
+        ConfigError: an address that other machines can reach has neither a token nor mTLS, or a file is missing.
         ListenFault: an address is taken.
     """
     check_exposure(config)
+    check_files(config)
     tcp: list[tuple[str, Kind]] = [(config.listen, "data")]
     if config.admin_listen:
         tcp.append((config.admin_listen, "admin"))
@@ -62,7 +63,7 @@ def bind_all(config: DeviceConfig, places: Places, *, patience_s: float) -> tupl
     if config.server.admin:
         held.append(HeldListener(listen_unix(places.admin_socket), "admin", path=places.admin_socket))
     if config.server.tensors:
-        held.append(HeldListener(listen_unix(places.tensors_socket), "tensors", path=places.tensors_socket))
+        held.append(HeldListener(_listen_packets(places.tensors_socket), "tensors", path=places.tensors_socket))
     return tuple(held)
 
 
@@ -85,11 +86,38 @@ def check_exposure(config: DeviceConfig) -> None:
             )
 
 
+def check_files(config: DeviceConfig) -> None:
+    """Find out now, and not in every request, that a certificate or the tokens are not there.
+
+    Raises:
+        ConfigError: a file cannot be read, or there is no token in it.
+    """
+    tls = {} if config.tls is None else {f"tls.{name}": getattr(config.tls, name) for name in _TLS_FILES}
+    for key, path in {**tls, "token_file": config.token_file}.items():
+        if path is None:
+            continue
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{key}: {path} cannot be read: {error.strerror or error}") from error
+        if not content.strip():
+            raise ConfigError(f"{key}: {path} is empty; it must hold {_EXPECTED.get(key, 'PEM')}")
+
+
+_TLS_FILES = ("certificate", "key", "client_ca")
+_EXPECTED = {"token_file": "one token a line"}
+
+
 def grpc_settings(config: DeviceConfig) -> GrpcSettings | None:
     """Return what the server is told of gRPC; its port is bound by the server itself."""
     if config.grpc is None:
         return None
     return GrpcSettings(address=config.grpc, tls=config.tls, token_file=config.token_file)
+
+
+def _listen_packets(path: Path) -> socket.socket:
+    """Messages with descriptors keep their borders."""
+    return listen_unix(path, socket.SOCK_SEQPACKET)
 
 
 def _is_loopback(host: str) -> bool:

@@ -38,13 +38,13 @@ def listen_tcp(host: str, port: int, *, patience_s: float) -> socket.socket:
         time.sleep(0.05)
 
 
-def listen_unix(path: Path) -> socket.socket:
+def listen_unix(path: Path, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
     """Return a listening Unix socket, mode 0600; what an earlier run left at the path goes.
 
     Raises:
         ListenFault: the path cannot be made.
     """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_UNIX, kind)
     try:
         path.unlink(missing_ok=True)
         with _short_name(path) as name:
