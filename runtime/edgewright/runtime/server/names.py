@@ -15,6 +15,8 @@ class Routes(Protocol):
 
     def get(self, name: str) -> Endpoint | None: ...
 
+    def statistics(self) -> dict[str, dict[str, object]]: ...
+
 
 class Names:
     """A route shadows the model of its name; with a version it is always the model. Used on the event loop only."""
@@ -40,6 +42,20 @@ class Names:
         """Note at a model that a request for it was refused before it ran."""
         if self.route(name, version) is None:
             self._table.find(name, version).statistics.refused += 1
+
+    def route_statistics(self) -> dict[str, dict[str, object]]:
+        """What each route did; see `RouteTable.statistics`."""
+        return self._routes.statistics()
+
+    def explanation(self, name: str, version: str | None = None) -> dict[str, Any]:
+        """Why the last batches of a model were formed as they were; of a route what it decided.
+
+        Raises:
+            Refusal: 404 where there is neither.
+        """
+        if self.route(name, version) is not None:
+            return {"name": name, **self.route_statistics()[name]}
+        return self._table.find(name, version).explain()
 
     def check_ready(self, name: str, version: str | None = None) -> None:
         """Return if an inference would be taken.

@@ -37,6 +37,8 @@ from ..control import (
     encode,
 )
 from ..engines.protocol import LoadOptions
+from ..power.board import Board
+from ..power.cpus import CpuCap
 from ..routes import RoutesError
 from ..serving import ServerSettings
 from .changes import Changes
@@ -45,10 +47,13 @@ from .http.opening import open_listener
 from .installed import InstalledModels
 from .limits import DEFAULT_LIMITS, Limits
 from .log_settings import LogSettings
+from .metrics.exposition import Family
+from .metrics.routes import route_families
 from .model_table import ModelTable
 from .names import Names
 from .recorder import CounterStore
 from .routes.table import RouteTable
+from .saving import Saving
 from .state import ServerState
 from .trace_settings import TraceSettings
 from .v2.application import Application
@@ -81,6 +86,8 @@ class ServerProcess:
         self._names = Names(self._table, self._routes)
         self._log = LogSettings(access_log=settings.access_log, log_format=settings.log_format)
         self._trace = TraceSettings()
+        board = Board(Path(settings.sysfs))
+        self._saving = Saving(settings.power, board, self._routes, CpuCap(), time.monotonic())
         self._application = Application(
             names=self._names,
             table=self._table,
@@ -89,6 +96,7 @@ class ServerProcess:
             limits=limits,
             log=self._log,
             trace=self._trace,
+            more_metrics=self._more_metrics,
         )
         self._listeners = [open_listener(each, self._application.handler, limits) for each in settings.listeners]
         self._state.listeners = [listener.connections for listener in self._listeners]
@@ -138,6 +146,7 @@ class ServerProcess:
             self._drain_wanted.set()
         elif isinstance(request, Installed):
             self._installed.replace(request.models)
+            self._table.held = frozenset(request.held)
             self._send(Done(id=request.id))
         elif isinstance(request, SetRoutes):
             self._send(self._set_routes(request))
@@ -187,8 +196,12 @@ class ServerProcess:
         while True:
             await asyncio.sleep(_DRAIN_SWEEP_S if self._state.draining else _SWEEP_S)
             self._table.tick(time.time())
+            self._saving.tick(tuple(self._table), time.monotonic())
             for listener in self._listeners:
                 listener.sweep(time.monotonic())
+
+    def _more_metrics(self) -> list[Family]:
+        return [*route_families(self._routes.statistics()), *self._saving.families()]
 
     async def _drain(self) -> None:
         self._state.draining = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from ..power.board import Board
@@ -16,7 +16,14 @@ from .metrics.exposition import Family, counter, gauge
 _log = logging.getLogger(__name__)
 
 
+class _Counts(Protocol):
+    rows: int
+
+
 class _Model(Protocol):
+    @property
+    def statistics(self) -> _Counts: ...
+
     def cap_batch_rows(self, rows: int | None) -> None: ...
 
 
@@ -27,7 +34,7 @@ class _Routes(Protocol):
 class Saving:
     """The server's part of `[power]`. All methods are called on the event loop."""
 
-    def __init__(self, settings: PowerSettings, board: Board, routes: _Routes, cpus: CpuCap) -> None:
+    def __init__(self, settings: PowerSettings, board: Board, routes: _Routes, cpus: CpuCap, now_s: float) -> None:
         self._watches = settings.watches
         self._policy = PowerPolicy(settings)
         self._board = board
@@ -36,13 +43,16 @@ class Saving:
         self._per_row = JoulesPerRow()
         self._readings = Readings()
         self.plan: Plan = AT_EASE
+        if board.meter is not None:
+            board.meter.update(now_s)
+            self._per_row.add(now_s, board.meter.joules, 0)
 
-    def tick(self, models: Iterator[_Model], rows: int, now_s: float) -> None:
-        """`rows`: executed so far by all models; `now_s`: `time.monotonic()`. Costs nothing where nothing is set."""
+    def tick(self, models: Sequence[_Model], now_s: float) -> None:
+        """`models`: all in service; `now_s`: `time.monotonic()`. Reads nothing that nobody asked for."""
         meter = self._board.meter
         if meter is not None:
             meter.update(now_s)
-            self._per_row.add(now_s, meter.joules, rows)
+            self._per_row.add(now_s, meter.joules, sum(model.statistics.rows for model in models))
         if not self._watches:
             return
         self._readings = self._board.read()
@@ -54,7 +64,7 @@ class Saving:
             for model in models:  # at each look, since models come and go
                 model.cap_batch_rows(self.plan.max_batch_rows)
         if self.plan.saving != before.saving:
-            _log.warning("saving power because of: %s", self.plan.reason or "nothing any more")
+            _log.warning("power is saved: %s", self.plan.reason or "no longer")
 
     def families(self) -> Iterator[Family]:
         """Metrics: only what this board can tell."""

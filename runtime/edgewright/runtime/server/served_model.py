@@ -69,9 +69,10 @@ class ServedModel:
                 histogram_sizes=sizes,
             ),
         )
-        self.scheduler: Scheduler = scheduler_for(
+        self._batching = scheduler_for(
             loaded.instance, manifest, loaded.warm_up or ((1, loaded.p50_s),), settings, self._executed, lane
         )
+        self.scheduler: Scheduler = self._batching
         self._sequences: Sequences | None = None
         if manifest.state:
             self.scheduler = self._sequences = Sequences(self.scheduler, manifest, settings)
@@ -79,7 +80,7 @@ class ServedModel:
         self.in_flight = 0
         self._instance = loaded.instance
         self._drift = DriftCounter(loaded.reference, self.signature.inputs, self.signature.outputs)
-        self._drift_planned = False
+        self._drift_timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -114,6 +115,10 @@ class ServedModel:
     def explain(self) -> dict[str, Any]:
         """Why the last batches were formed as they were."""
         return {"name": self.name, "version": self.version, "pending": self.in_flight, **self.scheduler.explain()}
+
+    def cap_batch_rows(self, rows: int | None) -> None:
+        """Form smaller batches, to save power; None ends that."""
+        self._batching.limit_rows(rows)
 
     def count_shared(self, job: Job, outcome: Outcome) -> None:
         """Count a job that is answered with another job's outcome: answered, but not executed."""
@@ -156,7 +161,10 @@ class ServedModel:
 
     def count_drift(self) -> None:
         """Add what waits to the histograms of this window."""
-        self._drift_planned = False
+        if self._drift_timer is not None:
+            # A timer that is left to run out would keep a retired model alive, past the release of its memory.
+            self._drift_timer.cancel()
+            self._drift_timer = None
         cells = self._drift.count()
         self.statistics.observer_errors = self._drift.errors
         if cells is not None:
@@ -214,9 +222,8 @@ class ServedModel:
     def _observe_later(self, inputs: Tensors, outputs: Tensors) -> None:
         if self._drift.add(inputs, outputs):
             self.count_drift()
-        elif not self._drift_planned:
-            self._drift_planned = True
-            asyncio.get_running_loop().call_later(_DRIFT_DELAY_S, self.count_drift)
+        elif self._drift_timer is None:
+            self._drift_timer = asyncio.get_running_loop().call_later(_DRIFT_DELAY_S, self.count_drift)
 
     def _metadata(self) -> dict[str, Any]:
         return {

@@ -48,7 +48,7 @@ def test_a_worse_arm_is_seen_within_few_events(share: float, odds: float, within
 def test_long_trust_does_not_hide_a_fall() -> None:
     chance = random.Random(0)
     evidence = Evidence(0.1, 0.001)
-    assert not any(evidence.add(newcomer=chance.random() < 0.1) for _ in range(10_500))
+    assert not any(evidence.add(newcomer=chance.random() < 0.1) for _ in range(30_000))
     assert any(evidence.add(newcomer=True) for _ in range(600))
 
 
@@ -70,6 +70,17 @@ def test_a_failing_canary_is_given_up_and_no_client_notices(when: str) -> None:
     counts = house.counts("r", "new")
     assert counts["errors"] + counts["refused"] < 10
     assert len(old.jobs) == 2000
+
+
+def test_a_job_that_both_fail_is_evidence_once() -> None:
+    old, new = StandInModel("old"), StandInModel("new")
+    house = House([old, new], draws=lambda: 0.0)
+    house.table.apply('[routes.r]\nkind = "canary"\nprimary = "old"\ncanary = "new"\nfraction = 0.5')
+    old.answer_status = new.answer_status = 500
+    assert status(house.ask("r", job())) == 500
+    alone = Evidence(0.5, 0.0005)
+    alone.add(newcomer=True)
+    assert house.table.statistics()["r"]["log_evidence_errors"] == alone.log_wealth
 
 
 def test_errors_that_both_make_alike_are_not_held_against_it() -> None:

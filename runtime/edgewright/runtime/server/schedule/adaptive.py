@@ -33,8 +33,15 @@ BATCH_OVERHEAD_NS = 50_000
 class AdaptiveScheduler:
     """The `Scheduler` of one model: an inline and a threaded one over one latency model."""
 
-    def __init__(self, model: LatencyModel, inline: InlineScheduler | None, threaded: ThreadedScheduler) -> None:
+    def __init__(
+        self,
+        model: LatencyModel,
+        inline: InlineScheduler | None,
+        threaded: ThreadedScheduler,
+        policies: tuple[BatchPolicy, ...] = (),
+    ) -> None:
         self._model = model
+        self._policies = policies
         self._allowed = inline
         self._threaded = threaded
         self._inline = inline is not None and model.single_ns < HOP_NS
@@ -52,6 +59,11 @@ class AdaptiveScheduler:
 
     def turn_away(self, rows: int) -> Refusal | None:
         return self._choose(rows).turn_away(rows)
+
+    def limit_rows(self, max_rows: int | None) -> None:
+        """Form batches of so many rows at most; None is what the settings say."""
+        for policy in self._policies:
+            policy.limit(max_rows)
 
     def explain(self) -> dict[str, Any]:
         told = self._threaded.explain()
@@ -108,11 +120,13 @@ def scheduler_for(
     core = _core_factory(model, settings, free_batch=any(spec.shape[:1] == (-1,) for spec in manifest.inputs))
     threaded_policy = BatchPolicy(model, max_rows, overhead_ns=BATCH_OVERHEAD_NS)
     threaded = ThreadedScheduler(core(threaded_policy), runner(), executed)
+    policies = [threaded_policy]
     inline: InlineScheduler | None = None
     if not (isinstance(instance, Blocking) and instance.blocking):
         policy = BatchPolicy(model, max_rows, budget_ns=INLINE_BATCH_NS)
+        policies.append(policy)
         inline = InlineScheduler(core(policy), runner(), executed)
-    return AdaptiveScheduler(model, inline, threaded)
+    return AdaptiveScheduler(model, inline, threaded, tuple(policies))
 
 
 def _core_factory(model: LatencyModel, settings: ModelSettings, *, free_batch: bool) -> Callable[[BatchPolicy], Core]:

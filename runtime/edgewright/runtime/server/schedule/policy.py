@@ -41,10 +41,15 @@ class BatchPolicy:
         self, model: LatencyModel, max_rows: int, *, overhead_ns: float = 0.0, budget_ns: float | None = None
     ) -> None:
         self.model = model
-        self.max_rows = min(max_rows, model.sizes[-1])
+        self._most_rows = min(max_rows, model.sizes[-1])
         self._overhead_ns = overhead_ns
         self._budget_ns = budget_ns
-        self._choices = [rows for rows in model.sizes if 1 < rows < self.max_rows]
+        self.limit(None)
+
+    def limit(self, max_rows: int | None) -> None:
+        """Form smaller batches from now on, as power or heat may want; None is as large as before."""
+        self.max_rows = self._most_rows if max_rows is None else min(max_rows, self._most_rows)
+        self._choices = [rows for rows in self.model.sizes if 1 < rows < self.max_rows]
         if self.max_rows > 1:
             self._choices.append(self.max_rows)
 

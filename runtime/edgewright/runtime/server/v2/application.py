@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -14,7 +14,7 @@ import msgspec
 from ..http.messages import Handler, Request, Respond, Response, error_response, json_response
 from ..limits import Limits
 from ..log_settings import LogSettings
-from ..metrics.exposition import CONTENT_TYPE
+from ..metrics.exposition import CONTENT_TYPE, Family
 from ..metrics.render import render
 from ..model_table import ModelTable
 from ..names import Names, route_metadata
@@ -75,6 +75,7 @@ class Application:
         limits: Limits,
         log: LogSettings,
         trace: TraceSettings,
+        more_metrics: Callable[[], Iterable[Family]] = tuple,
     ) -> None:
         self._names = names
         self._table = table
@@ -95,7 +96,8 @@ class Application:
             "infer": self._infer_asked,
             "model_statistics": lambda asked: json_response(repository.statistics(asked.model, asked.version)),
             "model_config": lambda asked: json_response(repository.config(asked.model, asked.version)),
-            "explain": lambda asked: json_response(table.find(asked.model, asked.version).explain()),
+            "explain": lambda asked: json_response(names.explanation(asked.model, asked.version)),
+            "routes": lambda _: json_response({"routes": names.route_statistics()}),
             "get_trace": lambda asked: json_response(self._trace.as_json(asked.model or None)),
             "set_trace": self._set_trace,
             "get_logging": lambda _: json_response(log.as_json()),
@@ -104,7 +106,7 @@ class Application:
             "load": self._load,
             "unload": self._unload,
             "openapi": _openapi,
-            "metrics": lambda _: Response(200, [render(table, state).encode()], CONTENT_TYPE),
+            "metrics": lambda _: Response(200, [render(table, state, more_metrics()).encode()], CONTENT_TYPE),
         }
 
     def handler(self, kind: Kind) -> Handler:

@@ -76,6 +76,7 @@ _SCHEMAS: dict[str, Schema] = {
     "Statistics": _object(("model_stats",), model_stats=_list({"type": "object"})),
     "ModelConfiguration": _object(("name", "platform", "max_batch_size", "input", "output"), name=_TEXT),
     "Explanation": _object(),
+    "Routes": _object(("routes",), routes={"type": "object"}),
     "Trace": _object(
         trace_level={"type": "array", "items": {"type": "string", "enum": ["OFF", "TIMESTAMPS"]}},
         trace_rate=_TEXT, trace_count=_TEXT,

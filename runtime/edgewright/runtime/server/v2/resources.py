@@ -54,6 +54,7 @@ RESOURCES: tuple[Resource, ...] = (
     Resource("/v2", get=Operation("metadata", "Name, version and extensions of the server", "ServerMetadata")),
     Resource("/v2/health/live", get=Operation("live", "Whether the server is alive", "Live")),
     Resource("/v2/health/ready", get=Operation("ready", "Whether all models can be asked", "Ready")),
+    Resource("/v2/routes", get=Operation("routes", "What the routes have decided", "Routes")),
     Resource("/v2/models/stats", get=Operation("all_statistics", "What the models have done", "Statistics")),
     *_of_model("", get=Operation("model_metadata", "Inputs and outputs of a model", "ModelMetadata")),
     *_of_model("/ready", get=Operation("model_ready", "Whether a model can be asked", "ModelReady")),
