@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -199,6 +201,23 @@ def test_a_swap_takes_the_answers_that_were_kept_with_it(bundles: dict[str, Smal
         await place.load(bundles["2"], cache_bytes=100_000)
         assert await place.answered_by() == "2"
         assert place.table.find("digits", None).statistics.cache_hit.count == 0
+
+    run(story, tmp_path)
+
+
+def test_a_model_that_was_replaced_is_gone_when_its_memory_is_given_back(
+    bundles: dict[str, SmallBundle], tmp_path: Path
+) -> None:
+    """What is freed after the trim stays with the allocator: a whole model, until the next swap."""
+
+    async def story(place: Place) -> None:
+        await place.load(bundles["1"])
+        old = weakref.ref(place.table.find("digits", None))
+        replacing = asyncio.ensure_future(place.load(bundles["2"]))
+        while not replacing.done():
+            assert await place.answered_by() in {"1", "2"}
+        await place.table.retired()
+        assert old() is None, gc.get_referrers(old())
 
     run(story, tmp_path)
 
