@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgewright.runtime.control import Done
-from edgewright.runtime.server.child import ServerChild, listen_tcp, listen_unix
+from edgewright.runtime.server.child import ServerChild, listen_tcp, listen_tensors, listen_unix
 from edgewright.runtime.serving import ListenerSettings
 from tests.runtime.small_bundle import SmallBundle, digits_bundle, echo_bundle
 
@@ -25,6 +25,7 @@ class Served:
     tcp: str
     unix: str
     admin: str
+    tensors: str
     digits: SmallBundle
 
 
@@ -32,13 +33,19 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     base = tmp_path_factory.mktemp("client")
     digits, echo = digits_bundle(base / "digits-1"), echo_bundle(base / "echo-1")
-    with listen_tcp() as tcp, listen_unix(base / "s") as unix, listen_unix(base / "a") as admin:
+    with (
+        listen_tcp() as tcp,
+        listen_unix(base / "s") as unix,
+        listen_unix(base / "a") as admin,
+        listen_tensors(base / "t") as tensors,
+    ):
         listeners = (
             ListenerSettings(fd=tcp.fileno()),
             ListenerSettings(fd=unix.fileno()),
             ListenerSettings(fd=admin.fileno(), kind="admin"),
+            ListenerSettings(fd=tensors.fileno(), kind="tensors"),
         )
-        with ServerChild([tcp, unix, admin], base, listeners=listeners) as child:
+        with ServerChild([tcp, unix, admin, tensors], base, listeners=listeners) as child:
             assert isinstance(child.load(digits.directory, "digits", "1", digits.digest), Done)
             assert isinstance(child.load(echo.directory, "echo", "1", echo.digest), Done)
             yield Served(
@@ -46,6 +53,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
                 f"http://127.0.0.1:{tcp.getsockname()[1]}",
                 f"unix://{base / 's'}",
                 f"unix://{base / 'a'}",
+                f"tensors://{base / 't'}",
                 digits,
             )
             assert isinstance(child.ping(), Done), "the server must outlive its tests"

@@ -1,7 +1,7 @@
 """A client of any V2 server: numpy in, numpy out, over TCP, TLS or a Unix socket (docs/guides/client.md).
 
-`Client` blocks and may be shared by threads; `AsyncClient` is the same for asyncio; `LocalClient` hands tensors to a
-server on the same machine without copying them through a socket.
+`Client` blocks and may be shared by threads; `AsyncClient` is the same for asyncio. To a server on the same machine
+`Client("tensors:///PATH")` hands tensors without copying them through a socket.
 """
 
 from .address import Tls

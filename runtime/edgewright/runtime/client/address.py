@@ -1,4 +1,4 @@
-"""Where a server is, from a URL: `http://host:port`, `https://host:port`, `unix:///path/of/socket`."""
+"""Where a server is, from a URL: `http://host:port`, `https://host:port`, `unix:///path/of/socket`, `tensors:///path`."""
 
 from __future__ import annotations
 
@@ -38,10 +38,12 @@ class Address:
     path: str | None
     """Of the Unix socket; None for TCP."""
     secure: bool
+    tensors: bool = False
+    """A socket for tensors in shared memory, not for HTTP."""
 
     def __str__(self) -> str:
         if self.path is not None:
-            return f"unix://{self.path}"
+            return f"{'tensors' if self.tensors else 'unix'}://{self.path}"
         return f"{'https' if self.secure else 'http'}://{self.host}"
 
 
@@ -49,7 +51,7 @@ def parse_address(url: str) -> Address:
     """Return the address in a URL.
 
     Raises:
-        ValueError: it is none of the three forms.
+        ValueError: it is none of the four forms.
 
     >>> parse_address("http://127.0.0.1:8080").port
     8080
@@ -57,9 +59,12 @@ def parse_address(url: str) -> Address:
     'unix:///run/edgewright/data.sock'
     """
     parts = urlsplit(url)
-    if parts.scheme == "unix" and not parts.netloc and parts.path.startswith("/"):
-        return Address("localhost", "", 0, parts.path, secure=False)
+    if parts.scheme in {"unix", "tensors"} and not parts.netloc and parts.path.startswith("/"):
+        return Address("localhost", "", 0, parts.path, secure=False, tensors=parts.scheme == "tensors")
     if parts.scheme in {"http", "https"} and parts.hostname and parts.path in {"", "/"} and parts.username is None:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         return Address(parts.netloc, parts.hostname, port, None, secure=parts.scheme == "https")
-    raise ValueError(f"{url!r} is no address of a server; expected http://HOST:PORT, https://HOST:PORT or unix:///PATH")
+    raise ValueError(
+        f"{url!r} is no address of a server; "
+        "expected http://HOST:PORT, https://HOST:PORT, unix:///PATH or tensors:///PATH"
+    )

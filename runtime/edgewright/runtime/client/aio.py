@@ -11,7 +11,7 @@ from . import operations
 from .address import Tls, parse_address
 from .async_connection import AsyncConnection
 from .errors import AnswerTimeout, ClientError
-from .http1 import Answer, request_head
+from .http1 import Answer
 from .inference import Options, Result, Sequence, Tensors
 from .operations import ModelMetadata, Operation, RepositoryEntry, ServerMetadata
 from .retry import Retry
@@ -35,6 +35,8 @@ class AsyncClient:
         retry: Retry = Retry(),  # noqa: B008 - immutable
     ) -> None:
         self._address = parse_address(url)
+        if self._address.tensors:
+            raise ValueError("a socket for tensors is spoken to by `Client`; AsyncClient takes http, https and unix")
         self._context = (tls or Tls()).context() if self._address.secure else None
         self._timeout_s = timeout_s
         self._fields = () if token is None else (("authorization", f"Bearer {token}"),)
@@ -135,10 +137,8 @@ class AsyncClient:
             await asyncio.sleep(pause_s)
 
     async def _exchange(self, connection: AsyncConnection, operation: Operation[T]) -> Answer:
-        fields = (*self._fields, *operation.fields)
         try:
-            head = request_head(operation.method, operation.target, self._address.host, operation.length, fields)
-            answer = await connection.exchange((head, *operation.body))
+            answer = await connection.exchange(operation.outgoing(self._address.host, self._fields))
         except BaseException:
             connection.abort()
             raise

@@ -15,10 +15,12 @@ from .http1 import (
     MAX_HEAD_BYTES,
     Answer,
     AnswerHead,
+    Outgoing,
     Payload,
     body_buffer,
     chunk_size,
     parse_head,
+    request_head,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class AsyncConnection:
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
 
-    async def exchange(self, parts: Sequence[Payload]) -> Answer:
+    async def exchange(self, request: Outgoing) -> Answer:
         """Send a request and return the answer.
 
         Raises:
@@ -76,7 +78,7 @@ class AsyncConnection:
             BadAnswer: what came is not HTTP.
         """
         try:
-            await self._send(parts)
+            await self._send((request_head(request), *request.body))
             head = parse_head(await self._line(END_OF_HEAD))
             while head.interim:
                 head = parse_head(await self._line(END_OF_HEAD))

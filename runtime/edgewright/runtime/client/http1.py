@@ -53,6 +53,21 @@ class AnswerHead:
 
 
 @dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request, before it is spelled."""
+
+    method: str
+    target: str
+    host: str
+    fields: Fields
+    body: tuple[Payload, ...]
+
+    @property
+    def length(self) -> int:
+        return sum(len(part) for part in self.body)
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A complete answer."""
 
@@ -61,16 +76,16 @@ class Answer:
     body: memoryview
 
 
-def request_head(method: str, target: str, host: str, length: int, fields: Fields) -> bytes:
+def request_head(request: Outgoing) -> bytes:
     """Return request line and header fields.
 
     Raises:
         ValueError: a name or value would break the head apart.
     """
-    lines = [f"{method} {target} HTTP/1.1", f"host: {host}"]
-    if length or method == "POST":
-        lines.append(f"content-length: {length}")
-    lines += [f"{name}: {value}" for name, value in fields]
+    lines = [f"{request.method} {request.target} HTTP/1.1", f"host: {request.host}"]
+    if request.body or request.method == "POST":
+        lines.append(f"content-length: {request.length}")
+    lines += [f"{name}: {value}" for name, value in request.fields]
     if any("\r" in line or "\n" in line for line in lines):
         raise ValueError("a header field of a request holds a line break")
     return "\r\n".join(lines).encode("latin-1") + END_OF_HEAD

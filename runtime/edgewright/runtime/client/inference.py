@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ..server.local.frames import TENSOR_ALIGNMENT
 from ..server.refusal import Refusal
 from ..server.v2.tensors import NUMPY_OF_DATATYPE, from_binary, to_binary
 from .errors import BadAnswer
@@ -18,7 +19,9 @@ from .http1 import Payload
 Tensors = Mapping[str, NDArray[Any]]
 Parameter = str | int | float | bool
 
-_DATATYPE_OF = {dtype: name for name, dtype in NUMPY_OF_DATATYPE.items()}
+_DATATYPE_OF = {dtype: name for name, dtype in NUMPY_OF_DATATYPE.items() if name != "BF16"}
+_BFLOAT16 = "bfloat16"
+"""Numpy has no such type; packages that add one, such as ml_dtypes, call it so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The answer of a model. `result["scores"]` is one output."""
+    """The answer of a model. `result["scores"]` is one output; one of BF16 has its bits as uint16."""
 
     outputs: dict[str, NDArray[Any]]
     model: str
@@ -83,6 +86,8 @@ def datatype_of(array: NDArray[Any]) -> str:
     """
     if array.dtype.kind in "OSU":
         return "BYTES"
+    if array.dtype.name == _BFLOAT16:
+        return "BF16"
     name = _DATATYPE_OF.get(array.dtype.newbyteorder("="))
     if name is None:
         raise TypeError(f"the V2 protocol has no datatype for numpy's {array.dtype}")
@@ -93,11 +98,15 @@ def payload_of(array: NDArray[Any], datatype: str) -> Payload:
     """Return the bytes of a tensor: row-major, little-endian, without a copy where it lies so already."""
     if datatype == "BYTES":
         return to_binary(array.astype(np.object_), datatype)
+    if datatype == "BF16":
+        return to_binary(array.view(np.uint16), datatype)
     return to_binary(array.astype(array.dtype.newbyteorder("<"), copy=False), datatype)
 
 
 def write_request(inputs: Tensors, options: Options) -> tuple[bytes, list[Payload]]:
     """Return the JSON of a request and the tensors that follow it.
+
+    Spaces fill the JSON up, so that the tensors lie where arrays may lie if the body as a whole does.
 
     Raises:
         TypeError: an input is of a type that the protocol has not.
@@ -122,7 +131,8 @@ def write_request(inputs: Tensors, options: Options) -> tuple[bytes, list[Payloa
         request["id"] = options.id
     if options.outputs:
         request["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in options.outputs]
-    return msgspec.json.encode(request), tail
+    head = msgspec.json.encode(request)
+    return head + b" " * (-len(head) % TENSOR_ALIGNMENT), tail
 
 
 class _Output(msgspec.Struct):

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from .errors import BadAnswer, ServerRefused
-from .http1 import Answer, Payload
+from .http1 import Answer, Fields, Outgoing, Payload
 from .inference import Options, Result, Tensors, read_answer, write_request
 
 T = TypeVar("T")
@@ -71,9 +71,9 @@ class Operation(Generic[T]):
     timeout_s: float | None = None
     """Overrides the client's."""
 
-    @property
-    def length(self) -> int:
-        return sum(len(part) for part in self.body)
+    def outgoing(self, host: str, fields: Fields) -> Outgoing:
+        """Return what is sent, with the fields that every request of a client has."""
+        return Outgoing(self.method, self.target, host, (*fields, *self.fields), self.body)
 
 
 def check(answer: Answer) -> Answer:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from . import operations
 from .address import Tls, parse_address
+from .deadline import Deadline
 from .errors import ClientError
-from .http1 import Answer, request_head
+from .http1 import Answer, Outgoing
 from .inference import Options, Result, Sequence, Tensors
 from .operations import ModelMetadata, Operation, RepositoryEntry, ServerMetadata
 from .retry import Retry
-from .sync_connection import Deadline, SyncConnection
+from .sync_connection import SyncConnection
+from .tensor_connection import TensorConnection
 
 T = TypeVar("T")
 
@@ -22,11 +24,23 @@ _KEPT = 16
 """Idle connections that are kept for the next call."""
 
 
+class _Connection(Protocol):
+    used: bool
+
+    @property
+    def usable(self) -> bool: ...
+
+    def exchange(self, request: Outgoing, deadline: Deadline) -> Answer: ...
+
+    def close(self) -> None: ...
+
+
 class Client:
     """A client of one server.
 
     Args:
-        url: `http://HOST:PORT`, `https://HOST:PORT` or `unix:///PATH`.
+        url: `http://HOST:PORT`, `https://HOST:PORT`, `unix:///PATH`, or `tensors:///PATH`: a socket over which memory
+            is shared instead of copied. The arrays of its answers are read-only.
         timeout_s: for a whole call, retries included, where the call does not say otherwise; None waits for ever.
         token: sent with each request (`Authorization: Bearer`).
         tls: certificates, for https.
@@ -48,7 +62,7 @@ class Client:
         self._fields = () if token is None else (("authorization", f"Bearer {token}"),)
         self._retry = retry
         self._lock = threading.Lock()
-        self._idle: list[SyncConnection] = []
+        self._idle: list[_Connection] = []
         self._closed = False
 
     def alive(self) -> bool:
@@ -155,30 +169,33 @@ class Client:
                     raise
             time.sleep(pause_s)
 
-    def _exchange(self, connection: SyncConnection, operation: Operation[T], deadline: Deadline) -> Answer:
-        fields = (*self._fields, *operation.fields)
+    def _exchange(self, connection: _Connection, operation: Operation[T], deadline: Deadline) -> Answer:
         try:
-            head = request_head(operation.method, operation.target, self._address.host, operation.length, fields)
-            answer = connection.exchange((head, *operation.body), deadline)
+            answer = connection.exchange(operation.outgoing(self._address.host, self._fields), deadline)
         except BaseException:
             connection.close()
             raise
         self._give_back(connection)
         return answer
 
-    def _take(self, deadline: Deadline) -> SyncConnection:
+    def _take(self, deadline: Deadline) -> _Connection:
         while True:
             with self._lock:
                 if self._closed:
                     raise ClientError("this client is closed")
                 connection = self._idle.pop() if self._idle else None
             if connection is None:
-                return SyncConnection(self._address, self._context, deadline)
+                return self._connect(deadline)
             if connection.usable:
                 return connection
             connection.close()
 
-    def _give_back(self, connection: SyncConnection) -> None:
+    def _connect(self, deadline: Deadline) -> _Connection:
+        if self._address.tensors:
+            return TensorConnection(self._address, deadline)
+        return SyncConnection(self._address, self._context, deadline)
+
+    def _give_back(self, connection: _Connection) -> None:
         with self._lock:
             if not self._closed and len(self._idle) < _KEPT:
                 self._idle.append(connection)

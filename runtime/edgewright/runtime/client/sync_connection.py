@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .address import Address
+from .deadline import Deadline
 from .errors import AnswerTimeout, BadAnswer, Unreachable
 from .http1 import (
     END_OF_HEAD,
@@ -15,10 +15,12 @@ from .http1 import (
     MAX_HEAD_BYTES,
     Answer,
     AnswerHead,
+    Outgoing,
     Payload,
     body_buffer,
     chunk_size,
     parse_head,
+    request_head,
 )
 
 if TYPE_CHECKING:
@@ -27,29 +29,6 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 64 * 1024
 _SENT_AT_ONCE = 64
 """Buffers of one sendmsg; the kernel takes at most 1024."""
-
-
-class Deadline:
-    """The moment at which a call has taken too long."""
-
-    def __init__(self, timeout_s: float | None) -> None:
-        self._end_s = None if timeout_s is None else time.monotonic() + timeout_s
-
-    def left_s(self) -> float | None:
-        """Return the time that is left; None without end.
-
-        Raises:
-            AnswerTimeout: there is none.
-        """
-        left = self.remaining_s
-        if left == 0:
-            raise AnswerTimeout("the server did not answer in time")
-        return left
-
-    @property
-    def remaining_s(self) -> float | None:
-        """The time that is left, 0 where there is none; None without end."""
-        return None if self._end_s is None else max(0.0, self._end_s - time.monotonic())
 
 
 class SyncConnection:
@@ -91,7 +70,7 @@ class SyncConnection:
     def close(self) -> None:
         self._socket.close()
 
-    def exchange(self, parts: Sequence[Payload], deadline: Deadline) -> Answer:
+    def exchange(self, request: Outgoing, deadline: Deadline) -> Answer:
         """Send a request and return the answer.
 
         Raises:
@@ -100,7 +79,7 @@ class SyncConnection:
             BadAnswer: what came is not HTTP.
         """
         try:
-            self._send(parts, deadline)
+            self._send((request_head(request), *request.body), deadline)
             head = self._read_head(deadline)
             while head.interim:
                 head = self._read_head(deadline)

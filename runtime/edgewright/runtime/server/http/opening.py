@@ -11,6 +11,7 @@ from edgewright.targets.faults import UserFault
 
 from ...serving import ListenerSettings
 from ..limits import Limits
+from ..local.listener import TensorListener
 from .auth import Tokens, with_tokens
 from .compression import with_compression
 from .exposure import check_exposure
@@ -24,7 +25,9 @@ class TokensUnreadable(UserFault):
     """A listener's clients need a token and there are none to compare with."""
 
 
-def open_listener(settings: ListenerSettings, handler_of: Callable[[Kind], Handler], limits: Limits) -> Listener:
+def open_listener(
+    settings: ListenerSettings, handler_of: Callable[[Kind], Handler], limits: Limits
+) -> Listener | TensorListener:
     """Return the listener on an inherited socket; it accepts nothing before `resume`.
 
     Raises:
@@ -33,6 +36,8 @@ def open_listener(settings: ListenerSettings, handler_of: Callable[[Kind], Handl
         TokensUnreadable: its file of tokens cannot be read.
     """
     listening = socket.socket(fileno=settings.fd)
+    if settings.kind == "tensors":
+        return TensorListener(listening, handler_of("data"), limits, frozenset(settings.uids))
     check_exposure(listening, settings)
     handler = with_compression(handler_of("admin" if settings.kind == "admin" else "data"), limits)
     if settings.token_file is not None:
