@@ -1,7 +1,8 @@
 """What the agent and its server say to each other, one JSON object a line, over a socket pair.
 
-The agent asks and the server answers with the same `id`; the server also speaks unasked (`Ready`, `BreakerMoved`). Neither side trusts
-the other to be alive: the agent gives each request a deadline, and end of file means that the other side is gone.
+The agent asks and the server answers with the same `id`; the server also speaks unasked (`Ready`, `BreakerMoved`).
+Neither side trusts the other to be alive: the agent gives each request a deadline, and end of file means that the other
+side is gone.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True, tag="installed"):
 
     id: int
     models: tuple[Load, ...]
+    held: tuple[str, ...] = ()
+    """Models that are not loaded for now because they made the server crash: 503, and not 404, until they are."""
 
 
 class SetRoutes(msgspec.Struct, frozen=True, kw_only=True, tag="set_routes"):

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from edgewright.targets.faults import UserFault
 
-from ..serving import ModelSettings, Settings, TlsSettings
+from ..serving import ModelSettings, PowerSettings, Settings, TlsSettings
 
 MAX_CONFIG_BYTES = 64 * 1024
 
@@ -51,6 +51,8 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """For every TCP listener."""
     token_file: str | None = None
     """Tokens, one a line; whoever comes over TCP must show one."""
+    power: PowerSettings = PowerSettings()
+    """When to save energy and heat, and what that means."""
     server: ServerSection = ServerSection()
     models: dict[str, ModelSettings] = {}
     """`[models.NAME]`: how each model is served."""

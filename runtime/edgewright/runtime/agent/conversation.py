@@ -36,6 +36,7 @@ class Conversation:
         self.run: ServerRun | None = None
         self.incarnation: str | None = None
         """Of a server that is ready."""
+        self.grpc_address: str | None = None
         self.killed_because = ""
         self.verdict: str | None = None
         """Why it was killed, in one word (see `vital_signs`)."""
@@ -61,6 +62,8 @@ class Conversation:
 
     def answered(self, reply: Done | Failed) -> None:
         """Hand an answer to whoever asked; one that nobody asked for is nobody's."""
+        if isinstance(reply, Done) and "grpc_address" in reply.detail:  # of one that was told to accept just now
+            self.grpc_address = str(reply.detail["grpc_address"])
         owed = self._owed.pop(reply.id, None)
         if owed is not None:
             owed.timer.cancel()

@@ -76,6 +76,7 @@ def _run_daemon(places: Places, config: DeviceConfig) -> signal.Signals:
             window_s=config.window_s,
             emulate=config.emulate,
             grpc=grpc_settings(config),
+            power=config.power,
             access_log=config.server.access_log,
             log_format=config.server.log_format,
         )

@@ -120,6 +120,11 @@ class Guard:
                     self._stop_timer(key)
                     self._try(key)
 
+    def holds(self, model: str, slot: Slot | None) -> bool:
+        """Whether a bundle is not loaded for now because of what it did."""
+        memory = None if slot is None else self._memory.get(model, slot.bundle)
+        return memory is not None and memory.state in ("open", "out")
+
     def overdue(self, executing: Sequence[Executing], now_ns: int) -> str | None:
         """Return why the server must go although it answers: an execution on one of its threads hangs."""
         for each in executing:

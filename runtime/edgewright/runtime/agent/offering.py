@@ -27,8 +27,8 @@ class Offered(Protocol):
     def incarnation(self) -> str | None:
         """None where no server is ready."""
 
-    def installed(self, models: tuple[Load, ...]) -> None:
-        """Tell it what it could load."""
+    def installed(self, models: tuple[Load, ...], held: tuple[str, ...]) -> None:
+        """Tell it what it could load, and which models it must not for a while."""
 
     def set_routes(self, text: str, done: Answer) -> None:
         """Switch its routes."""
@@ -36,6 +36,9 @@ class Offered(Protocol):
 
 class Besides(Protocol):
     """Loads a version beside the active one."""
+
+    def holds(self, model: str, slot: Slot | None) -> bool:
+        """Whether a bundle is not loaded for now."""
 
     def load(self, model: str, slot: Slot, directory: Path, done: Answer, *, beside: bool) -> None:
         """Load it; `done` gets None or the reason why not."""
@@ -78,7 +81,8 @@ class Offering:
 
     def changed(self) -> None:
         """What is installed has changed, or may have."""
-        self._server.installed(tuple(self._installed()))
+        held = tuple(name for name, state in self._states().items() if self._besides.holds(name, state.active_slot))
+        self._server.installed(tuple(self._installed()), held)
         if self._server.incarnation is None:
             return
         wanted = dict(_named_spares(parse_routes(self.text) if self.text else {}, self._states()))

@@ -118,7 +118,7 @@ def status(device: Reported) -> dict[str, Any]:
         "listen": device.address,
         "socket": str(device.places.server_socket),
         "listeners": [{"kind": each.kind, "address": _address(each)} for each in device.listeners],
-        "grpc": device.config.grpc,
+        "grpc": device.supervisor.grpc_address or device.config.grpc,
         "routes": sorted(parse_routes(device.offering.text)),
         "server": {
             "running": device.supervisor.incarnation is not None,

@@ -61,6 +61,7 @@ class ServerSettings:
     window_s: int
     emulate: bool
     grpc: serving.GrpcSettings | None = None
+    power: serving.PowerSettings
     access_log: bool = False
     log_format: Literal["text", "json"] = "text"
 
@@ -108,6 +109,7 @@ def server_command(settings: ServerSettings, control_fd: int, black_box: Path, *
         window_s=settings.window_s,
         emulated=settings.emulate,
         grpc=settings.grpc,
+        power=settings.power,
         access_log=settings.access_log,
         log_format=settings.log_format,
         black_box=str(black_box),

@@ -108,6 +108,11 @@ class Supervisor:
         return self._current.incarnation if self._current else None
 
     @property
+    def grpc_address(self) -> str | None:
+        """Where the server answers gRPC."""
+        return self._current.grpc_address if self._current else None
+
+    @property
     def alive(self) -> frozenset[str]:
         """Incarnations that may still count requests: the server's, and those of servers that leave or come."""
         coming = [self._replacement.server] if self._replacement else []
@@ -163,9 +168,9 @@ class Supervisor:
         }
         self._change(Unload(id=0, model=model, version=version), _ignore)
 
-    def installed(self, models: tuple[Load, ...]) -> None:
-        """Tell the server what it could load."""
-        self._said["installed",] = Installed(id=0, models=models)
+    def installed(self, models: tuple[Load, ...], held: tuple[str, ...] = ()) -> None:
+        """Tell the server what it could load, and what it must not for a while."""
+        self._said["installed",] = Installed(id=0, models=models, held=held)
         self._tell(self._said["installed",], _ignore)
 
     def set_routes(self, text: str, done: Answer) -> None:
@@ -228,8 +233,8 @@ class Supervisor:
 
     def _heard(self, server: Conversation, reply: Reply) -> None:
         match reply:
-            case Ready(incarnation=incarnation):
-                server.incarnation = incarnation
+            case Ready(incarnation=incarnation, grpc_address=address):
+                server.incarnation, server.grpc_address = incarnation, address
                 if server is self._current:
                     self._ready(server)
                 elif self._replacement is not None and server is self._replacement.server:

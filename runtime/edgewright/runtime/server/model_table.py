@@ -33,6 +33,9 @@ from .versions import InService, Versions
 _log = logging.getLogger(__name__)
 
 
+_HELD_RETRY_S = 5.0
+
+
 def _tell_nobody(moved: BreakerMoved) -> None:
     del moved
 
@@ -61,6 +64,8 @@ class ModelTable:
         self._leaving: list[InService] = []
         self.loading: str | None = None
         """Name of the model that is being loaded."""
+        self.held: frozenset[str] = frozenset()
+        """Models that the agent loads later, because they made an earlier run of the server crash."""
         self.loads = 0
         self.failed_loads = 0
 
@@ -155,6 +160,8 @@ class ModelTable:
         versions = self._versions.of(name)
         if not versions and self.loading == name:
             raise not_now(f"model '{name}' is being loaded")
+        if not versions and name in self.held:
+            raise not_now(f"model '{name}' made the server crash and is held back for a while", _HELD_RETRY_S)
         if not versions:
             raise Refusal(404, f"unknown model '{name[:200]}'")
         serves = ", ".join(versions)
