@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from edgewright.bundle.cli import bundle
+from tests.bundle.samples import processed_manifest, write_sample
 from tests.vectors.make import FOLDER
 
 
@@ -77,3 +79,12 @@ def test_an_error_names_the_file(command: str, tmp_path: Path) -> None:
     path.write_bytes(b"noise" * 1000)
     result = CliRunner().invoke(bundle, [command, str(path)])
     assert str(result.exception).startswith(f"{path}: ")
+
+
+def test_inspect_shows_steps_and_state(tmp_path: Path) -> None:
+    fields = {name: getattr(processed_manifest(), name) for name in msgspec.structs.asdict(processed_manifest())}
+    write_sample(tmp_path / "b", **fields)
+    done = edgewright("inspect", tmp_path / "b")
+    assert done.returncode == 0, done.stderr
+    for words in ("normalise: tensor x, mean 0.5, std 0.25", "softmax: tensor scores", "h_out → h_in", "model input"):
+        assert words in done.stdout

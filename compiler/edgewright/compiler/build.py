@@ -19,6 +19,7 @@ from .lower.compiled import Compiled, digest_of
 from .measure import Measurements
 from .metrics import Budget, Metric
 from .plans import Plans
+from .processing import ClientSide
 from .report.progress import Stages
 from .scratch import Scratch
 from .tunings import Tunings
@@ -91,6 +92,8 @@ class Build:
     graph: Graph
     source_digest: str
     data: Dataset
+    """In the model's types."""
+    client: ClientSide
     warnings: tuple[DataWarning, ...]
     variants: Mapping[str, Variant]
     offers: Mapping[str, tuple[str, ...]]

@@ -22,6 +22,7 @@ Examples:
   edgewright compile model.onnx --target host --data eval.npz --out build
   edgewright compile model.onnx --target raspberry-pi-5 --target host --data eval.npz --max-drop 0.5% --out build
   edgewright compile net.onnx --target host --data pictures.npz --scale 1/255 --out build
+  edgewright compile net.onnx --target host --data pictures.npz --processing steps.toml --out build
   edgewright compile --model nets.cnn:build --weights cnn.safetensors --target host --data eval.npz --out build
   edgewright compile model.onnx --target host --data eval.npz --measurements build/measurements.json --out again
   edgewright compile model.onnx --target raspberry-pi-5 --engine native --data eval.npz --out build
@@ -97,6 +98,18 @@ def _number(text: str) -> float:
 )
 @click.option("--mean", type=Numbers(), metavar="N[,N...]", help="Fold (x - mean) * scale in; the input becomes bytes.")
 @click.option("--scale", type=Numbers(), metavar="N[,N...]", help="See --mean; 1/255 works.")
+@click.option(
+    "--processing",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="Steps before and after the model, [[before]] and [[after]]; the data is what clients send.",
+)
+@click.option(
+    "--state",
+    multiple=True,
+    metavar="IN=OUT",
+    help="Implicit state: the device feeds output OUT to input IN in the next step of a sequence; repeat it.",
+)
 @click.option("--name", metavar="NAME", help="Name of the model on devices. Default: the file's name.")
 @click.option("--release-version", default="1", show_default=True, metavar="V", help="Version of this release.")
 @click.option(
@@ -149,6 +162,8 @@ def compile_command(
     max_drop: str | None,
     mean: tuple[float, ...] | None,
     scale: tuple[float, ...] | None,
+    processing: Path | None,
+    state: tuple[str, ...],
     name: str | None,
     release_version: str,
     security_epoch: int,
@@ -189,6 +204,8 @@ def compile_command(
         threads=threads,
         mean=mean,
         scale=scale,
+        processing=processing,
+        state=state,
         plan=plan,
         measurements=measurements,
         engines=engines or None,

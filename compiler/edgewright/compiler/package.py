@@ -19,7 +19,6 @@ from edgewright.bundle.manifest import (
     MemoryNeed,
     PassRecord,
     TargetRequirement,
-    TensorSpec,
     oldest_version_for,
 )
 from edgewright.bundle.paths import GOLDEN, REFERENCE
@@ -38,7 +37,7 @@ from .lower.native.library import NativeModel
 from .lower.onnxruntime import Outputs
 from .lower.workload import BYTES, Shapes, memory
 from .measure import Measurements
-from .tensor_specs import tensor_specs
+from .processing import ClientSide
 from .variants import NATIVE, Variant
 
 MODEL_FOLDER = "model"
@@ -57,7 +56,9 @@ class Shipment:
     variant: Variant
     golden: Golden
     data: Dataset
+    client: ClientSide
     reference_outputs: Outputs
+    """Of the model."""
     engine_options: dict[str, str | int | bool]
     latency: Latency
     accuracy: Accuracy
@@ -74,16 +75,19 @@ def write_bundle(shipment: Shipment, stage: Path) -> tuple[str, str]:
     """Makes `<target>.bundle` in the stage; returns its file name and digest."""
     folder = stage / f"{shipment.board.name}.files"
     (folder / MODEL_FOLDER).mkdir(parents=True)
-    inputs, outputs = tensor_specs(shipment.graph)
+    client = shipment.client
     copy_to(shipment.variant.model, folder / MODEL_FOLDER)
     write_golden(folder / GOLDEN, shipment.golden)
-    samples = shipment.data.reference
+    samples = client.data.reference
+    answers = client.after(shipment.reference_outputs) if client.processed else shipment.reference_outputs
     labels = samples.labels if shipment.classes_known else None
     write_reference(
         folder / REFERENCE,
-        build_reference(samples.inputs, shipment.reference_outputs, labels, (*inputs, *outputs)),
+        build_reference(
+            client.observed(samples.inputs), client.observed(answers), labels, (*client.inputs, *client.outputs)
+        ),
     )
-    manifest = make_manifest(shipment, inputs, outputs)
+    manifest = make_manifest(shipment)
     write_sbom(folder, manifest)
     write_manifest(folder, manifest)
     file_name = f"{shipment.board.name}.bundle"
@@ -92,26 +96,35 @@ def write_bundle(shipment: Shipment, stage: Path) -> tuple[str, str]:
     return file_name, bundle_digest
 
 
-def make_manifest(shipment: Shipment, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Manifest:
+def make_manifest(shipment: Shipment) -> Manifest:
     """The manifest, without the list of files."""
-    board, variant = shipment.board, shipment.variant
+    board, variant, client = shipment.board, shipment.variant, shipment.client
     return Manifest(
-        format_version=oldest_version_for(processed=False, stateful=False),
+        format_version=oldest_version_for(processed=client.processed, stateful=bool(client.state)),
         model=shipment.name,
         version=shipment.version,
         security_epoch=shipment.security_epoch,
         precision=variant.precision,
         target=TargetRequirement(name=board.name, digest=board.digest(), arch=board.arch, isa=board.cpu.isa),
         engine=engine_requirement(variant, shipment.engine_options),
-        inputs=inputs,
-        outputs=outputs,
-        memory=memory_need(shipment.graph, variant, shipment.call_shapes),
+        inputs=client.inputs,
+        outputs=client.outputs,
+        preprocess=client.declared.before,
+        postprocess=client.declared.after,
+        model_inputs=client.model_inputs if client.processed else (),
+        model_outputs=client.model_outputs if client.processed else (),
+        state=client.state,
+        memory=_with_steps(memory_need(shipment.graph, variant, shipment.call_shapes), client),
         latency=shipment.latency,
         accuracy=shipment.accuracy,
         flags=shipment.flags,
         lineage=make_lineage(shipment),
         entries=(),
     )
+
+
+def _with_steps(need: MemoryNeed, client: ClientSide) -> MemoryNeed:
+    return MemoryNeed(model_bytes=need.model_bytes, peak_bytes=need.peak_bytes + client.scratch_bytes)
 
 
 def engine_requirement(variant: Variant, options: dict[str, str | int | bool]) -> EngineRequirement:

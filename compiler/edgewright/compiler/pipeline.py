@@ -22,7 +22,7 @@ from . import measure, metrics
 from .build import Build, Timings
 from .cache import Cache
 from .candidates import make_candidates
-from .data import Arrays, Dataset, as_model_inputs, dataset, load_arrays
+from .data import Arrays, Dataset, as_model_inputs, dataset, load_arrays, undivided
 from .faults import DataError
 from .frontends.source import SourceModel
 from .graph import Graph, signature
@@ -32,7 +32,9 @@ from .measure import Measurements
 from .optimize import FLOAT_PASSES
 from .optimize.input_normalization import FoldInputNormalization, Normalization
 from .passes import NoOptions
+from .processing import ClientSide, Declared, client_names, client_side, read_processing, sampled
 from .publish import MEASUREMENTS, REPORT, take_names
+from .recurrent import reached_states, state_pairs, with_zero_states
 from .report.progress import SilentStages, Stages
 from .report.schema import Report, SourceReport, TargetReport, exit_code_of
 from .report.schema import encode as encode_report
@@ -62,16 +64,18 @@ def prepare(
 ) -> tuple[SourceModel, Build]:
     """Everything that all targets share: it writes nothing but large models, into the scratch folder."""
     version = check_version(request.version)
+    declared = read_processing(request.processing)
     arrays, data_digest = load_arrays(request.data)
     with stages.stage("importing the model"):
-        source = import_model(request, arrays)
+        sample = sampled(declared, arrays)
+        source = import_model(request, sample)
     name = model_name(request.name, source.name)
     with stages.stage("optimising"):
         imported = settled(source.graph, scratch)
         preflight(imported, request.model, scratch)
-        optimised, records = optimise(imported, typed_normalization(request.normalization, arrays))
+        optimised, records = optimise(imported, typed_normalization(request.normalization, sample))
         graph = settled(optimised, scratch)
-    divided = divide(request.data, arrays, data_digest, graph)
+    client, divided = divide_client_data(request, declared, arrays, data_digest, graph, scratch)
     candidates = make_candidates(request, graph, divided, boards, stages, scratch)
     variants = candidates.variants
     evaluator = Evaluator({"tune": divided.tune, "test": divided.test, "reference": divided.reference}, threads=1)
@@ -86,6 +90,7 @@ def prepare(
         graph=graph,
         source_digest=source.digest,
         data=divided,
+        client=client,
         variants=variants,
         offers=candidates.offers,
         plans=candidates.plans,
@@ -164,6 +169,21 @@ def divide(path: Path, arrays: Arrays, digest: str, graph: Graph) -> Dataset:
         tune=as_model_inputs(divided.tune, ports),
         test=as_model_inputs(divided.test, ports),
     )
+
+
+def divide_client_data(
+    request: Request, declared: Declared, arrays: Arrays, digest: str, graph: Graph, scratch: Scratch
+) -> tuple[ClientSide, Dataset]:
+    """The data as clients send it and as the model takes it; equal samples are those that clients send equally."""
+    pairs = state_pairs(request.state, graph)
+    names = client_names(declared, [port.name for port in signature(graph).inputs])
+    complete = with_zero_states(arrays, pairs, graph, names)
+    unknown = tuple(pair for pair in pairs if pair.input not in arrays)
+    if unknown:
+        whole = Dataset.undivided(undivided(request.data, complete, names), digest)
+        _, taken = client_side(declared, pairs, graph, whole)
+        complete = complete | reached_states(graph, taken.calibrate.inputs, unknown, scratch)
+    return client_side(declared, pairs, graph, dataset(request.data, complete, digest, names))
 
 
 def choose_metric(

@@ -37,6 +37,10 @@ class Request:
     threads: int = 1
     mean: tuple[float, ...] | None = None
     scale: tuple[float, ...] | None = None
+    processing: Path | None = None
+    """Steps before and after the model."""
+    state: tuple[str, ...] = ()
+    """Implicit state, each `INPUT=OUTPUT`."""
     measurements: Path | None = None
     plan: Path | None = None
     """A plan to use instead of proposing one."""

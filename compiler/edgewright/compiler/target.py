@@ -22,7 +22,7 @@ from .package import Shipment, write_bundle
 from .portfolio import for_tflite, forms_of, portfolio, runs_onnx
 from .repair import Repair, repair
 from .report.schema import CandidateReport, TargetReport, exit_code_of_outcome
-from .trial import Trial, call_shapes, float_baseline, scored_by, try_beside_float, try_variant
+from .trial import Trial, call_shapes, float_baseline, scored_by, shipped_golden, try_beside_float, try_variant
 from .variants import FLOAT, Variant
 
 
@@ -145,8 +145,9 @@ def _shipment(trial: Trial, decision: Decision, board: Board, build: Build) -> S
         graph=build.graph,
         call_shapes=call_shapes(build),
         variant=trial.variant,
-        golden=trial.golden,
+        golden=shipped_golden(trial, board, build),
         data=build.data,
+        client=build.client,
         reference_outputs=build.evaluator.outputs(trial.variant, arithmetic, "reference"),
         engine_options=_engine_options(trial.variant, build),
         latency=trial.latency,

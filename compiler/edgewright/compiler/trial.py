@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from edgewright.bundle.golden import Golden
 from edgewright.bundle.manifest import Interval, Latency
 from edgewright.targets.board import Board
@@ -14,6 +16,7 @@ from edgewright.targets.cost import RATIO_FACTOR, LatencyEstimate, estimate_call
 from . import measure
 from .build import Build
 from .choose import Candidate
+from .client_golden import CANDIDATES, client_golden
 from .data import Arrays
 from .graph import fixed_batch
 from .lower import onnxruntime as engine
@@ -204,6 +207,16 @@ def _as_latency(found: Estimate, kind: str, method: str) -> Latency:
         kind="measured" if kind == "measured" else "estimated",
         method=method,
     )
+
+
+def shipped_golden(trial: Trial, board: Board, build: Build) -> Golden:
+    """The self-test as it ships: through the steps, where there are any."""
+    if not build.client.processed:
+        return trial.golden
+    variant, batch = trial.variant, fixed_batch(build.graph)
+    samples = build.data.tune.take(np.arange(min(CANDIDATES, len(build.data.tune))))
+    exact = evaluate((variant.source or variant).model, samples, arithmetic_of(board, variant.sums), 1)
+    return client_golden(build.client, trial.golden, exact, batch)
 
 
 def _golden(variant: Variant, board: Board, build: Build, *, here: bool) -> tuple[Golden, bool]:

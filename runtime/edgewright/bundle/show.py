@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
-from .manifest import Accuracy, Latency, Manifest, TensorSpec
+from .manifest import Accuracy, Latency, Manifest, Step, TensorSpec
+
+_SHOWN_VALUES = 8
 
 OPERATORS = "operators"
 """Name of the records that count operators; option `engine` says whose."""
@@ -66,7 +69,12 @@ def _rows(manifest: Manifest) -> list[tuple[str, str]]:
         ("engine", f"{engine.name} {engine.version}" + (f" ({options})" if options else "")),
         *_native(manifest),
         *(("input", _tensor(spec)) for spec in manifest.inputs),
+        *(("before the model", _step(step)) for step in manifest.preprocess),
+        *(("model input", _tensor(spec)) for spec in manifest.model_inputs),
+        *(("model output", _tensor(spec)) for spec in manifest.model_outputs),
+        *(("after the model", _step(step)) for step in manifest.postprocess),
         *(("output", _tensor(spec)) for spec in manifest.outputs),
+        *(("state", f"{pair.output} → {pair.input}, kept on the device") for pair in manifest.state),
         ("memory", f"{manifest.memory.model_bytes:,} bytes loaded, {manifest.memory.peak_bytes:,} at peak"),
         ("latency", _latency(manifest.latency)),
         ("accuracy", _accuracy(manifest.accuracy)),
@@ -89,6 +97,19 @@ def _native(manifest: Manifest) -> list[tuple[str, str]]:
 def _tensor(spec: TensorSpec) -> str:
     shape = ", ".join("any" if size == -1 else str(size) for size in spec.shape)
     return f"{spec.name}: {spec.datatype} [{shape}]" + (f" {spec.layout}" if spec.layout else "")
+
+
+def _step(step: Step) -> str:
+    """Its name and options; of long lists the first few."""
+    options = msgspec.structs.asdict(step)
+    words = [f"{key} {_value(value)}" for key, value in options.items() if value not in ((), None)]
+    return f"{step.__struct_config__.tag}: {', '.join(words)}"
+
+
+def _value(value: object) -> str:
+    if not isinstance(value, tuple):
+        return str(value)
+    return " ".join(str(each) for each in value[:_SHOWN_VALUES]) + (" …" if len(value) > _SHOWN_VALUES else "")
 
 
 def _latency(latency: Latency) -> str:

@@ -55,7 +55,8 @@ class Chain:
         tensors = {spec.name: spec for spec in given}
         self.touched: set[str] = set()
         """Names that some step takes or gives."""
-        self._largest_bytes = 0
+        self.sample_bytes = max((sample_bytes(spec) for spec in given), default=0)
+        """Of the largest tensor on the way, in one sample."""
         for place, step in enumerate(steps, start=1):
             try:
                 tensors = self._bind(step, tensors)
@@ -67,7 +68,7 @@ class Chain:
     @property
     def scratch_bytes(self) -> int:
         """Predicted memory while one sample is worked on: the largest of all steps, with its tensors."""
-        return max((bound.scratch_bytes for bound in self._bound), default=0) + 2 * self._largest_bytes
+        return max((bound.scratch_bytes for bound in self._bound), default=0) + 2 * self.sample_bytes
 
     @property
     def operations(self) -> int:
@@ -100,17 +101,17 @@ class Chain:
             if spec.name in left:
                 raise ProcessingError(f"it gives {spec.name!r}, a tensor that is there already")
             left[spec.name] = spec
-            self._largest_bytes = max(self._largest_bytes, sample_bytes(spec))
+            self.sample_bytes = max(self.sample_bytes, sample_bytes(spec))
         self.touched |= {*names, *(spec.name for spec in bound.gives)}
         self._bound.append(bound)
         return left
 
     def _check_batch(self, tensors: Mapping[str, Any]) -> None:
         rows = max((len(array) for name, array in tensors.items() if name in self.touched and array.ndim), default=0)
-        if rows * self._largest_bytes > MAX_BATCH_BYTES:
+        if rows * self.sample_bytes > MAX_BATCH_BYTES:
             raise ProcessingError(
-                f"{self._where}: {rows} samples would take {rows * self._largest_bytes} bytes in one tensor; at most "
-                f"{MAX_BATCH_BYTES // max(1, self._largest_bytes)} samples fit one request"
+                f"{self._where}: {rows} samples would take {rows * self.sample_bytes} bytes in one tensor; at most "
+                f"{MAX_BATCH_BYTES // max(1, self.sample_bytes)} samples fit one request"
             )
 
 
