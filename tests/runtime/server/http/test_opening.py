@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from edgewright.runtime.server.child import ServerChild, listen_tcp, listen_unix
-from edgewright.runtime.server.http.exposure import Exposed, check_exposure
+from edgewright.runtime.server.http.exposure import Exposed, check_exposure, check_host
 from edgewright.runtime.serving import ListenerSettings, ServerSettings, TlsSettings, encode_settings
 
 CERTIFICATES = Path(__file__).parent / "certificates"
@@ -138,6 +138,12 @@ def bound(host: str, family: socket.AddressFamily = socket.AF_INET) -> Iterator[
         except OSError as error:
             pytest.skip(f"this machine has no {host}: {error}")
         yield listening
+
+
+@pytest.mark.parametrize("host", ["127.example.org", "127.0.0.1.example.org", "128.0.0.1", "", "::", "::ffff:1.2.3.4"])
+def test_a_name_that_looks_like_loopback_is_not(host: str) -> None:
+    with pytest.raises(Exposed):
+        check_host(host, None, None)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10"])

@@ -33,9 +33,18 @@ def check_host(host: str, tls: TlsSettings | None, token_file: str | None) -> No
     """
     if token_file is not None or (tls is not None and tls.client_ca is not None):
         return
-    if host in {"::1", "localhost"} or host.removeprefix("::ffff:").startswith("127."):
+    if _is_loopback(host):
         return
     raise Exposed(
         f"{host} can be reached from other machines and has neither token_file nor tls.client_ca; "
         "set one of them, or listen on 127.0.0.1 or a Unix socket"
     )
+
+
+def _is_loopback(host: str) -> bool:
+    if host in {"::1", "localhost"}:
+        return True
+    try:
+        return socket.inet_pton(socket.AF_INET, host.removeprefix("::ffff:"))[0] == 127
+    except OSError:  # a name, even one that begins with 127
+        return False
