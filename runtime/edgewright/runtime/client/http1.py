@@ -74,6 +74,8 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: memoryview
+    tensors: memoryview | None = None
+    """What would be behind the JSON of the body, where it is in shared memory instead."""
 
 
 def request_head(request: Outgoing) -> bytes:

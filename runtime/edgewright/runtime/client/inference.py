@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..server.local.frames import TENSOR_ALIGNMENT
 from ..server.refusal import Refusal
 from ..server.v2.tensors import NUMPY_OF_DATATYPE, from_binary, to_binary
 from .errors import BadAnswer
@@ -106,8 +105,6 @@ def payload_of(array: NDArray[Any], datatype: str) -> Payload:
 def write_request(inputs: Tensors, options: Options) -> tuple[bytes, list[Payload]]:
     """Return the JSON of a request and the tensors that follow it.
 
-    Spaces fill the JSON up, so that the tensors lie where arrays may lie if the body as a whole does.
-
     Raises:
         TypeError: an input is of a type that the protocol has not.
     """
@@ -131,8 +128,7 @@ def write_request(inputs: Tensors, options: Options) -> tuple[bytes, list[Payloa
         request["id"] = options.id
     if options.outputs:
         request["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in options.outputs]
-    head = msgspec.json.encode(request)
-    return head + b" " * (-len(head) % TENSOR_ALIGNMENT), tail
+    return msgspec.json.encode(request), tail
 
 
 class _Output(msgspec.Struct):

@@ -186,6 +186,8 @@ def _nothing(answer: Answer) -> None:
 
 def _result(answer: Answer) -> Result:
     body = check(answer).body
+    if answer.tensors is not None:
+        return read_answer(body, answer.tensors)
     text = answer.headers.get(LENGTH_FIELD, str(len(body)))
     length = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else -1
     if not 0 <= length <= len(body):

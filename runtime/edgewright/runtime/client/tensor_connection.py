@@ -86,13 +86,14 @@ class TensorConnection:
                 os.close(received.descriptor)
 
     def _message(self, request: Outgoing) -> tuple[bytes, int | None]:
-        length = dict(request.fields).get(_LENGTH_FIELD)
-        envelope = Call(
-            self._call, request.target, request.length, None if length is None else int(length), request.method
-        )
         if request.length <= INLINE_BYTES:
+            length = dict(request.fields).get(_LENGTH_FIELD)
+            envelope = Call(self._call, request.target, 0, None if length is None else int(length), request.method)
             return encode(envelope, request.body), None
-        return encode(envelope), sealed_memory(request.body)
+        head, *tensors = request.body
+        size_bytes = sum(map(len, tensors))
+        envelope = Call(self._call, request.target, size_bytes, None, request.method)
+        return encode(envelope, (head,)), sealed_memory(tensors)
 
     def _send(self, message: bytes, descriptor: int | None, deadline: Deadline) -> bool:
         """Send a request; true where the server had closed before it was sent, and may have said why."""
@@ -107,18 +108,19 @@ class TensorConnection:
         return False
 
     def _answer(self, received: Received) -> Answer:
+        tensors = None
         try:
-            reply, inline = decode(received.data, Reply)
-            if received.descriptor is not None and reply.body_bytes <= MAX_BODY_BYTES:
-                body = map_sealed(received.descriptor, reply.body_bytes)
-            else:
-                body = inline
+            reply, body = decode(received.data, Reply)
+            if received.descriptor is not None and reply.memfd_bytes <= MAX_BODY_BYTES:
+                tensors = map_sealed(received.descriptor, reply.memfd_bytes)
         except (BadFrame, NotSealed) as error:
             raise BadAnswer(f"the answer is none: {error}") from error
-        if reply.call not in {0, self._call} or len(body) != reply.body_bytes:
-            raise BadAnswer(f"the answer is to call {reply.call} with {len(body)} bytes; expected call {self._call}")
+        if reply.call not in {0, self._call} or (tensors is None) != (reply.memfd_bytes == 0):
+            raise BadAnswer(f"the answer is to call {reply.call}, expected {self._call}; or its memory did not come")
         self.used = reply.call != 0
         headers = dict(reply.headers)
         if reply.json_bytes is not None:
             headers[_LENGTH_FIELD] = str(reply.json_bytes)
-        return Answer(reply.status, headers, body)
+        if tensors is not None and not body:
+            return Answer(reply.status, headers, tensors)  # a long text
+        return Answer(reply.status, headers, body, tensors)

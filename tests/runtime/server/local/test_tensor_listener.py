@@ -24,7 +24,7 @@ from edgewright.runtime.server.limits import DEFAULT_LIMITS
 from edgewright.runtime.server.local.descriptors import receive
 from edgewright.runtime.server.local.frames import Call, Reply, decode, encode
 from edgewright.runtime.server.local.listener import TensorListener
-from edgewright.runtime.server.local.sealed import map_sealed, sealed_memory
+from edgewright.runtime.server.local.sealed import sealed_memory
 from edgewright.runtime.serving import ListenerSettings
 from tests.runtime.client.conftest import Served, served  # noqa: F401 - a fixture
 from tests.runtime.server.local.test_sealed import HOSTILE, SIZE
@@ -33,7 +33,7 @@ ROWS = 64
 IMAGES = np.random.default_rng(3).uniform(size=(ROWS, 64)).astype(np.float32)
 TENSOR = {"name": "image", "shape": [ROWS, 64], "datatype": "FP32", "parameters": {"binary_data_size": IMAGES.nbytes}}
 HEAD = json.dumps({"inputs": [TENSOR], "parameters": {"binary_data_output": True}}).encode()
-BODY = HEAD + b" " * (-len(HEAD) % 64) + IMAGES.tobytes()
+TENSORS = IMAGES.tobytes()
 TARGET = "/v2/models/digits/infer"
 
 
@@ -53,18 +53,18 @@ def connect(served: Served) -> socket.socket:  # noqa: F811
 
 
 def call(number: int = 1, **changes: Any) -> Call:
-    fields = {"target": TARGET, "body_bytes": len(BODY), "json_bytes": len(BODY) - IMAGES.nbytes, **changes}
+    fields = {"target": TARGET, "memfd_bytes": len(TENSORS), **changes}
     return Call(number, **fields)
+
+
+def message(number: int = 1, **changes: Any) -> bytes:
+    return encode(call(number, **changes), [HEAD])
 
 
 def answer(connection: socket.socket) -> tuple[Reply, memoryview]:
     received = receive(connection)
-    reply, inline = decode(received.data, Reply)
-    if received.descriptor is None:
-        return reply, inline
-    body = map_sealed(received.descriptor, reply.body_bytes)
-    os.close(received.descriptor)
-    return reply, body
+    assert received.descriptor is None
+    return decode(received.data, Reply)
 
 
 def ask(connection: socket.socket, message: bytes, descriptors: list[int]) -> tuple[Reply, memoryview]:
@@ -75,15 +75,28 @@ def ask(connection: socket.socket, message: bytes, descriptors: list[int]) -> tu
 
 
 def test_tensors_in_sealed_memory(served: Served, connection: socket.socket) -> None:  # noqa: F811
-    reply, body = ask(connection, encode(call(7)), [sealed_memory([BODY])])
+    reply, body = ask(connection, message(7), [sealed_memory([TENSORS])])
     assert (reply.call, reply.status) == (7, 200)
     found = np.frombuffer(body[reply.json_bytes :], np.float32).reshape(ROWS, 10)
     np.testing.assert_allclose(found, served.digits.run({"image": IMAGES})["scores"], rtol=1e-5)
 
 
+def test_a_memfd_that_is_announced_and_does_not_come(connection: socket.socket) -> None:
+    assert ask(connection, message(), [])[0].status == 400
+
+
+def test_a_small_body_in_the_message(connection: socket.socket) -> None:
+    image = {**TENSOR, "shape": [1, 64], "parameters": {"binary_data_size": 256}}
+    head = json.dumps({"inputs": [image]}).encode()
+    small = Call(1, TARGET, json_bytes=len(head))
+    assert ask(connection, encode(small, [head, bytes(256)]), [])[0].status == 200
+    assert ask(connection, encode(Call(2, TARGET, json_bytes=0), [bytes(256)]), [])[0].status == 200
+    assert ask(connection, encode(Call(3, TARGET, json_bytes=9999), [head]), [])[0].status == 400
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_descriptors(connection: socket.socket, name: str) -> None:
-    reply, body = ask(connection, encode(call(body_bytes=SIZE)), [HOSTILE[name]()])
+    reply, body = ask(connection, message(memfd_bytes=SIZE), [HOSTILE[name]()])
     assert (reply.call, reply.status) == (1, 400)
     assert json.loads(bytes(body))["error"]
 
@@ -91,8 +104,8 @@ def test_hostile_descriptors(connection: socket.socket, name: str) -> None:
 def test_a_memfd_that_is_sealed_after_it_was_sent(connection: socket.socket) -> None:
     """What counts is what the server sees when it looks; if the seals are there then, they stay."""
     descriptor = os.memfd_create("late", os.MFD_ALLOW_SEALING)
-    os.write(descriptor, BODY)
-    socket.send_fds(connection, [encode(call())], [descriptor])
+    os.write(descriptor, TENSORS)
+    socket.send_fds(connection, [message()], [descriptor])
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
     os.close(descriptor)
     assert answer(connection)[0].status in {200, 400}
@@ -102,8 +115,8 @@ def test_a_memfd_that_somebody_tries_to_cut_while_it_is_used(connection: socket.
     """An unsealed one is refused, whatever happens to it at the same time: never SIGBUS."""
     for number in range(1, 50):
         descriptor = os.memfd_create("cut", os.MFD_ALLOW_SEALING)
-        os.write(descriptor, BODY)
-        socket.send_fds(connection, [encode(call(number))], [descriptor])
+        os.write(descriptor, TENSORS)
+        socket.send_fds(connection, [message(number)], [descriptor])
         os.truncate(descriptor, 0)
         os.close(descriptor)
         assert answer(connection)[0].status == 400
@@ -112,12 +125,10 @@ def test_a_memfd_that_somebody_tries_to_cut_while_it_is_used(connection: socket.
 @pytest.mark.parametrize(
     ("changes", "status"),
     [
-        ({"body_bytes": len(BODY) + 1}, 400),
-        ({"body_bytes": len(BODY) - 1}, 400),
-        ({"body_bytes": 0}, 400),
-        ({"body_bytes": 2**40}, 413),
-        ({"json_bytes": 2**40}, 400),
-        ({"json_bytes": 5}, 400),
+        ({"memfd_bytes": len(TENSORS) + 1}, 400),
+        ({"memfd_bytes": len(TENSORS) - 1}, 400),
+        ({"memfd_bytes": 0}, 400),
+        ({"memfd_bytes": 2**40}, 413),
         ({"target": "/v2/models/absent/infer"}, 404),
         ({"target": "/v2/models/ü/infer"}, 400),
         ({"target": ""}, 400),
@@ -125,33 +136,33 @@ def test_a_memfd_that_somebody_tries_to_cut_while_it_is_used(connection: socket.
     ],
 )
 def test_calls_that_do_not_fit(connection: socket.socket, changes: dict[str, Any], status: int) -> None:
-    reply, body = ask(connection, encode(call(**changes)), [sealed_memory([BODY])])
+    reply, body = ask(connection, message(**changes), [sealed_memory([TENSORS])])
     assert reply.status == status, bytes(body)
     assert json.loads(bytes(body))["error"]
-    assert ask(connection, encode(call(2)), [sealed_memory([BODY])])[0].status == 200
+    assert ask(connection, message(2), [sealed_memory([TENSORS])])[0].status == 200
 
 
 @pytest.mark.parametrize(
-    "message",
-    [b"x", b"\xff\xff", b"\x02\x00{}", b"\x05\x00hello", encode(call(0)), b"\x00" * 40_000],
+    "wrong",
+    [b"x", b"\xff\xff", b"\x02\x00{}", b"\x05\x00hello", message(0), b"\x00" * 40_000],
     ids=["short", "long prefix", "empty envelope", "no json", "call 0", "zeros"],
 )
-def test_messages_that_are_none_end_the_connection(connection: socket.socket, message: bytes) -> None:
-    reply, body = ask(connection, message, [sealed_memory([BODY])])
+def test_messages_that_are_none_end_the_connection(connection: socket.socket, wrong: bytes) -> None:
+    reply, body = ask(connection, wrong, [sealed_memory([TENSORS])])
     assert (reply.call, reply.status) == (0, 400)
     assert json.loads(bytes(body))["error"]
     assert receive(connection).data == b""
 
 
 def test_many_descriptors_end_the_connection(connection: socket.socket) -> None:
-    reply, _ = ask(connection, encode(call()), [sealed_memory([BODY]) for _ in range(20)])
+    reply, _ = ask(connection, message(), [sealed_memory([TENSORS]) for _ in range(20)])
     assert (reply.call, reply.status) == (0, 400)
 
 
 def test_calls_that_run_at_one_time(connection: socket.socket) -> None:
     for number in range(1, 31):
-        descriptor = sealed_memory([BODY])
-        socket.send_fds(connection, [encode(call(number))], [descriptor])
+        descriptor = sealed_memory([TENSORS])
+        socket.send_fds(connection, [message(number)], [descriptor])
         os.close(descriptor)
     assert {answer(connection)[0].call for _ in range(30)} == set(range(1, 31))
 
@@ -188,8 +199,8 @@ def test_a_client_that_leaves_takes_everything_with_it(served: Served) -> None: 
     for _ in range(20):
         with connect(served) as connection:
             for number in range(1, 6):
-                descriptor = sealed_memory([BODY])
-                socket.send_fds(connection, [encode(call(number))], [descriptor])
+                descriptor = sealed_memory([TENSORS])
+                socket.send_fds(connection, [message(number)], [descriptor])
                 os.close(descriptor)
     assert eventually(lambda: held(served.child) == (0, 0)), held(served.child)
 

@@ -31,6 +31,8 @@ class Request:
     """`time.perf_counter_ns()` when its last byte was parsed."""
     on_gone: Callable[[], None] | None = None
     """Set by whoever works on it: called where the client is gone before it was answered."""
+    tensors: memoryview | None = None
+    """Binary tensors that are not behind the JSON in `body`, but in memory of the client."""
 
 
 @dataclass(slots=True)

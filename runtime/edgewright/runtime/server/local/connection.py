@@ -19,7 +19,7 @@ from ..http.messages import HEADER_LENGTH_FIELD, Handler, Payload, Request, Resp
 from ..limits import Limits
 from ..refusal import Refusal, not_now
 from .descriptors import Received, receive, send, stop_receiving
-from .frames import INLINE_BYTES, TENSOR_ALIGNMENT, BadFrame, Call, Reply, decode, encode
+from .frames import INLINE_BYTES, BadFrame, Call, Reply, decode, encode
 from .sealed import NotSealed, map_sealed, sealed_memory
 
 _log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class TensorConnection:
         except Refusal as refusal:
             self._send(call.call, error_response(refusal))
             return
-        self._running[call.call] = request, call.body_bytes
+        self._running[call.call] = request, _size_of(request)
         self._read_on()
         try:
             self._handler(request, respond)
@@ -144,20 +144,21 @@ class TensorConnection:
             _log.exception("bug while answering %s %s", call.method, call.target[:200])
             respond(error_response(Refusal(500, "internal error; the server's log has the details")))
 
-    def _request(self, call: Call, inline: memoryview, descriptor: int | None) -> Request:
-        if call.body_bytes > self._limits.body_bytes:
-            raise Refusal(413, f"the body is larger than the limit of {self._limits.body_bytes} bytes")
-        if not self._connections.hold(call.body_bytes):
+    def _request(self, call: Call, body: memoryview, descriptor: int | None) -> Request:
+        if call.memfd_bytes > self._limits.body_bytes:
+            raise Refusal(413, f"the tensors are larger than the limit of {self._limits.body_bytes} bytes")
+        size_bytes = len(body) + call.memfd_bytes
+        if not self._connections.hold(size_bytes):
             raise not_now("too many large requests at one time")
-        self._held_bytes += call.body_bytes
+        self._held_bytes += size_bytes
         try:
-            body = _body(call, inline, descriptor)
+            tensors = _tensors(call, descriptor)
             method, target = call.method.encode("ascii"), call.target.encode("ascii")
         except (NotSealed, UnicodeEncodeError) as error:
-            self._release(call.body_bytes)
+            self._release(size_bytes)
             raise Refusal(400, str(error)) from error
         headers = {} if call.json_bytes is None else {HEADER_LENGTH_FIELD: b"%d" % call.json_bytes}
-        return Request(method, target, headers, body, True, 1, time.perf_counter_ns())
+        return Request(method, target, headers, body, True, 1, time.perf_counter_ns(), tensors=tensors)
 
     def _release(self, size_bytes: int) -> None:
         self._held_bytes -= size_bytes
@@ -223,42 +224,38 @@ class TensorConnection:
         self._send(0, error_response(Refusal(400, reason)))
 
 
-def _body(call: Call, inline: memoryview, descriptor: int | None) -> memoryview:
-    if descriptor is not None and not inline:
-        return map_sealed(descriptor, call.body_bytes)
-    if descriptor is not None or len(inline) != call.body_bytes:
-        raise NotSealed(
-            f"{len(inline)} bytes of body came in the message, expected all {call.body_bytes} there or in one memfd"
-        )
-    return inline
+def _tensors(call: Call, descriptor: int | None) -> memoryview | None:
+    if descriptor is not None:
+        return map_sealed(descriptor, call.memfd_bytes)
+    if call.memfd_bytes:
+        raise NotSealed(f"a memfd with {call.memfd_bytes} bytes was announced, and none came")
+    return None
+
+
+def _size_of(request: Request) -> int:
+    return len(request.body) + (0 if request.tensors is None else len(request.tensors))
 
 
 def reply_message(call: int, response: Response) -> tuple[bytes, int | None]:
-    """Return the message of an answer, and the memfd with its body where that is large; the caller closes it.
+    """Return the message of an answer, and the memfd with its tensors where they are large; the caller closes it.
 
     Raises:
         OSError: no memory or descriptor is left.
     """
     fields = dict(response.headers)
     json_bytes = fields.pop(HEADER_LENGTH_FIELD, None)
-    body: list[Payload] = list(response.body)
-    size_bytes = sum(map(len, body))
-    envelope = Reply(
-        call,
-        response.status,
-        size_bytes,
-        None if json_bytes is None else int(json_bytes),
-        {name.decode("latin-1"): value.decode("latin-1") for name, value in fields.items()},
-    )
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in fields.items()}
+    size_bytes = sum(map(len, response.body))
     if size_bytes <= INLINE_BYTES:
-        return encode(envelope, body), None
-    if json_bytes is not None:
-        padding = b" " * (-int(json_bytes) % TENSOR_ALIGNMENT)
-        body.insert(1, padding)
-        envelope = Reply(
-            call, response.status, size_bytes + len(padding), int(json_bytes) + len(padding), envelope.headers
-        )
-    return encode(envelope), sealed_memory(body)
+        length = None if json_bytes is None else int(json_bytes)
+        return encode(Reply(call, response.status, 0, length, headers), response.body), None
+    # The JSON of an inference stays in the message; any other body that is so large goes into the memfd as a whole.
+    inline: list[Payload] = response.body[: 0 if json_bytes is None or len(response.body[0]) > INLINE_BYTES else 1]
+    if json_bytes is not None and not inline:
+        return reply_message(call, error_response(Refusal(500, "the answer's JSON is too large for a local client")))
+    shared = response.body[len(inline) :]
+    memfd_bytes = sum(map(len, shared))
+    return encode(Reply(call, response.status, memfd_bytes, None, headers), inline), sealed_memory(shared)
 
 
 def _close(descriptor: int | None) -> None:

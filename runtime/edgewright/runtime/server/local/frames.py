@@ -2,10 +2,10 @@
 
 A message is one datagram of a SOCK_SEQPACKET Unix socket:
 
-    length of the envelope, 2 bytes, little-endian | envelope, JSON | the body, where it is small
+    length of the envelope, 2 bytes, little-endian | envelope, JSON | body
 
-A body that is not in its message is in the one memfd that comes with it (SCM_RIGHTS): from its first byte on, and
-sealed. Bodies are those of the V2 protocol over HTTP, byte for byte.
+Bodies are those of the V2 protocol over HTTP. Where tensors are large, the body ends with its JSON, and they are in the
+one memfd that comes with the message (SCM_RIGHTS): sealed, from its first byte on.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ MESSAGE_BYTES = 64 * 1024
 """A longer message is refused; the kernel's default buffer takes three of them."""
 INLINE_BYTES = 32 * 1024
 """A body up to this size travels in its message: cheaper than a file for it."""
-TENSOR_ALIGNMENT = 64
-"""JSON before tensors in a memfd is filled up with spaces to a multiple of this."""
 
 _PREFIX_BYTES = 2
 _Size = Annotated[int, Meta(ge=0, le=2**40)]
@@ -34,9 +32,10 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     """Comes back with the answer; of all calls under way on one connection it is the only one with this number."""
     target: Annotated[str, Meta(max_length=8192)]
     """Path of the V2 protocol."""
-    body_bytes: _Size = 0
+    memfd_bytes: _Size = 0
+    """Of the memfd that comes with the message; 0 where none does."""
     json_bytes: _Size | None = None
-    """Of the body, as Inference-Header-Content-Length has it."""
+    """Of a body that holds tensors too, as Inference-Header-Content-Length has it."""
     method: Annotated[str, Meta(max_length=16)] = "POST"
 
 
@@ -45,7 +44,7 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
 
     call: int
     status: int
-    body_bytes: int = 0
+    memfd_bytes: int = 0
     json_bytes: int | None = None
     headers: dict[str, str] = {}
     """Those that matter without HTTP: names in lower case."""

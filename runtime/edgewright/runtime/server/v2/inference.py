@@ -52,22 +52,31 @@ def read_request(request: Request, signature: Signature, limits: Limits, plans: 
     Raises:
         Refusal: the request is malformed, or does not fit the model.
     """
-    body = request.body
-    text = request.headers.get(HEADER_LENGTH_FIELD)
-    length = len(body) if text is None else _header_length(text, len(body))
-    if length == 0 and text is not None:
-        return _read_raw(body, signature, limits)
-    head = bytes(body[:length])
-    if plans is None or length == len(body):
+    head, tensors = _parts(request)
+    if head is None:
+        return _read_raw(tensors, signature, limits)
+    if plans is None or not tensors:
         plan = plan_request(head, signature, limits)
     else:
         plan = plans.plan(head, signature, limits)
-    inference = _take(plan, body[length:])
+    inference = _take(plan, tensors)
     key = request.headers.get(KEY_FIELD)
     if key is not None and not inference.scheduling.key:
         given = read_scheduling({"key": key.decode("latin-1")})
         inference.scheduling = inference.scheduling._replace(key=given.key)
     return inference
+
+
+def _parts(request: Request) -> tuple[bytes | None, memoryview]:
+    """The JSON, None where there is none, and the tensors behind it."""
+    body = request.body
+    if request.tensors is not None:
+        return bytes(body), request.tensors
+    text = request.headers.get(HEADER_LENGTH_FIELD)
+    if text is None:
+        return bytes(body), body[len(body) :]
+    length = _header_length(text, len(body))
+    return (bytes(body[:length]) if length else None), body[length:]
 
 
 def _header_length(text: bytes, body_bytes: int) -> int:
