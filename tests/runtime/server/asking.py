@@ -26,3 +26,13 @@ def ask(port: int, model: str, body: bytes, version: str | None = None) -> tuple
         return response.status, json.loads(response.read()), headers
     finally:
         connection.close()
+
+
+def metrics(port: int) -> str:
+    """The text of GET /metrics."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()

@@ -27,7 +27,7 @@ from edgewright.runtime.server.worker.instance import WorkerInstance
 from edgewright.runtime.server.worker.loading import load_in_worker
 from edgewright.runtime.server.worker.process import Launch, RunFailed
 from tests.runtime.native_bundle import needs_gcc
-from tests.runtime.server.asking import ask, image_body
+from tests.runtime.server.asking import ask, image_body, metrics
 from tests.runtime.server.crashing_bundle import CRASH, EXIT, SLEEP, crashing_bundle
 from tests.runtime.small_bundle import SmallBundle, digits_bundle
 
@@ -218,6 +218,9 @@ def test_other_models_lose_no_request_while_one_crashes_again_and_again(fragile:
             neighbour.join()
         assert isinstance(child.ping(), Done)
         assert set(statuses) == {200}
+        text = metrics(port)
+        assert 'edgewright_worker_restarts_total{model="fragile",version="1"} 3' in text
+        assert 'edgewright_breaker_closed{model="fragile",version="1"} 1' in text
         moves = [(move.model, move.state, move.crashed) for move in child.breaker_moves]
         assert moves[:3] == [("fragile", "open", True), ("fragile", "half_open", False), ("fragile", "closed", False)]
         workers = children(child.process.pid)

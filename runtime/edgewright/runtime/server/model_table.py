@@ -193,6 +193,7 @@ class ModelTable:
         )
 
         def moved(state: BreakerState, reason: str, crashed: bool) -> None:
+            served.statistics.breaker = state
             _log.warning("the breaker of %s %s is %s. %s", wanted.model, wanted.version, state, reason)
             self._tell(
                 BreakerMoved(
@@ -200,6 +201,7 @@ class ModelTable:
                 )
             )
 
+        served.statistics.breaker = wanted.breaker
         assembly = assemble(served, wanted.settings, moved=moved, state=wanted.breaker)
         follow_worker(loaded, assembly, served.statistics)
         return InService(served, assembly, wanted.beside, lane)

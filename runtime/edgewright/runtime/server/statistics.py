@@ -6,6 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..control import BreakerState
 from ..telemetry.records import LATENCY_EDGES_US
 
 BATCH_SIZES_KEPT = 128
@@ -63,6 +64,7 @@ class ModelStatistics:
     """Requests that were refused because too much waited (503)."""
     last_inference_ms: int = 0
     observer_errors: int = 0
+    breaker: BreakerState = "closed"
     worker_restarts: int = 0
     """How often the model's own process was started again."""
     refused: int = 0

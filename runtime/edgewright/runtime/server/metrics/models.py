@@ -64,6 +64,11 @@ def model_families(models: Sequence[ServedModel]) -> Iterator[Family]:
         "Requests that are being executed or wait for it.",
         [(labels_of(model), model.in_flight) for model in models],
     )
+    yield gauge(
+        "edgewright_breaker_closed",
+        "1 while the model is used; 0 while it is left alone after failures, or tried with one request at a time.",
+        [(labels_of(model), int(model.statistics.breaker == "closed")) for model in models],
+    )
 
 
 def labels_of(model: ServedModel) -> Labels:
