@@ -150,6 +150,7 @@ def test_self_test_and_reference_are_the_client_s(processed_request: Request, tm
     assert {name: array.dtype for name, array in golden.outputs.items()} == {"values": np.float32, "indices": np.int64}
     reference = read_reference((tmp_path / "unpacked/reference.cbor").read_bytes())
     assert {histogram.source.tensor for histogram in reference.histograms} == {"picture", "values", "indices"}
+    assert not {histogram.source.statistic for histogram in reference.histograms} & {"class", "confidence"}
 
 
 @pytest.mark.parametrize(

@@ -74,12 +74,6 @@ class Dataset:
     overlap: int = 0
     """Samples of `test` that are equal to one of `calibrate` or `tune`."""
 
-    @staticmethod
-    def undivided(samples: Samples, digest: str) -> Dataset:
-        """All samples in one part, in the order of the file; the others are empty."""
-        none = samples.take(np.empty(0, np.intp))
-        return Dataset(samples, none, none, digest, (), "nothing")
-
     @cached_property
     def reference(self) -> Samples:
         """What the drift reference is made from: everything that is not kept for the final score."""

@@ -84,7 +84,11 @@ def write_bundle(shipment: Shipment, stage: Path) -> tuple[str, str]:
     write_reference(
         folder / REFERENCE,
         build_reference(
-            client.observed(samples.inputs), client.observed(answers), labels, (*client.inputs, *client.outputs)
+            client.observed(samples.inputs),
+            client.observed(answers),
+            labels,
+            (*client.inputs, *client.outputs),
+            ranked=client.ranked,
         ),
     )
     manifest = make_manifest(shipment)

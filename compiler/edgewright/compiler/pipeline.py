@@ -32,7 +32,7 @@ from .measure import Measurements
 from .optimize import FLOAT_PASSES
 from .optimize.input_normalization import FoldInputNormalization, Normalization
 from .passes import NoOptions
-from .processing import ClientSide, Declared, client_names, client_side, read_processing, sampled
+from .processing import ClientSide, Declared, client_names, client_side, in_one_part, read_processing, sampled
 from .publish import MEASUREMENTS, REPORT, take_names
 from .recurrent import reached_states, state_pairs, with_zero_states
 from .report.progress import SilentStages, Stages
@@ -180,7 +180,7 @@ def divide_client_data(
     complete = with_zero_states(arrays, pairs, graph, names)
     unknown = tuple(pair for pair in pairs if pair.input not in arrays)
     if unknown:
-        whole = Dataset.undivided(undivided(request.data, complete, names), digest)
+        whole = in_one_part(undivided(request.data, complete, names), digest)
         _, taken = client_side(declared, pairs, graph, whole)
         complete = complete | reached_states(graph, taken.calibrate.inputs, unknown, scratch)
     return client_side(declared, pairs, graph, dataset(request.data, complete, digest, names))

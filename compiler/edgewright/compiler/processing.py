@@ -20,7 +20,7 @@ from edgewright.bundle.manifest import StatePair
 from edgewright.bundle.processing.bound import NUMPY, datatype_of
 from edgewright.bundle.processing.chain import Chain
 from edgewright.bundle.processing.pipeline import check_fits
-from edgewright.bundle.steps import Crop, Nms, Rename, Resize, Step, Steps
+from edgewright.bundle.steps import Crop, Nms, Rename, Resize, Step, Steps, TopK
 from edgewright.bundle.tensor_spec import Strict, TensorSpec
 from edgewright.targets.faults import UserFault
 
@@ -89,6 +89,19 @@ class ClientSide:
     def after(self, outputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """What clients get for these outputs of the model."""
         return applied(Chain(self.declared.after, self.model_outputs, "after"), outputs)
+
+    @property
+    def ranked(self) -> frozenset[str]:
+        """Outputs that look like class scores and are sorted ones: their first column is no class."""
+        found: set[str] = set()
+        for step in self.declared.after:
+            if isinstance(step, TopK):
+                found.add(step.values)
+            elif isinstance(step, Nms):
+                found.add(step.output_scores)
+            elif isinstance(step, Rename) and step.tensor in found:
+                found.add(step.name)
+        return frozenset(found)
 
     def observed(self, tensors: Mapping[str, NDArray[Any]]) -> Arrays:
         """The tensors that the drift reference looks at: those that clients send and get."""
@@ -189,6 +202,12 @@ def client_side(
         scratch_bytes=max(scratch_bytes, after.scratch_bytes if declared.after else 0),
     )
     return side, data
+
+
+def in_one_part(samples: Samples, digest: str) -> Dataset:
+    """All samples as `calibrate`, in the order of the file; the other parts are empty."""
+    none = samples.take(np.empty(0, np.intp))
+    return Dataset(samples, none, none, digest, (), "nothing")
 
 
 def _each(data: Dataset, change: Callable[[Samples], Samples]) -> Dataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -37,7 +37,12 @@ Tensors = Mapping[str, NDArray[Any]]
 
 @np.errstate(all="ignore")  # NaN and infinity are data here
 def build_reference(
-    inputs: Tensors, outputs: Tensors, labels: NDArray[Any] | None = None, tensors: Sequence[TensorSpec] = ()
+    inputs: Tensors,
+    outputs: Tensors,
+    labels: NDArray[Any] | None = None,
+    tensors: Sequence[TensorSpec] = (),
+    *,
+    ranked: Collection[str] = (),
 ) -> Reference:
     """The drift reference of a model.
 
@@ -46,6 +51,7 @@ def build_reference(
         outputs: what the shipped model answers to them.
         labels: the true class of each sample, where known: gives the table of accuracy by confidence.
         tensors: specs of inputs and outputs, where known: `layout` tells which axis holds the channels.
+        ranked: outputs whose columns are ranks, not classes, though they look like scores (those of top-k).
     """
     layouts = {spec.name: spec.layout for spec in tensors}
     histograms: list[Histogram] = []
@@ -53,7 +59,9 @@ def build_reference(
         histograms += _features("input", name, array, layouts.get(name))
     for name, array in sorted(outputs.items()):
         histograms += (
-            _scores(name, array) if _looks_like_scores(array) else _features("output", name, array, layouts.get(name))
+            _scores(name, array)
+            if name not in ranked and _looks_like_scores(array)
+            else _features("output", name, array, layouts.get(name))
         )
     empty = Reference(histograms=tuple(histograms))
     return msgspec.structs.replace(

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from edgewright.bundle.manifest import TensorSpec
+from edgewright.targets.faults import UserFault
 
 from ..black_box import Lane
 from ..engines.protocol import WorkerLost
@@ -236,6 +237,8 @@ class ServedModel:
 
 
 def _refusal(error: Exception | None) -> Refusal:
+    if isinstance(error, UserFault):  # the bundle's steps or the engine's border refuse these inputs, and say why
+        return Refusal(400, str(error))
     if not isinstance(error, WorkerLost):
         return Refusal(500, "the model failed to run; the server's log has the details")
     if error.executing:
