@@ -9,7 +9,7 @@ ENGINES := $(VENV)/.engines
 SIDE_BY_SIDE := tests/bundle tests/compiler tests/targets
 ALONE := $(filter-out $(SIDE_BY_SIDE) tests/__pycache__ tests/vectors,$(patsubst %/,%,$(wildcard tests/*/))) $(wildcard tests/test_*.py)
 
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo test check protocol bench clean
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
 
@@ -39,6 +39,12 @@ check: $(ENGINES) ## ruff, mypy --strict, layering
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layering.py
+
+GRPC_PROTOCOL := runtime/edgewright/runtime/server/v2/grpc/protocol
+
+protocol: $(STAMP) ## the schema of the gRPC messages, from its .proto files
+	$(BIN)/python -m grpc_tools.protoc -I$(GRPC_PROTOCOL) --include_imports \
+		--descriptor_set_out=$(GRPC_PROTOCOL)/schema.binpb inference.proto health.proto
 
 bench: $(ENGINES) ## every benchmark; figures go to bench/results
 	@for b in $(filter-out bench/__init__.py bench/record.py,$(wildcard bench/*.py)); do \

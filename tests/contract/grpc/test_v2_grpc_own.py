@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,12 +61,13 @@ def code(address: str | None, path: str, data: bytes = b"", **call: Any) -> grpc
 def test_models_are_changed_on_an_admin_address_only(bundle: SmallBundle, tmp_path: Path) -> None:
     with serving(bundle, tmp_path) as child:
         client = triton.InferenceServerClient(child.grpc_address)
-        for change in (
+        changes: tuple[Callable[[], object], ...] = (
             lambda: client.unload_model("digits"),
             lambda: client.load_model("digits"),
             lambda: client.update_log_settings({"log_verbose_level": 1}),
             lambda: client.update_trace_settings(settings={"trace_rate": "1"}),
-        ):
+        )
+        for change in changes:
             with pytest.raises(InferenceServerException) as caught:
                 change()
             assert "PERMISSION_DENIED" in str(caught.value.status())
