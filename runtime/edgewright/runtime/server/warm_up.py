@@ -17,7 +17,7 @@ from .schedule.latency_model import Point, bucket_sizes
 from .schedule.runner import Runner
 
 SINGLE_RUNS, SINGLE_S = 50, 0.2
-BATCH_RUNS, BATCHES_S = 5, 0.2
+BATCH_RUNS, BATCHES_S = 3, 0.2
 
 
 def warm_up(
@@ -35,8 +35,17 @@ def warm_up(
         Exception: whatever the engine raises for one row. A larger batch that it refuses is left out.
     """
     runner = Runner(instance, manifest)
+
+    def median_s(rows: int, least: int, most: int, end_s: float) -> float:
+        times_s: list[float] = []
+        while len(times_s) < least or (len(times_s) < most and clock() < end_s):
+            begun_s = clock()
+            runner.warm(row, rows)
+            times_s.append(clock() - begun_s)
+        return sorted(times_s)[len(times_s) // 2]
+
     runner.warm(row, 1)
-    points = [(1, _median(lambda: runner.warm(row, 1), SINGLE_RUNS, clock() + SINGLE_S, clock, least=3))]
+    points = [(1, median_s(1, 3, SINGLE_RUNS, clock() + SINGLE_S))]
     end_s = clock() + BATCHES_S
     for rows in bucket_sizes(max_rows if runner.batchable else 1)[1:]:
         last_rows, last_s = points[-1]
@@ -44,14 +53,7 @@ def warm_up(
             break
         try:
             runner.warm(row, rows)
-            points.append((rows, _median(lambda rows=rows: runner.warm(row, rows), BATCH_RUNS, end_s, clock, least=1)))  # type: ignore[misc]
+            points.append((rows, median_s(rows, 1, BATCH_RUNS, end_s)))
         except Exception:  # noqa: BLE001 - an engine may raise anything; single rows it runs
             break
     return tuple(points)
-
-
-def _median(run: Callable[[], float], most: int, end_s: float, clock: Callable[[], float], *, least: int) -> float:
-    times_s: list[float] = []
-    while len(times_s) < least or (len(times_s) < most and clock() < end_s):
-        times_s.append(run())
-    return sorted(times_s)[len(times_s) // 2]

@@ -1,7 +1,8 @@
 """How long a batch takes: learnt from the warm-up, followed while the model serves.
 
 Batches of 1, 2, 4, 8 … rows are known by measurement, because engines need not be linear: machine code compiled for 1
-and 8 rows runs 8 faster than 7. Sizes between are interpolated, larger ones follow the line t = a + b·n through all.
+and 8 rows runs 8 faster than 7. Sizes between are interpolated until they have run; larger ones follow the line
+t = a + b·n through all.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ _COMMON_SHARE = 0.02
 _LEAST_RATIO, _MOST_RATIO = 0.5, 2.0
 """An execution that another process interrupted says little of the next one. A lasting change still arrives: a factor
 of ten takes some thirty batches."""
+
+_MOST_SIZES = 128
 
 Point = tuple[int, float]
 
@@ -33,7 +36,7 @@ class LatencyModel:
 
     Attributes:
         single_ns: of one row.
-        sizes: batch sizes that were measured before the model served.
+        sizes: that have a time of their own.
     """
 
     def __init__(self, points: Sequence[Point]) -> None:
@@ -58,23 +61,24 @@ class LatencyModel:
         sizes, times_ns = self.sizes, self._times_ns
         right = bisect_left(sizes, rows)
         if right == len(sizes):
-            row_ns = max(self._line()[1], times_ns[-1] / sizes[-1] / 2)
-            return (times_ns[-1] + row_ns * (rows - sizes[-1])) * self._scale
+            return (times_ns[-1] + self._line()[1] * (rows - sizes[-1])) * self._scale
         share = (rows - sizes[right - 1]) / (sizes[right] - sizes[right - 1])
         return (times_ns[right - 1] * (1 - share) + times_ns[right] * share) * self._scale
 
     def observe(self, rows: int, took_ns: float) -> None:
         """Learn from a batch that ran."""
-        ratio = took_ns / self.estimate_ns(rows)
+        expected_ns = self.estimate_ns(rows)
+        ratio = took_ns / expected_ns
         off = (_LEAST_RATIO if ratio < _LEAST_RATIO else min(ratio, _MOST_RATIO)) - 1
-        self._scale *= 1 + _COMMON_SHARE * off
         place = self._place.get(rows)
         if place is not None:
             self._times_ns[place] *= 1 + _OWN_SHARE * off
-        else:
-            right = min(bisect_left(self.sizes, rows), len(self.sizes) - 1)
-            for neighbour in (right - 1, right) if right else (right,):
-                self._times_ns[neighbour] *= 1 + _OWN_SHARE / 2 * off
+        elif rows < self.sizes[-1] and len(self.sizes) < _MOST_SIZES:
+            place = bisect_left(self.sizes, rows)
+            self.sizes.insert(place, rows)
+            self._times_ns.insert(place, expected_ns / self._scale * (1 + off))
+            self._place = {size: place for place, size in enumerate(self.sizes)}
+        self._scale *= 1 + _COMMON_SHARE * off
         self.single_ns = self._times_ns[0] * self._scale
 
     def line(self) -> tuple[float, float]:

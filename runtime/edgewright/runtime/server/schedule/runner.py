@@ -88,14 +88,12 @@ class Runner:
             results.update(zip(map(id, group), ended, strict=True))
         return [results[id(waiting)] for waiting in batch]
 
-    def warm(self, row: Tensors, rows: int) -> float:
-        """Run a batch of copies of one row, as the server would; returns seconds."""
-        begun_s = time.perf_counter()
+    def warm(self, row: Tensors, rows: int) -> None:
+        """Run a batch of copies of one row, as the server would."""
         if rows == 1:
             self.run(row)
         else:
             self._call([row] * rows, rows)
-        return time.perf_counter() - begun_s
 
     def _alone(self, waiting: Waiting, executed: Executed) -> Execution:
         begun_ns = time.perf_counter_ns()

@@ -1,0 +1,275 @@
+"""The scheduler on a real event loop and in a real thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgewright.bundle.manifest import Manifest
+from edgewright.runtime.server.pipeline import Job
+from edgewright.runtime.server.refusal import Refusal
+from edgewright.runtime.server.schedule.adaptive import AdaptiveScheduler, scheduler_for
+from edgewright.runtime.server.schedule.execution import BatchTimes, Execution
+from edgewright.runtime.serving import ModelSettings
+from tests.runtime.server.schedule.engines_in_memory import MemoryEngine, Tensors, doubled, job_of, manifest_of
+
+FAST = ((1, 2e-5), (8, 3e-5), (32, 5e-5))
+SLOW = ((1, 2e-3), (8, 2.5e-3), (32, 3e-3))
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    from tests.runtime.small_bundle import digits_bundle
+
+    return digits_bundle(tmp_path_factory.mktemp("digits") / "digits-1").manifest
+
+
+class Desk:
+    """A scheduler, and what it delivered."""
+
+    def __init__(self, template: Manifest, engine: MemoryEngine, points: Any, **settings: Any) -> None:
+        self.engine = engine
+        self.executed: list[BatchTimes] = []
+        self.scheduler: AdaptiveScheduler = scheduler_for(
+            engine, manifest_of(template), points, ModelSettings(**settings), self.executed.append
+        )
+        self.ended: list[tuple[Job, Execution]] = []
+
+    def ask(self, job: Job) -> Job:
+        job.received_ns = time.perf_counter_ns()
+        self.scheduler.submit(job, lambda execution: self.ended.append((job, execution)))
+        return job
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.ended) < count:  # noqa: ASYNC110 - what is waited for happens in plain callbacks
+                await asyncio.sleep(0.001)
+
+
+def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(scenario())
+
+
+class Gate:
+    """An engine's function that waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.entered = threading.Event()
+
+    def __call__(self, inputs: Tensors) -> dict[str, Any]:
+        self.entered.set()
+        assert self.open.wait(10)
+        return doubled(inputs)
+
+
+def test_what_arrives_in_one_turn_of_the_loop_is_one_batch(template: Manifest) -> None:
+    async def scenario() -> None:
+        desk = Desk(template, MemoryEngine(), FAST)
+        assert desk.scheduler.inline
+        for number in range(5):
+            desk.ask(job_of(number))
+        assert desk.ended == []
+        assert desk.scheduler.pending == 5
+        await asyncio.sleep(0)
+        assert desk.engine.calls == [5]
+        assert [float(each.outputs["y"][0, 0]) for _, each in desk.ended if each.outputs] == [0, 2, 4, 6, 8]
+        assert {each.batch_rows for _, each in desk.ended} == {5}
+        assert [times.rows for times in desk.executed] == [5]
+        assert desk.engine.threads == {"MainThread"}
+        assert desk.scheduler.pending == 0
+        desk.scheduler.close()
+
+    run(scenario)
+
+
+def test_between_batches_the_loop_gets_its_turn(template: Manifest) -> None:
+    async def scenario() -> None:
+        desk = Desk(template, MemoryEngine(), FAST)
+        for _ in range(100):
+            desk.ask(job_of(1))
+        turns = []
+        while len(desk.ended) < 100:
+            await asyncio.sleep(0)
+            turns.append(len(desk.ended))
+        assert turns == [32, 64, 96, 100]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("points", [FAST, SLOW])
+def test_the_dead_do_not_run_and_are_told(template: Manifest, points: Any) -> None:
+    async def scenario() -> None:
+        desk = Desk(template, MemoryEngine(), points)
+        gone = job_of(1)
+        gone.cancel()
+        desk.ask(gone)
+        desk.ask(job_of(2, deadline_ns=1))
+        alive = desk.ask(job_of(3))
+        await desk.until(3)
+        told = {id(job): execution for job, execution in desk.ended}
+        assert told[id(alive)].outputs is not None
+        refusals = sorted(each.refusal.status for each in told.values() if each.refusal is not None)
+        assert refusals == [499, 504]
+        assert sum(desk.engine.calls) == 1
+        explained = desk.scheduler.explain()
+        assert (explained["expired"], explained["cancelled"]) == (1, 1)
+        desk.scheduler.close()
+
+    run(scenario)
+
+
+def test_a_lone_dead_job_does_not_run_either(template: Manifest) -> None:
+    async def scenario() -> None:
+        desk = Desk(template, MemoryEngine(), FAST)
+        desk.ask(job_of(2, deadline_ns=1))
+        await desk.until(1)
+        assert desk.engine.calls == []
+
+    run(scenario)
+
+
+def test_while_the_engine_is_busy_jobs_gather_to_a_batch(template: Manifest) -> None:
+    async def scenario() -> None:
+        gate = Gate()
+        desk = Desk(template, MemoryEngine(gate), SLOW)
+        assert not desk.scheduler.inline
+        desk.ask(job_of(0))
+        await asyncio.to_thread(gate.entered.wait, 10)
+        for number in range(1, 8):
+            desk.ask(job_of(number))
+        assert desk.scheduler.pending == 8
+        gate.open.set()
+        await desk.until(8)
+        assert desk.engine.calls == [1, 7]
+        assert desk.engine.threads == {"inference"}
+        assert [float(each.outputs["y"][0, 0]) for _, each in desk.ended if each.outputs] == [0, 2, 4, 6, 8, 10, 12, 14]
+        assert desk.scheduler.pending == 0
+        desk.scheduler.close()
+
+    run(scenario)
+
+
+def test_a_deadline_is_answered_while_the_engine_is_busy(template: Manifest) -> None:
+    async def scenario() -> None:
+        gate = Gate()
+        desk = Desk(template, MemoryEngine(gate), SLOW, timeout_ms=20)
+        desk.ask(job_of(0))
+        await asyncio.to_thread(gate.entered.wait, 10)
+        desk.ask(job_of(1))
+        now_ns = time.perf_counter_ns()
+        desk.ask(job_of(2, deadline_ns=now_ns + 5_000_000))
+        await desk.until(2)
+        assert [execution.refusal.status for _, execution in desk.ended if execution.refusal] == [504, 504]
+        assert [float(job.inputs["x"][0, 0]) for job, _ in desk.ended] == [2, 1], "each when its time is over"
+        gate.open.set()
+        await desk.until(3)
+        assert desk.ended[2][1].outputs is not None, "who had begun is answered"
+        desk.scheduler.close()
+
+    run(scenario)
+
+
+def test_an_engine_that_got_slow_leaves_the_loop_and_comes_back(template: Manifest) -> None:
+    async def scenario() -> None:
+        slow = True
+
+        def varying(inputs: Tensors) -> dict[str, Any]:
+            if slow:
+                time.sleep(0.001)
+            return doubled(inputs)
+
+        desk = Desk(template, MemoryEngine(varying), ((1, 1e-4),))
+        for count in range(1, 60):
+            desk.ask(job_of(1))
+            await desk.until(count)
+        assert not desk.scheduler.inline
+        assert "inference" in desk.engine.threads
+        assert desk.scheduler.explain()["runs"] == "in a thread"
+        slow = False
+        for count in range(60, 400):
+            desk.ask(job_of(1))
+            await desk.until(count)
+            if desk.scheduler.inline:
+                break
+        assert desk.scheduler.inline
+        desk.scheduler.close()
+
+    run(scenario)
+
+
+def test_an_instance_that_waits_for_a_process_never_runs_on_the_loop(template: Manifest) -> None:
+    class Waits(MemoryEngine):
+        blocking = True
+
+    async def scenario() -> None:
+        desk = Desk(template, Waits(), FAST)
+        desk.ask(job_of(1))
+        await desk.until(1)
+        assert desk.engine.threads == {"inference"}
+        desk.scheduler.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("points", [FAST, SLOW])
+def test_who_cannot_take_an_outcome_takes_none_from_others(template: Manifest, points: Any) -> None:
+    async def scenario() -> None:
+        desk = Desk(template, MemoryEngine(), points)
+
+        def broken(_: Execution) -> None:
+            raise RuntimeError("the connection is gone")
+
+        desk.scheduler.submit(job_of(0), broken)
+        desk.ask(job_of(1))
+        await desk.until(1)
+        assert desk.scheduler.pending == 0
+        desk.scheduler.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("points", [FAST, SLOW])
+def test_bounds_refuse_and_the_first_of_a_turn_is_counted(template: Manifest, points: Any) -> None:
+    async def scenario() -> None:
+        gate = Gate()
+        gate.open.set() if points is FAST else None
+        desk = Desk(template, MemoryEngine(gate), points, queue_jobs=3)
+        if points is SLOW:
+            desk.ask(job_of(0))
+            await asyncio.to_thread(gate.entered.wait, 10)
+        for _ in range(3):
+            desk.ask(job_of(1))
+        with pytest.raises(Refusal) as caught:
+            desk.ask(job_of(1))
+        assert caught.value.status == 503
+        gate.open.set()
+        await desk.until(3)
+        assert desk.scheduler.explain()["shed"] == 1
+        desk.scheduler.close()
+
+    run(scenario)
+
+
+def test_a_thousand_jobs_from_many_tasks_all_end_right(template: Manifest) -> None:
+    async def scenario() -> None:
+        desk = Desk(template, MemoryEngine(), SLOW, queue_jobs=10_000)
+        for number in range(1000):
+            desk.ask(job_of(number, rows=1 + number % 3))
+            if number % 50 == 0:
+                await asyncio.sleep(0)
+        await desk.until(1000)
+        for job, execution in desk.ended:
+            assert execution.outputs is not None
+            np.testing.assert_array_equal(execution.outputs["y"], job.inputs["x"] * 2)
+        assert max(desk.engine.calls) <= 32
+        assert sum(times.rows for times in desk.executed) == sum(job.rows for job, _ in desk.ended)
+        desk.scheduler.close()
+
+    run(scenario)
