@@ -51,6 +51,13 @@ def test_nonsense_is_a_400(body: bytes, coding: bytes) -> None:
 
 
 @pytest.mark.parametrize("coding", CODINGS)
+def test_a_body_is_one_whole_stream(coding: bytes) -> None:
+    body = CODINGS[coding](b"hello" * 100)
+    for wrong in (body + b"x", body + body, body[:-1], b""):
+        assert refusal(wrong, coding).status == 400
+
+
+@pytest.mark.parametrize("coding", CODINGS)
 def test_a_bomb_is_refused_without_being_expanded(coding: bytes) -> None:
     assert refusal(CODINGS[coding](bytes(3_000_000)), coding).status == 413  # a thousandfold
     assert refusal(CODINGS[coding](b"".join(bytes([n % 251]) * 9 for n in range(500_000))), coding).status == 413

@@ -90,11 +90,18 @@ def test_what_does_not_come_again_is_not_kept(head: Any) -> None:
 
 
 def test_numbers_in_json_are_not_shared_between_requests() -> None:
-    plans = Plans()
-    head = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}
-    incoming = request(head, b"")
-    first, second = (read_request(incoming, OF, LIMITS, plans).inputs["x"] for _ in range(2))
+    specs = {name: TensorSpec(name=name, datatype="FP32", shape=(-1, 2)) for name in "xy"}
+    head = binary()
+    head["inputs"].append({"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]})
+    incoming, of, plans = request(head, bytes(8)), Signature("m", "1", specs, specs), Plans()
+    first, second = (read_request(incoming, of, LIMITS, plans).inputs["y"] for _ in range(2))
+    assert first.tolist() == second.tolist() == [[1, 2]]
     assert not np.shares_memory(first, second)
+
+
+@pytest.mark.parametrize("size", [0, 7, 9, 16])
+def test_every_byte_behind_the_json_belongs_to_an_input(size: int) -> None:
+    assert refused(binary(), bytes(size)).status == 400
 
 
 def test_what_a_request_asks_of_the_scheduler() -> None:
