@@ -71,7 +71,9 @@ def test_throttling_is_counted_since_the_last_look(tmp_path: Path) -> None:
     assert [board.read().throttled for _ in range(2)] == [True, False]
 
 
-@pytest.mark.parametrize(("word", "throttled"), [("0", False), ("50000", False), ("50005", True), ("8", True)])
+@pytest.mark.parametrize(
+    ("word", "throttled"), [("0", False), ("1", False), ("50000", False), ("50005", True), ("8", True)]
+)
 def test_a_raspberry_pi_is_believed(tmp_path: Path, word: str, throttled: bool) -> None:
     """0x50005 would be under-voltage now (bit 0) and throttled now (bit 2); 0x50000 is what happened before."""
     write(tmp_path, {**clock(1_200_000), "devices/platform/soc/soc:firmware/get_throttled": word})
@@ -176,3 +178,5 @@ def test_joules_per_row_are_of_the_last_minute() -> None:
     assert per_row.value == pytest.approx(0.5)
     per_row.add(3 + WINDOW_S, 130.0, 10)
     assert per_row.value is None, "a model left, and its rows with it"
+    per_row.add(4 + WINDOW_S, 140.0, 20)
+    assert per_row.value == pytest.approx(1.0)

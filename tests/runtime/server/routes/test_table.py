@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from typing import get_args
+
 import pytest
 
 from edgewright.bundle.manifest import TensorSpec
-from edgewright.runtime.routes import RoutesError
+from edgewright.runtime.routes import Route, RoutesError, parse_routes, targets
 from edgewright.runtime.server.pipeline import Outcome, SequenceStep
+from tests.layering import ROOT
 from tests.runtime.server.routes.model_stand_ins import House, StandInModel, job, spec, status
 
 
@@ -123,3 +127,21 @@ def test_an_answer_that_somebody_keeps_is_not_written_in() -> None:
     house.table.apply(one_way("a"))
     assert house.ask("r", job())[0].notes != {}
     assert kept.notes == {}
+
+
+GUIDE = (ROOT / "docs/guides/routes.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```toml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_guide_has_an_example_of_every_kind() -> None:
+    kinds = {type(route) for text in EXAMPLES for route in parse_routes(text).values()}
+    assert kinds == set(get_args(Route))
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_the_examples_of_the_guide_answer(text: str) -> None:
+    (name, route), *_ = parse_routes(text).items()
+    house = House([StandInModel(each.model, version=each.version or "1") for each in targets(route)])
+    assert house.table.apply(text) == []
+    for key in ("", "a", "b"):
+        assert status(house.ask(name, job(key=key))) == 200
