@@ -33,7 +33,8 @@ def strike(memory: Memory, now_s: float, share: float = 1.0) -> Memory:
     ("executing", "loading", "reason", "hung", "found"),
     [
         ([KWS], None, "killed by SIGSEGV", None, (KWS,)),
-        ([KWS], None, "exit code 1", None, (KWS,)),
+        ([KWS], None, "exit code 7", None, (KWS,)),
+        ([KWS], None, "exit code 1", None, ()),
         ([], DIGITS, "killed by SIGABRT", None, (DIGITS,)),
         ([KWS, KWS], DIGITS, "killed by SIGSEGV", None, (KWS, DIGITS)),
         ([], None, "killed by SIGSEGV", None, ()),

@@ -6,7 +6,9 @@ import socket
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from edgewright.runtime.agent.config import ConfigError, DeviceConfig, ServerSection, read_config
 from edgewright.runtime.agent.listeners import bind_all, check_exposure, grpc_settings
@@ -38,13 +40,14 @@ def files(tmp_path: Path) -> tuple[TlsSettings, str]:
     ],
 )
 def test_address_that_others_reach_needs_a_token_or_client_certificates(key: str, address: str) -> None:
+    config = msgspec.convert({key: address}, DeviceConfig)
     with pytest.raises(ConfigError, match=f"{key} is .*token_file.*client_ca.*127.0.0.1"):
-        check_exposure(DeviceConfig(**{key: address}))
+        check_exposure(config)
     server_side_only = TlsSettings(certificate="/c", key="/k")
     with pytest.raises(ConfigError):
-        check_exposure(DeviceConfig(**{key: address}, tls=server_side_only))
-    check_exposure(DeviceConfig(**{key: address}, token_file="/t"))
-    check_exposure(DeviceConfig(**{key: address}, tls=MTLS))
+        check_exposure(replace(config, tls=server_side_only))
+    check_exposure(replace(config, token_file="/t"))
+    check_exposure(replace(config, tls=MTLS))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "127.9.9.9:1", "[::1]:8000", "localhost:80"])

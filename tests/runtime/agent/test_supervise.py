@@ -11,8 +11,9 @@ import pytest
 from edgewright.runtime.agent.crashes import LOOP_CRASHES, MAX_DELAY_S, CrashHistory
 from edgewright.runtime.agent.loop import VirtualLoop
 from edgewright.runtime.agent.model_state import Slot
-from edgewright.runtime.agent.supervise import Crash, Supervisor, Watch
+from edgewright.runtime.agent.supervise import Supervisor
 from edgewright.runtime.agent.vital_signs import Signs
+from edgewright.runtime.agent.watch import Crash, Watch
 from edgewright.runtime.control import Accept, Done, Drain, Failed, Load, Ping, Ready, Reply, Request
 
 SLOT = Slot(bundle="sha256:a", version="1", security_epoch=0, peak_bytes=0, command="c")

@@ -102,9 +102,9 @@ def suspects(
     """Return the (model, version) that may have caused the end of a server; none where it came from outside.
 
     `hung` is the verdict for a server that we killed: a stopped one was stopped by somebody else. SIGKILL that is not
-    ours is the kernel's that needs memory, or a person's.
+    ours is the kernel's that needs memory, or a person's. Exit code 1 is Python's for a bug of the server itself.
     """
-    if hung == "stopped" or (hung is None and exit_reason in _FROM_OUTSIDE):
+    if hung == "stopped" or (hung is None and exit_reason in _NO_MODELS):
         return ()
     found = dict.fromkeys(executing)
     if loading is not None:
@@ -112,7 +112,7 @@ def suspects(
     return tuple(found)
 
 
-_FROM_OUTSIDE = frozenset({"killed by SIGKILL", "killed by SIGTERM", "killed by SIGINT", "exit code 0"})
+_NO_MODELS = frozenset({"killed by SIGKILL", "killed by SIGTERM", "killed by SIGINT", "exit code 0", "exit code 1"})
 
 
 def _recent(memory: Memory, now_s: float) -> tuple[Strike, ...]:

@@ -72,6 +72,13 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     fetch_deadline_s: Seconds = 24 * 3600.0
     """How long a download is tried again before the update fails."""
 
+    def settings_of(self, model: str) -> ModelSettings:
+        """Return how a model is served."""
+        return self.models.get(model, _DEFAULT_SETTINGS)
+
+
+_DEFAULT_SETTINGS = ModelSettings()
+
 
 def read_config(path: Path) -> DeviceConfig:
     """Return the configuration in a file.

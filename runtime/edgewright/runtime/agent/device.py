@@ -14,7 +14,6 @@ from edgewright.targets.faults import EnvironmentFault
 from edgewright.targets.host import detect_host
 
 from ..black_box import read_black_box
-from ..serving import ModelSettings
 from ..storage import Storage
 from ..telemetry.records import UpdateRecord
 from ..telemetry.spool import Spool, SpoolFault, SpoolLimits
@@ -38,10 +37,11 @@ from .places import Places
 from .report import heartbeat, hello, model_states, status
 from .slots import SlotStore
 from .sockets import listen_unix
-from .supervise import Crash, Supervisor, Watch
+from .supervise import Supervisor
 from .surroundings import Surroundings
 from .updater import Updater
 from .vital_signs import read_signs
+from .watch import Crash, Watch
 from .workshop import DeviceWorkshop, Tools, device_facts
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _JOBS_PATIENCE_S = 2.0
-_DEFAULT_SETTINGS = ModelSettings()
 
 
 class Device:
@@ -95,7 +94,7 @@ class Device:
         self._jobs = ThreadJobs()
         self._store = SlotStore(storage, places.state / "models")
         self.breakers = BreakerMemory(storage, places.state / "breakers.json")
-        self._guard = Guard(loop, supervisor, self.breakers, self._settings_of, time.time)
+        self._guard = Guard(loop, supervisor, self.breakers, config.settings_of, time.time)
         self.updater = self._make_updater()
         self.offering = Offering(
             storage,
@@ -104,7 +103,7 @@ class Device:
             supervisor,
             self._guard,
             lambda: self.updater.states,
-            self._settings_of,
+            config.settings_of,
         )
         self._control = self._make_control()
 
@@ -241,9 +240,6 @@ class Device:
             self.ready = True
             _log.info("ready: http://%s, %d models", self.address, len(model_states(self.updater.states)))
             systemd.notify("READY=1")
-
-    def _settings_of(self, model: str) -> ModelSettings:
-        return self.config.models.get(model, _DEFAULT_SETTINGS)
 
     def _server_ready(self) -> None:
         self.offering.server_ready()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..control import (
@@ -16,7 +15,6 @@ from ..control import (
     Failed,
     Installed,
     Load,
-    Ping,
     Ready,
     Reply,
     Request,
@@ -28,9 +26,11 @@ from .conversation import Answer, Conversation
 from .crashes import CrashHistory
 from .loop import Scheduler, Timer
 from .model_state import Slot
+from .pulse import Pulse
 from .replacement import Replacement
 from .server_process import Spawn
-from .vital_signs import SAMPLE_S, Signs, judge
+from .told import Told
+from .watch import Crash, Watch
 
 _log = logging.getLogger(__name__)
 
@@ -40,43 +40,6 @@ _DRAIN_PATIENCE_S = 5.0
 _TERMINATE_PATIENCE_S = 2.0
 _REPLACED_PATIENCE_S = 35.0
 """A server that was replaced may answer for so long what it had accepted; nobody waits for it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Crash:
-    """The end of a server that nobody had ordered."""
-
-    reason: str
-    verdict: str | None
-    """Why we killed it (see `vital_signs`); None where we did not."""
-    loading: tuple[str, str] | None
-    """Model and version that it was loading."""
-    black_box: Path | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Watch:
-    """How the server is watched, and who hears of it."""
-
-    ping_interval_s: float
-    ping_deadline_s: float
-    clock: Callable[[], float]
-    look: Callable[[int, float], Signs]
-    """What the kernel says of a process, at a time."""
-    overdue: Callable[[Path | None], str | None]
-    """Why a server that answers must be killed nevertheless: an execution that hangs."""
-    on_ready: Callable[[], None]
-    """The server accepts requests: time to load the models."""
-    on_serving: Callable[[], None]
-    """What was asked to be loaded is loaded, or has failed."""
-    on_alive: Callable[[], None]
-    """The server answered a ping."""
-    on_breaker: Callable[[BreakerMoved], None]
-    on_crash: Callable[[Crash], bool]
-    """Returns whether a model is to blame: then the server itself is started again at once."""
-    on_crash_loop: Callable[[str], None]
-    on_left: Callable[[], None]
-    """A server that was replaced is gone."""
 
 
 class Supervisor:
@@ -93,8 +56,7 @@ class Supervisor:
         self._timers: list[Timer] = []
         self._stopped: Callable[[], None] | None = None
         self._announced = False
-        self._said: dict[tuple[str, ...], Request] = {}
-        """What the server was told that a replacement must be told, too."""
+        self._told = Told()
         self.crashes = CrashHistory()
 
     @property
@@ -154,34 +116,32 @@ class Supervisor:
 
         def answered(reason: str | None) -> None:
             if reason is None:
-                self._said["load", model, slot.version if beside else ""] = load
+                self._told.loaded(load)
             done(reason)
 
         self._change(load, answered)
 
     def unload(self, model: str, version: str | None = None) -> None:
         """Ask for a model, or for one version of it, to be served no more."""
-        self._said = {
-            key: said
-            for key, said in self._said.items()
-            if not (isinstance(said, Load) and said.model == model and version in {None, said.version})
-        }
+        self._told.unloaded(model, version)
         self._change(Unload(id=0, model=model, version=version), _ignore)
 
     def installed(self, models: tuple[Load, ...], held: tuple[str, ...] = ()) -> None:
         """Tell the server what it could load, and what it must not for a while."""
-        self._said["installed",] = Installed(id=0, models=models, held=held)
-        self._tell(self._said["installed",], _ignore)
+        message = Installed(id=0, models=models, held=held)
+        self._told.installed(message)
+        self._tell(message, _ignore)
 
     def set_routes(self, text: str, done: Answer) -> None:
-        """Switch the routes of the server; without one, they are set when the next is ready."""
+        """Switch the routes of the server; `done` is not called where there is none."""
+        message = SetRoutes(id=0, toml=text)
 
         def answered(reason: str | None) -> None:
             if reason is None:
-                self._said["routes",] = SetRoutes(id=0, toml=text)
+                self._told.routes(message)
             done(reason)
 
-        self._change(SetRoutes(id=0, toml=text), answered)
+        self._change(message, answered)
 
     def replace(self, done: Answer) -> None:
         """Start a second server on the same sockets, have it load what this one serves, then let this one leave."""
@@ -190,14 +150,12 @@ class Supervisor:
         elif self._replacement is not None:
             done("the server is being replaced already")
         else:
-            # Routes come last: they name models.
-            said = tuple(sorted(self._said.values(), key=lambda request: isinstance(request, SetRoutes)))
             try:
                 server = self._begin(paused=True)
             except OSError as error:
                 done(f"a second server cannot be started: {error}")
                 return
-            self._replacement = Replacement(self._loop, server, said, self._took_over, done)
+            self._replacement = Replacement(self._loop, server, self._told.in_order(), self._took_over, done)
 
     def stop(self, stopped: Callable[[], None]) -> None:
         """Let the server answer what it has accepted, then end it; `stopped` is called when it is gone."""
@@ -264,35 +222,16 @@ class Supervisor:
 
     def _ping(self) -> None:
         watch, server = self._watch, self._current
-        if watch is None or server is None or server.incarnation is None:
-            return
-        pulse: list[Timer] = []
+        if watch is not None and server is not None and server.incarnation is not None:
+            Pulse(self._loop, watch, server, lambda: self._answered(watch, server)).ask()
 
-        def answered(_: str | None) -> None:
-            for timer in pulse:
-                timer.cancel()
-            watch.on_alive()
-            why = watch.overdue(server.run.black_box if server.run else None)
-            if why:
-                server.kill(why, "busy")
-            elif server is self._current:
-                self._later(watch.ping_interval_s, self._ping)
-
-        number = server.ask(Ping(id=0), watch.ping_deadline_s, answered)
-        asked_s = watch.clock()
-
-        def check(before: Signs | None) -> None:
-            if not server.owes(number) or server.run is None:
-                return
-            now = watch.look(server.run.pid, watch.clock())
-            verdict = judge(watch.clock() - asked_s, before, now, watch.ping_deadline_s)
-            if verdict:
-                server.kill(f"it did not answer for {watch.clock() - asked_s:.1f} s ({verdict})", verdict)
-                return
-            rests = before is not None and (before.state, before.cpu_ticks) == (now.state, now.cpu_ticks)
-            pulse[:] = [self._loop.call_later(SAMPLE_S, lambda: check(before if rests else now))]
-
-        pulse.append(self._loop.call_later(SAMPLE_S, lambda: check(None)))
+    def _answered(self, watch: Watch, server: Conversation) -> None:
+        watch.on_alive()
+        why = watch.overdue(server.run.black_box if server.run else None)
+        if why:
+            server.kill(why, "busy")
+        elif server is self._current:
+            self._later(watch.ping_interval_s, self._ping)
 
     def _not_ready(self) -> None:
         if self._current is not None and self._current.incarnation is None:
@@ -360,7 +299,7 @@ class Supervisor:
             return
         self._cancel_timers()
         self._abort_replacement("the old server died meanwhile")
-        self._said.clear()
+        self._told.clear()
         if self._watch is not None:
             self._crashed(self._watch, crash, f"the server process ended: {crash.reason}")
 
