@@ -82,7 +82,7 @@ class ServerProcess:
         self._routes = RouteTable(self._table.endpoint)
         self._installed = InstalledModels()
         self._changes = Changes(self._table, self._installed)
-        self._repository = Repository(self._table, self._changes, self._installed)
+        self._repository = Repository(self._table, self._changes, self._installed, self._routes.has)
         self._names = Names(self._table, self._routes)
         self._log = LogSettings(access_log=settings.access_log, log_format=settings.log_format)
         self._trace = TraceSettings()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ import pytest
 
 from edgewright.runtime.control import Done, Failed
 from edgewright.runtime.server.child import ServerChild, listen_tcp
-from edgewright.runtime.serving import PowerSettings
+from edgewright.runtime.serving import GrpcSettings, PowerSettings
 from tests.runtime.power.fake_sysfs import rapl, write, zone
 from tests.runtime.small_bundle import SmallBundle, digits_bundle, echo_bundle
 
@@ -30,6 +32,7 @@ class Routed:
 
     child: ServerChild
     port: int
+    grpc_address: str | None
     models: dict[str, SmallBundle]
     sysfs: Path
 
@@ -63,6 +66,12 @@ def body(rows: int = 1) -> bytes:
     return json.dumps({"inputs": [image]}).encode()
 
 
+def serve(tcp: socket.socket, folder: Path, sysfs: Path, power: PowerSettings) -> ServerChild:
+    has_grpc = importlib.util.find_spec("grpc") is not None
+    grpc = GrpcSettings(address="127.0.0.1:0") if has_grpc else None
+    return ServerChild([tcp], folder, sysfs=str(sysfs), power=power, grpc=grpc)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routed]:
     folder = tmp_path_factory.mktemp("routes")
@@ -70,10 +79,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routed]:
     models["echo"] = echo_bundle(folder / "echo")
     sysfs = write(folder / "sys", {**zone(0, 40), **rapl("0", "package-0", 0)})
     power = PowerSettings(hot_c=70, hold_s=0, saving_batch_rows=2, saving_cpus=1)
-    with listen_tcp() as tcp, ServerChild([tcp], folder, sysfs=str(sysfs), power=power) as child:
+    with listen_tcp() as tcp, serve(tcp, folder, sysfs, power) as child:
         for name, bundle in models.items():
             assert isinstance(child.load(bundle.directory, name, "1", bundle.digest), Done)
-        yield Routed(child, tcp.getsockname()[1], models, sysfs)
+        yield Routed(child, tcp.getsockname()[1], child.grpc_address, models, sysfs)
 
 
 SPLIT = '[routes.kws]\nkind = "split"\narms = [{{ model = "a", weight = {} }}, {{ model = "b", weight = {} }}]\n'
@@ -103,6 +112,10 @@ def test_a_route_is_asked_like_a_model(server: Routed) -> None:
     assert server.get("/v2/models/kws/ready")[0] == 200
     assert server.get("/v2/models/kws/versions/1/ready")[0] == 404, "a route has no versions"
     assert server.infer("kws", rows=0)[0] == 400
+    for resource in ("config", "stats"):
+        status, answer = server.get(f"/v2/models/kws/{resource}")
+        assert status == 400
+        assert "is a route" in answer["error"]
     told = server.get("/v2/routes")[1]["routes"]["kws"]
     assert told["arms"]["a"]["jobs"] == 1
     assert server.get("/v2/models/kws/explain")[1] == {"name": "kws", **told}
@@ -209,3 +222,20 @@ def eventually(look: Any, wanted: object) -> object:
     while (seen := look()) != wanted and time.monotonic() < end_s:
         time.sleep(0.05)
     return seen
+
+
+def test_grpc_clients_ask_routes_too(server: Routed) -> None:
+    grpcclient = pytest.importorskip("tritonclient.grpc")
+    server.set('[routes.ear]\nkind = "fallback"\nchain = ["missing", "a"]')
+    client = grpcclient.InferenceServerClient(server.grpc_address)
+    try:
+        image = grpcclient.InferInput("image", [1, 64], "FP32")
+        image.set_data_from_numpy(IMAGE[None])
+        answer = client.infer("ear", [image])
+        expected = server.models["a"].run({"image": IMAGE[None]})["scores"]
+        np.testing.assert_allclose(answer.as_numpy("scores"), expected, rtol=1e-5)
+        assert answer.get_response().parameters["edgewright_model"].string_param == "a"
+        assert client.get_model_metadata("ear").platform == "edgewright_route"
+        assert client.is_model_ready("ear")
+    finally:
+        client.close()

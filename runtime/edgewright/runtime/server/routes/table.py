@@ -77,6 +77,9 @@ class RouteTable:
         built = self._built.get(name)
         return None if built is None else built.endpoint
 
+    def has(self, name: str) -> bool:
+        return name in self._built
+
     def __len__(self) -> int:
         return len(self._built)
 

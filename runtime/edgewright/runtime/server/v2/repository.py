@@ -15,6 +15,7 @@ from ..changes import Changes
 from ..installed import InstalledModels
 from ..model_table import ModelTable
 from ..refusal import Refusal, not_now
+from ..served_model import ServedModel
 from .model_configuration import model_configuration
 
 Finished = Callable[[Refusal | None], None]
@@ -27,8 +28,15 @@ _WAITING = 16
 class Repository:
     """Over the models in service. All methods are called on the event loop."""
 
-    def __init__(self, table: ModelTable, changes: Changes, installed: InstalledModels) -> None:
+    def __init__(
+        self,
+        table: ModelTable,
+        changes: Changes,
+        installed: InstalledModels,
+        is_route: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._table = table
+        self._is_route = is_route
         self._changes = changes
         self._installed = installed
 
@@ -76,13 +84,23 @@ class Repository:
 
     def config(self, name: str, version: str | None = None) -> dict[str, Any]:
         """Return a model's configuration; raises `Refusal` 404 for one that is not in service."""
-        model = self._table.find(name, version)
+        model = self._model(name, version)
         return model_configuration(model, json.loads(model.metadata)["platform"])
 
     def statistics(self, name: str | None = None, version: str | None = None) -> dict[str, Any]:
         """Return `{"model_stats": […]}` of one model or of all; raises `Refusal` 404 for one not in service."""
-        models = tuple(self._table) if name is None else (self._table.find(name, version),)
+        models = tuple(self._table) if name is None else (self._model(name, version),)
         return {"model_stats": [model.statistics.as_json(model.name, model.version) for model in models]}
+
+    def _model(self, name: str, version: str | None) -> ServedModel:
+        try:
+            return self._table.find(name, version)
+        except Refusal as refusal:
+            if refusal.status != 404 or version or not self._is_route(name):
+                raise
+            raise Refusal(
+                400, f"'{name}' is a route: ask for one of its models, or for what the route did at /v2/routes"
+            ) from refusal
 
     def _ask(self, change: Any, finished: Finished, prefix: str) -> None:
         if self._changes.waiting >= _WAITING:
