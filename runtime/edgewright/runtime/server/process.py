@@ -117,7 +117,13 @@ class ServerProcess:
         grpc_address = None if self._paused else await self._accept()
         self._send(Ready(incarnation=self._state.incarnation, grpc_address=grpc_address))
         tasks = [
-            loop.create_task(work) for work in (self._read_control(reader), self._changes.run(), self._keep_time())
+            loop.create_task(work)
+            for work in (
+                self._read_control(reader),
+                self._changes.run(),
+                self._keep_time(),
+                self._saving.run(self._table),
+            )
         ]
         try:
             await self._drain_wanted.wait()
@@ -196,7 +202,6 @@ class ServerProcess:
         while True:
             await asyncio.sleep(_DRAIN_SWEEP_S if self._state.draining else _SWEEP_S)
             self._table.tick(time.time())
-            self._saving.tick(tuple(self._table), time.monotonic())
             for listener in self._listeners:
                 listener.sweep(time.monotonic())
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from ..power.board import Board
@@ -47,16 +49,25 @@ class Saving:
             board.meter.update(now_s)
             self._per_row.add(now_s, board.meter.joules, 0)
 
-    def tick(self, models: Sequence[_Model], now_s: float) -> None:
-        """`models`: all in service; `now_s`: `time.monotonic()`. Reads nothing that nobody asked for."""
-        meter = self._board.meter
-        if meter is not None:
-            meter.update(now_s)
-            self._per_row.add(now_s, meter.joules, sum(model.statistics.rows for model in models))
-        if not self._watches:
-            return
-        self._readings = self._board.read()
-        before, self.plan = self.plan, self._policy.decide(self._readings, now_s)
+    async def run(self, models: Iterable[_Model], pause_s: float = 1.0) -> None:
+        """Look and act for ever, where anybody asked for it or energy is measured. `models`: those in service."""
+        while self._watches or self._board.meter is not None:
+            await asyncio.sleep(pause_s)
+            now_s = time.monotonic()
+            # A sensor behind a slow bus may take milliseconds, which no request should wait for.
+            readings = await asyncio.to_thread(self._look, now_s)
+            self._act(readings, tuple(models), now_s)
+
+    def _look(self, now_s: float) -> Readings:
+        if self._board.meter is not None:
+            self._board.meter.update(now_s)
+        return self._board.read() if self._watches else Readings()
+
+    def _act(self, readings: Readings, models: Sequence[_Model], now_s: float) -> None:
+        self._readings = readings
+        if self._board.meter is not None:
+            self._per_row.add(now_s, self._board.meter.joules, sum(model.statistics.rows for model in models))
+        before, self.plan = self.plan, self._policy.decide(readings, now_s)
         self._routes.hot = self.plan.saving
         if self.plan.max_cpus != before.max_cpus:
             self._cpus.apply(self.plan.max_cpus)

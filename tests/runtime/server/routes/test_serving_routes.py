@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import json
+import os
 import socket
 import threading
 import time
@@ -206,6 +207,7 @@ def test_a_hot_board_takes_the_small_model_and_goes_back(server: Routed) -> None
     server.set(SPLIT.format(1, 0) + 'when_hot = "b"\n')
     write(server.sysfs, {**zone(0, 75), **rapl("0", "package-0", 5_000_000)})
     assert eventually(lambda: server.infer("kws")[1]["parameters"]["edgewright_model"], "b") == "b"
+    assert len(os.sched_getaffinity(server.child.process.pid)) == 1
     metrics = server.get("/metrics")[1]
     assert "edgewright_power_saving 1\n" in metrics
     assert "edgewright_hottest_celsius 75.0\n" in metrics
@@ -215,6 +217,7 @@ def test_a_hot_board_takes_the_small_model_and_goes_back(server: Routed) -> None
     write(server.sysfs, zone(0, 50))
     assert eventually(lambda: server.infer("kws")[1]["parameters"]["edgewright_model"], "a") == "a"
     assert server.get("/v2/models/b/explain")[1]["max_batch_rows"] == 32
+    assert os.sched_getaffinity(server.child.process.pid) == os.sched_getaffinity(0)
 
 
 def eventually(look: Any, wanted: object) -> object:
