@@ -86,6 +86,7 @@ def test_a_lost_process_opens_it_at_once_and_its_return_ends_the_pause() -> None
     breaker.lost(0)
     breaker.lost(0)  # the execution and the supervisor both say it
     assert (breaker.state, breaker.failures, breaker.pause_left_s(0)) == ("open", 1, 1)
+    assert breaker.admit(1000.0) is None  # nothing could run it
     breaker.back(0.1)
     breaker.lost(0.1, ticket=0)  # a job that the old process took with it
     ticket = breaker.admit(0.1)
@@ -103,6 +104,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.now_s = 0.0
         self.tickets: list[Ticket] = []
         self.probes: set[Ticket] = set()
+        self.away = False
 
     @rule(step_s=st.floats(0, 20))
     def wait(self, step_s: float) -> None:
@@ -112,7 +114,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def admit(self) -> None:
         left_s = self.breaker.pause_left_s(self.now_s)
         ticket = self.breaker.admit(self.now_s)
-        assert ticket is None or left_s == 0
+        assert ticket is None or (left_s == 0 and not self.away)
         if self.breaker.state == "half_open":
             assert ticket is None or ticket not in self.probes, "two probes at one time"
             if ticket is not None:
@@ -134,11 +136,12 @@ class BreakerMachine(RuleBasedStateMachine):
     @rule()
     def lost(self) -> None:
         self.breaker.lost(self.now_s)
+        self.away = True
         assert self.breaker.state == "open"
 
     @rule()
     def back(self) -> None:
-        was = self.breaker.state
+        was, self.away = self.breaker.state, False
         self.breaker.back(self.now_s)
         assert self.breaker.state == ("closed" if was == "closed" else "half_open")
 

@@ -51,7 +51,7 @@ Ticket = int
 class Breaker:
     """The breaker of one model. Times are seconds of any one clock that does not go back."""
 
-    __slots__ = ("_openings", "_period", "_probing", "_settings", "failures", "open_until_s", "state")
+    __slots__ = ("_openings", "_period", "_probing", "_settings", "away", "failures", "open_until_s", "state")
 
     def __init__(self, settings: BreakerSettings, state: BreakerState = "closed") -> None:
         self._settings = settings
@@ -59,6 +59,8 @@ class Breaker:
         self.failures = 0
         """Failed jobs in a row."""
         self.open_until_s = 0.0
+        self.away = False
+        """Whether the process that runs the model is gone: then only its return ends the pause."""
         self._openings = 0
         self._period: Ticket = 0
         self._probing = False
@@ -67,7 +69,7 @@ class Breaker:
         """Return the ticket of a job that may pass; None where the model is left alone."""
         if self.state == "closed":
             return self._period
-        if self.state == "open" and now_s >= self.open_until_s:
+        if self.state == "open" and not self.away and now_s >= self.open_until_s:
             self._move(Event.PAUSE_OVER, now_s)
         if self.state == "open" or self._probing:
             return None
@@ -93,12 +95,16 @@ class Breaker:
 
     def lost(self, now_s: float, ticket: Ticket | None = None) -> None:
         """The process that runs the model is gone; `ticket` is that of the job that found it, if one did."""
-        if self.state != "open" and ticket in {None, self._period}:
+        if ticket not in {None, self._period}:
+            return
+        self.away = True
+        if self.state != "open":
             self.failures += 1
             self._move(Event.LOST, now_s)
 
     def back(self, now_s: float) -> None:
         """That process runs again: it may be tried, whatever is left of the pause."""
+        self.away = False
         self._move(Event.BACK, now_s)
 
     def pause_left_s(self, now_s: float) -> float:

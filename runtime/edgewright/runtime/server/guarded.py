@@ -82,6 +82,6 @@ class Guarded:
     def _refusal(self) -> Refusal:
         name = self.signature.model
         left_s = self.breaker.pause_left_s(time.monotonic())
-        if left_s == 0:
+        if self.breaker.state == "half_open":
             return not_now(f"model '{name}' has failed and is being tried with another request")
         return not_now(f"model '{name}' is left alone for a while: {self._reason}", left_s)
