@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgewright.bundle.cli import bundle
+from edgewright.bundle.steps import Reshape
 from tests.bundle.samples import processed_manifest, write_sample
 from tests.vectors.make import FOLDER
 
@@ -79,6 +80,14 @@ def test_an_error_names_the_file(command: str, tmp_path: Path) -> None:
     path.write_bytes(b"noise" * 1000)
     result = CliRunner().invoke(bundle, [command, str(path)])
     assert str(result.exception).startswith(f"{path}: ")
+
+
+def test_verify_refuses_steps_that_lead_nowhere(tmp_path: Path) -> None:
+    fields = {name: getattr(processed_manifest(), name) for name in msgspec.structs.asdict(processed_manifest())}
+    write_sample(tmp_path / "b", **(fields | {"preprocess": (Reshape(tensor="x", shape=(5,)),)}))
+    done = edgewright("verify", tmp_path / "b")
+    assert done.returncode == 2
+    assert "preprocess, step 1 (reshape)" in done.stderr
 
 
 def test_inspect_shows_steps_and_state(tmp_path: Path) -> None:

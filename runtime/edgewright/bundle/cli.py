@@ -68,12 +68,13 @@ Examples:
 @click.option("--digest", metavar="SHA256:…", help="The archive has to have this digest.")
 @_JSON
 def verify(path: Path, digest: str | None, as_json: bool) -> None:
-    """Check every byte of a bundle: form, sizes, digests, and the files that have a form of their own.
+    """Check every byte of a bundle: form, sizes, digests, the files that have a form of their own, and that steps fit.
 
     Exit code 0 when all is well; 2 with one line that says what is wrong; 5 when this machine cannot read it.
     """
     from .archive import verify as verify_bundle
     from .archive import verify_archive
+    from .processing import pipeline_of
     from .show import busy, print_verified
 
     if path.is_dir() and digest is not None:
@@ -84,6 +85,7 @@ def verify(path: Path, digest: str | None, as_json: bool) -> None:
             manifest = verify_bundle(path)
         else:
             manifest, archive_digest = verify_archive(path, expected_digest=digest)
+        pipeline_of(manifest)
     print_verified(manifest, archive_digest, path, as_json)
 
 

@@ -124,3 +124,8 @@ def test_a_manifest_whose_steps_lead_elsewhere(change: dict[str, Any], words: st
     manifest: Manifest = msgspec.structs.replace(processed_manifest(), **change)
     with pytest.raises(ProcessingError, match=words):
         pipeline_of(manifest)
+
+
+def test_tensors_that_no_step_works_on_may_be_large() -> None:
+    large = tensor("FP32", 100_000_000, name="large")
+    assert Chain((steps.Softmax(tensor=X),), (tensor("FP32", 5), large), "postprocess").result[0] == large

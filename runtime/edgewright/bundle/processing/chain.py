@@ -55,8 +55,8 @@ class Chain:
         tensors = {spec.name: spec for spec in given}
         self.touched: set[str] = set()
         """Names that some step takes or gives."""
-        self.sample_bytes = max((sample_bytes(spec) for spec in given), default=0)
-        """Of the largest tensor on the way, in one sample."""
+        self.sample_bytes = 0
+        """Of the largest tensor that a step takes or gives, in one sample."""
         for place, step in enumerate(steps, start=1):
             try:
                 tensors = self._bind(step, tensors)
@@ -95,13 +95,14 @@ class Chain:
             raise ProcessingError(
                 f"no tensor {names[0] if not missing else missing[0]!r} here; there are {sorted(tensors)}"
             )
-        bound = BINDERS[type(step)](step, *(tensors[name] for name in names))
+        taken = [tensors[name] for name in names]
+        bound = BINDERS[type(step)](step, *taken)
         left = {name: spec for name, spec in tensors.items() if name not in names}
         for spec in bound.gives:
             if spec.name in left:
                 raise ProcessingError(f"it gives {spec.name!r}, a tensor that is there already")
             left[spec.name] = spec
-            self.sample_bytes = max(self.sample_bytes, sample_bytes(spec))
+        self.sample_bytes = max(self.sample_bytes, *(sample_bytes(spec) for spec in (*taken, *bound.gives)))
         self.touched |= {*names, *(spec.name for spec in bound.gives)}
         self._bound.append(bound)
         return left

@@ -38,7 +38,11 @@ def bind(step: Resize, tensor: TensorSpec) -> Bound:
     count = max(_tap_count(step, height, step.height), _tap_count(step, width, step.width))
     between = step.height * width * channels
     pixels = between + step.height * step.width * channels
-    cost = {"scratch_bytes": 4 * (height * width * channels + 2 * pixels), "operations": 2 * count * pixels}
+    in_fp32 = 4 * (height * width * channels + 2 * pixels)
+    cost = {
+        "scratch_bytes": dtype.itemsize * between if step.method == "nearest" else in_fp32,
+        "operations": 2 * count * pixels,
+    }
     check_cost(**cost)
     axis = height_axis(step.layout)
     if step.method == "nearest":
