@@ -183,6 +183,16 @@ def test_blamed_model_waits_is_tried_and_others_load_at_once(stage: Stage) -> No
     assert kept.state == "closed"
 
 
+def test_models_that_are_executed_together_have_half_the_blame_each(stage: Stage) -> None:
+    stage.load("kws")
+    stage.load("digits")
+    for _ in range(5):
+        assert stage.crash(KWS, DIGITS) == {"kws", "digits"}
+    assert [memory.state for memory in stage.memory] == ["open", "open"]
+    stage.crash(KWS, DIGITS)
+    assert [memory.state for memory in stage.memory] == ["out", "out"]
+
+
 def test_third_crash_fails_the_load_with_the_reason_and_a_person_can_forgive(stage: Stage) -> None:
     stage.load()
     for _ in range(3):
