@@ -190,6 +190,16 @@ def test_a_unix_socket(bundle: SmallBundle, tmp_path: Path) -> None:
         client.close()
 
 
+def test_the_next_server_binds_the_port_while_this_one_still_has_it(bundle: SmallBundle, tmp_path: Path) -> None:
+    with serving(bundle, tmp_path) as old:
+        assert old.grpc_address is not None
+        (tmp_path / "next").mkdir()
+        with serving(bundle, tmp_path / "next", address=old.grpc_address) as new:
+            assert new.grpc_address == old.grpc_address
+            assert old.drain() == 0
+            assert code(new.grpc_address, f"{SERVICE}/ServerLive") is grpc.StatusCode.OK
+
+
 def test_what_is_too_large_is_refused_before_it_is_read(bundle: SmallBundle, tmp_path: Path) -> None:
     with serving(bundle, tmp_path) as child:
         address = child.grpc_address

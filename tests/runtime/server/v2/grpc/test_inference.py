@@ -151,13 +151,13 @@ def test_what_was_read_once_is_kept_by_its_bytes_and_bounded() -> None:
     assert len(heads._kept) <= 256
 
 
-def test_answers_of_two_shapes_to_one_request_do_not_share_a_head() -> None:
+def test_answers_of_two_shapes_or_versions_to_one_request_do_not_share_a_head() -> None:
     heads = Heads(LIMITS)
-    for rows in (1, 3, 1):
+    for rows, version in ((1, "1"), (3, "1"), (3, "2"), (1, "1")):
         head, plan, _ = taken(raw_request(IMAGE, {"image": ONE}), IMAGE, heads)
         array = np.zeros((rows, 4), np.float32)
-        answer = Response.FromString(write_answer(head, plan, Outcome({"image": array}, None, "m", str(rows))))
-        assert (list(answer.outputs[0].shape), answer.model_version) == ([rows, 4], str(rows))
+        answer = Response.FromString(write_answer(head, plan, Outcome({"image": array}, None, "m", version)))
+        assert (list(answer.outputs[0].shape), answer.model_version) == ([rows, 4], version)
 
 
 def broken(**changes: Any) -> Any:
