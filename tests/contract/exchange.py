@@ -82,9 +82,14 @@ def scores(server: str) -> NDArray[np.float32]:
 
 
 def assert_refused(answer: Answer, *, also: frozenset[int] = frozenset()) -> None:
-    """The client is told that it is at fault, and why, the way the protocol spells it."""
+    """The client is told that it is at fault, and something of why."""
     assert 400 <= answer.status < 500 or answer.status in also, (answer.status, answer.body[:300])
     assert answer.body, "an error has a body: clients rely on it"
+
+
+def assert_told(answer: Answer) -> None:
+    """The reason is spelled as the protocol has it."""
+    assert answer.headers["content-type"].startswith("application/json")
     told = answer.json
     assert isinstance(told, dict)
     assert isinstance(told.get("error"), str), told

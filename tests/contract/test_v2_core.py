@@ -117,7 +117,7 @@ def test_nested_and_flat_data_are_the_same(v2_server: str) -> None:
     np.testing.assert_allclose(np.array(nested.json["outputs"][0]["data"]).ravel(), scores(v2_server), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["x", "", "ü-猫", "a" * 500])
+@pytest.mark.parametrize("name", ["x", "", "ü-猫", "a" * 500], ids=["short", "empty", "beyond ASCII", "long"])
 def test_an_id_comes_back(v2_server: str, name: str) -> None:
     assert infer(v2_server, {"id": name, "inputs": [image()]}).json.get("id", "") == name
 

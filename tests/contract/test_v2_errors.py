@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.exchange import DIGITS, ECHO, ask, assert_refused, image, infer
+from tests.contract.exchange import DIGITS, ECHO, ask, assert_refused, assert_told, image, infer
 
 BARE = {"name": "image", "shape": [1, 64], "datatype": "FP32"}
 
@@ -143,6 +143,27 @@ def test_numbers_beyond_a_small_datatype(v2_server: str, value: str) -> None:
     ]
     text = json.dumps({"inputs": tensors}).replace("[0, 0, 0]", f"[0, 0, {value}]")
     assert_refused(ask(v2_server, "POST", ECHO, text, {"Content-Type": "application/json"}))
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body"),
+    [
+        pytest.param("GET", "/v2/models/absent", None, id="unknown model"),
+        pytest.param("GET", "/v2/models/digits/versions/99", None, id="unknown version"),
+        pytest.param("GET", "/v2/nothing", None, id="unknown resource"),
+        pytest.param("GET", DIGITS, None, id="wrong verb"),
+        pytest.param("POST", DIGITS, b"hello", id="no JSON"),
+        pytest.param("POST", DIGITS, b'{"inputs": 1}', id="no request"),
+        pytest.param("POST", DIGITS, json.dumps({"inputs": [image(shape=[1, 63])]}).encode(), id="does not fit"),
+        pytest.param("POST", "/v2/models/absent/infer", json.dumps({"inputs": [image()]}).encode(), id="infer nothing"),
+    ],
+)
+def test_errors_are_spelled_as_the_protocol_has_it(
+    v2_server: str, method: str, target: str, body: bytes | None
+) -> None:
+    answer = ask(v2_server, method, target, body, {"Content-Type": "application/json"})
+    assert_refused(answer)
+    assert_told(answer)
 
 
 def test_the_server_is_still_well(v2_server: str) -> None:

@@ -16,6 +16,8 @@ with warnings.catch_warnings():
 
 from tests.runtime.small_bundle import DATATYPES
 
+pytestmark = pytest.mark.extension("binary_tensor_data")  # what this client sends unless told otherwise
+
 
 @pytest.fixture
 def client(v2_server: str) -> Iterator[Any]:
