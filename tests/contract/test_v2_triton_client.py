@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -115,3 +116,60 @@ def test_asynchronous_requests_of_one_client(client: Any) -> None:
     pending = [client.async_infer("digits", [image_input(values, binary=True)]) for _ in range(8)]
     for request in pending:
         assert request.get_result().as_numpy("scores").shape == (2, 10)
+
+
+@pytest.mark.parametrize("request_algorithm", [None, "gzip", "deflate"])
+@pytest.mark.parametrize("response_algorithm", [None, "gzip", "deflate"])
+def test_compression(client: Any, request_algorithm: str | None, response_algorithm: str | None) -> None:
+    values = image(200)
+    result = client.infer(
+        "digits",
+        [image_input(values, binary=True)],
+        request_compression_algorithm=request_algorithm,
+        response_compression_algorithm=response_algorithm,
+    )
+    reference = client.infer("digits", [image_input(values, binary=True)]).as_numpy("scores")
+    np.testing.assert_array_equal(result.as_numpy("scores"), reference)
+
+
+@pytest.mark.extension("classification")
+def test_classification_is_strings(client: Any) -> None:
+    wanted = [triton.InferRequestedOutput("scores", class_count=3)]
+    found = client.infer("digits", [image_input(image(2), binary=True)], outputs=wanted).as_numpy("scores")
+    assert found.shape == (2, 3)
+    assert all(len(entry.decode().split(":")) >= 2 for entry in found.ravel())
+
+
+@pytest.mark.extension("model_repository")
+def test_model_control(v2_admin: str) -> None:
+    client = triton.InferenceServerClient(v2_admin)
+    assert {"digits", "echo"} <= {entry["name"] for entry in client.get_model_repository_index()}
+    client.unload_model("echo")
+    assert not client.is_model_ready("echo")
+    client.load_model("echo")
+    assert client.is_model_ready("echo")
+    with pytest.raises(InferenceServerException):
+        client.load_model("absent")
+    client.close()
+
+
+@pytest.mark.extension("model_configuration")
+def test_configuration(client: Any) -> None:
+    assert client.get_model_config("digits")["name"] == "digits"
+
+
+@pytest.mark.extension("schedule_policy")
+def test_priority_and_timeout(client: Any) -> None:
+    result = client.infer("digits", [image_input(image(), binary=True)], priority=1, timeout=10_000_000)
+    assert result.as_numpy("scores").shape == (1, 10)
+
+
+def test_a_client_that_waits_no_longer(v2_server: str) -> None:
+    """The client gives up, and the server is well."""
+    impatient = triton.InferenceServerClient(v2_server, network_timeout=0.0001, connection_timeout=5.0)
+    with contextlib.suppress(Exception):
+        impatient.infer("digits", [image_input(image(5000), binary=True)])
+    impatient.close()
+    patient = triton.InferenceServerClient(v2_server)
+    assert patient.infer("digits", [image_input(image(), binary=True)]).as_numpy("scores").shape == (1, 10)
+    patient.close()
