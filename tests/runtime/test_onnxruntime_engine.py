@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
 from edgewright.bundle.manifest import TensorSpec
-from edgewright.runtime.engines.onnxruntime import ENGINE, OnnxRuntimeInstance
+from edgewright.runtime.engines.onnxruntime import ENGINE, OnnxRuntimeInstance, TextRefused
 from edgewright.runtime.engines.protocol import LoadOptions
 
 from .engine_bundles import onnx_model, write_engine_bundle
@@ -73,3 +74,18 @@ def test_what_comes_back_is_the_caller_s(tmp_path: Path) -> None:
     first = instance.run({"x": np.array([[-1, -2]], np.float32)})["y"]
     instance.run({"x": np.array([[-3, -4]], np.float32)})
     assert first.tolist() == [[1, 2]]
+
+
+def test_texts_come_as_bytes_and_reach_the_model_as_text() -> None:
+    # Golden samples hold no texts, so that there is no bundle of such a model yet.
+    ends = [helper.make_tensor_value_info(name, TensorProto.STRING, ["n", 2]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "texts", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    instance = OnnxRuntimeInstance(session, ["y"], None, texts=("x",))
+    texts = np.array([[b"a word", "grün 猫".encode()], [b"", b"b'x'"]], np.object_)
+    expected = [[element.decode() for element in row] for row in texts]
+    assert instance.run({"x": texts})["y"].tolist() == expected
+    texts[0, 0] = b"\xff"
+    with pytest.raises(TextRefused, match="UTF-8"):
+        instance.run({"x": texts})

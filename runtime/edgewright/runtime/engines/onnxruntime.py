@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edgewright.bundle.manifest import Manifest, TensorSpec
+from edgewright.targets.faults import UserFault
 
 from .onnxruntime_bound import BoundCalls, BoundFrame, bound_calls
 from .options import Options, checked_options
@@ -40,19 +42,33 @@ _DATATYPE_OF_ORT = {
 _OPTION_TYPES: dict[str, type] = {"intra_op_threads": int, "inter_op_threads": int, "allow_spinning": bool}
 
 
+class TextRefused(UserFault):
+    """An input of datatype BYTES is not what the model can read."""
+
+
 class OnnxRuntimeInstance:
     """One session."""
 
-    def __init__(self, session: ort.InferenceSession, output_names: list[str], bound: BoundCalls | None) -> None:
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        output_names: list[str],
+        bound: BoundCalls | None,
+        texts: tuple[str, ...] = (),
+    ) -> None:
+        """`texts`: inputs of datatype BYTES."""
         self._session: ort.InferenceSession | None = session
         self._output_names = output_names
         self._bound = bound
+        self._texts = texts
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         if self._bound is not None and (outputs := self._bound.run(inputs)) is not None:
             return outputs
         if self._session is None:
             raise RuntimeError("this model is closed")
+        if self._texts:
+            inputs = {**inputs, **{name: _decoded(name, inputs[name]) for name in self._texts}}
         return dict(zip(self._output_names, self._session.run(self._output_names, inputs), strict=True))
 
     def frame(self, rows: int) -> BoundFrame | None:
@@ -84,7 +100,20 @@ class OnnxRuntime:
         _check("input", session.get_inputs(), manifest.inputs)
         _check("output", session.get_outputs(), manifest.outputs)
         names = [spec.name for spec in manifest.outputs]
-        return OnnxRuntimeInstance(session, names, bound_calls(session, manifest))
+        texts = tuple(spec.name for spec in manifest.inputs if spec.datatype == "BYTES")
+        return OnnxRuntimeInstance(session, names, bound_calls(session, manifest), texts)
+
+
+def _decoded(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Return the texts as str; of bytes ONNX Runtime would take what Python prints of them, with the `b`."""
+    texts = np.empty(array.shape, np.object_)
+    try:
+        texts.ravel()[:] = [element.decode() if isinstance(element, bytes) else str(element) for element in array.flat]
+    except UnicodeDecodeError as error:
+        raise TextRefused(
+            f"input '{name}': the texts of this model are UTF-8, and one is not: {error.reason}"
+        ) from error
+    return texts
 
 
 def _session_options(wanted: Options, options: LoadOptions) -> ort.SessionOptions:
