@@ -24,6 +24,9 @@ execution_timeout_ms = 200.0
 [models.fragile.breaker]
 open_s = 0.3
 """
+WORKER = """[models.fragile]
+isolation = "worker"
+"""
 PATIENCE_S = 20.0
 
 
@@ -44,13 +47,13 @@ def install_fragile(daemon: DaemonProcess, directory: Path, version: str) -> Non
     daemon.install(directory / f"fragile-{version}.bundle")
 
 
-def ask_fragile(daemon: DaemonProcess, value: float, timeout_s: float = PATIENCE_S) -> int:
+def ask(daemon: DaemonProcess, value: float, model: str = "fragile") -> int:
     """Return the status of one request; 0 where the connection ended without one."""
     host, _, port = daemon.status()["listen"].rpartition(":")
     body = {"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 64], "data": [value] * 64}]}
-    connection = http.client.HTTPConnection(host, int(port), timeout=timeout_s)
+    connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE_S)
     try:
-        connection.request("POST", "/v2/models/fragile/infer", json.dumps(body))
+        connection.request("POST", f"/v2/models/{model}/infer", json.dumps(body))
         return connection.getresponse().status
     except (OSError, http.client.HTTPException):
         return 0
@@ -60,7 +63,7 @@ def ask_fragile(daemon: DaemonProcess, value: float, timeout_s: float = PATIENCE
 
 def wait_until_fragile_answers(daemon: DaemonProcess) -> None:
     until_s = time.monotonic() + PATIENCE_S
-    while ask_fragile(daemon, 0.5) != 200:
+    while ask(daemon, 0.5) != 200:
         assert time.monotonic() < until_s, daemon.status()
         time.sleep(0.02)
 
@@ -83,7 +86,7 @@ def test_model_that_crashes_waits_and_goes_back_to_the_last_known_good_version(
     install_fragile(daemon, tmp_path, "2")
     for crashes in (1, 2, 3):
         wait_until_fragile_answers(daemon)
-        assert ask_fragile(daemon, CRASH) == 0
+        assert ask(daemon, CRASH) == 0
         assert len(daemon.infer(PATIENCE_S)) == 10, "the other model is served at once"
         daemon.wait_for(lambda status, crashes=crashes: status["server"]["crashes"] == crashes)  # type: ignore[misc]
         if crashes == 1:
@@ -106,21 +109,43 @@ def test_model_without_another_version_stays_out_and_a_new_install_forgives(
     install_fragile(daemon, tmp_path, "1")
     for _ in range(3):
         wait_until_fragile_answers(daemon)
-        assert ask_fragile(daemon, CRASH) == 0
+        assert ask(daemon, CRASH) == 0
     state = daemon.wait_for(lambda status: "out" in str([model["breaker"] for model in status["models"]]))
     assert state["server"]["running"] or len(daemon.infer(PATIENCE_S)) == 10
     assert daemon.stop() == 0
     daemon.start()
-    assert ask_fragile(daemon, 0.5) == 503
+    assert ask(daemon, 0.5) == 503
     assert len(daemon.infer(PATIENCE_S)) == 10
     daemon.install(tmp_path / "fragile-1.bundle")
     wait_until_fragile_answers(daemon)
 
 
 @needs_gcc
+def test_worker_that_crashes_takes_nobody_along_and_goes_back_too(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    daemon = DaemonProcess(tmp_path / "state", more=CONFIG.replace("[models.fragile]", WORKER, 1))
+    try:
+        daemon.start()
+        daemon.install(make_bundle("1").archive)
+        install_fragile(daemon, tmp_path, "1")
+        install_fragile(daemon, tmp_path, "2")
+        pid = daemon.status()["server"]["pid"]
+        for _ in range(3):
+            wait_until_fragile_answers(daemon)
+            assert ask(daemon, CRASH) in (500, 503)
+            assert ask(daemon, 0.5, model="digits") == 200, "no other model loses a request"
+        daemon.wait_for(lambda _: daemon.model("fragile")["version"] == "1")
+        wait_until_fragile_answers(daemon)
+        assert [(each["version"], each["crashes"]) for each in daemon.model("fragile")["blamed"]] == [("2", 3)]
+        status = daemon.status()
+        assert (status["server"]["pid"], status["server"]["crashes"]) == (pid, 0)
+    finally:
+        daemon.end()
+
+
+@needs_gcc
 def test_engine_that_hangs_is_ended_and_blamed(daemon: DaemonProcess, tmp_path: Path) -> None:
     install_fragile(daemon, tmp_path, "1")
-    asking = threading.Thread(target=ask_fragile, args=(daemon, SLEEP))
+    asking = threading.Thread(target=ask, args=(daemon, SLEEP))
     asking.start()
     status = daemon.wait_for(lambda status: bool(status["server"]["crashes"]))
     asking.join()
