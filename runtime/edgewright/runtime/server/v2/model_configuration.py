@@ -12,7 +12,8 @@ from ..served_model import ServedModel
 def model_configuration(model: ServedModel, platform: str) -> dict[str, Any]:
     """Return the configuration as JSON values; sizes of a free batch are left out of `dims`, as Triton does."""
     manifest, settings = model.manifest, model.settings
-    batched = bool(manifest.inputs) and all(spec.shape[:1] == (-1,) for spec in (*manifest.inputs, *manifest.outputs))
+    inputs, outputs = tuple(model.signature.inputs.values()), tuple(model.signature.outputs.values())
+    batched = bool(inputs) and all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs))
     rows = settings.max_batch_rows if batched else 0
     config: dict[str, Any] = {
         "name": model.name,
@@ -22,8 +23,8 @@ def model_configuration(model: ServedModel, platform: str) -> dict[str, Any]:
         if model.version.isdecimal()
         else {"latest": {"num_versions": 1}},
         "max_batch_size": rows,
-        "input": [_tensor(spec, batched=batched) for spec in manifest.inputs],
-        "output": [_tensor(spec, batched=batched) for spec in manifest.outputs],
+        "input": [_tensor(spec, batched=batched) for spec in inputs],
+        "output": [_tensor(spec, batched=batched) for spec in outputs],
         "instance_group": [{"name": f"{model.name}_0", "kind": "KIND_CPU", "count": 1}],
         "default_model_filename": "",
         "parameters": {
