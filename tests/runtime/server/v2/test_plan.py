@@ -29,6 +29,7 @@ def signature(datatype: Any = "FP32", shape: tuple[int, ...] = (-1, 2)) -> Signa
 
 
 OF = signature()
+IDS = st.none() | st.text(max_size=5) | st.sampled_from(["a", "", '"', "\\", "\x00", "grün", "a" * 200])
 
 
 def request(head: Any, tail: bytes = b"", **headers: bytes) -> Request:
@@ -49,11 +50,11 @@ def refused(head: Any, tail: bytes = b"", of: Signature = OF, **headers: bytes) 
     return caught.value
 
 
-@given(st.lists(st.tuples(st.integers(1, 3), st.integers(-1, 1), st.booleans()), max_size=30))
-def test_a_kept_plan_says_what_a_fresh_one_says(asked: list[tuple[int, int, bool]]) -> None:
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(-1, 1), IDS), max_size=30))
+def test_a_kept_plan_says_what_a_fresh_one_says(asked: list[tuple[int, int, str | None]]) -> None:
     plans = Plans()
-    for rows, off, with_id in asked:
-        head = {**binary(rows), "id": "a"} if with_id else binary(rows)
+    for rows, off, identity in asked:
+        head = binary(rows) if identity is None else {"id": identity, **binary(rows)}
         tail = np.arange(rows * 2, dtype=np.float32).tobytes() + bytes(max(0, off))
         incoming = request(head, tail[:off] if off < 0 else tail)
         answers: list[Any] = []
@@ -78,15 +79,24 @@ def test_plans_are_few_whatever_clients_send() -> None:
     kept = []
     for number in range(600):
         text = json.dumps(binary(parameters={"note": number})).encode()
-        kept.append((text, plans.plan(text, OF, LIMITS)))
-    assert plans.plan(*(kept[-1][0], OF, LIMITS)) is kept[-1][1]
-    assert plans.plan(*(kept[0][0], OF, LIMITS)) is not kept[0][1]
+        kept.append((text, plans.plan(text, OF, LIMITS)[0]))
+    assert plans.plan(kept[-1][0], OF, LIMITS)[0] is kept[-1][1]
+    assert plans.plan(kept[0][0], OF, LIMITS)[0] is not kept[0][1]
+
+
+@pytest.mark.parametrize("spacing", [(",", ":"), (", ", ": ")])
+def test_an_id_in_front_is_of_the_request_and_not_of_the_plan(spacing: tuple[str, str]) -> None:
+    plans = Plans()
+    texts = [json.dumps({"id": identity, **binary()}, separators=spacing).encode() for identity in ("a", "b")]
+    (first, first_id), (second, second_id) = (plans.plan(text, OF, LIMITS) for text in texts)
+    assert first is second
+    assert (first_id, second_id, first.id) == ("a", "b", None)
 
 
 @pytest.mark.parametrize("head", [binary(id="of one request"), binary(parameters={"note": "x" * 3000})])
 def test_what_does_not_come_again_is_not_kept(head: Any) -> None:
     plans, text = Plans(), json.dumps(head).encode()
-    assert plans.plan(text, OF, LIMITS) is not plans.plan(text, OF, LIMITS)
+    assert plans.plan(text, OF, LIMITS)[0] is not plans.plan(text, OF, LIMITS)[0]
 
 
 def test_numbers_in_json_are_not_shared_between_requests() -> None:

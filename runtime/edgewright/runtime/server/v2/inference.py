@@ -57,9 +57,10 @@ def read_request(request: Request, signature: Signature, limits: Limits, plans: 
         return _read_raw(tensors, signature, limits)
     if plans is None or not tensors:
         plan = plan_request(head, signature, limits)
+        identity = plan.id
     else:
-        plan = plans.plan(head, signature, limits)
-    inference = _take(plan, tensors)
+        plan, identity = plans.plan(head, signature, limits)
+    inference = _take(plan, identity, tensors)
     key = request.headers.get(KEY_FIELD)
     if key is not None and not inference.scheduling.key:
         given = read_scheduling({"key": key.decode("latin-1")})
@@ -88,13 +89,13 @@ def _header_length(text: bytes, body_bytes: int) -> int:
     return length
 
 
-def _take(plan: Plan, binary: memoryview) -> Inference:
+def _take(plan: Plan, identity: str | None, binary: memoryview) -> Inference:
     if len(binary) != plan.binary_bytes:
         raise Refusal(
             400, f"{len(binary)} bytes of binary data follow the JSON; binary_data_size adds up to {plan.binary_bytes}"
         )
     inputs = {each.name: _tensor(each, binary) for each in plan.inputs}
-    return Inference(inputs, plan.rows, plan.wanted, plan.id, plan.scheduling, plan.classes)
+    return Inference(inputs, plan.rows, plan.wanted, identity, plan.scheduling, plan.classes)
 
 
 def _tensor(each: PlannedInput, binary: memoryview) -> NDArray[Any]:

@@ -5,6 +5,7 @@ A client sends the same JSON before each of its binary tensors, so that plans ar
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -177,6 +178,8 @@ def _flag(parameters: Parameters | None, name: str, *, default: bool) -> bool:
 
 _PLANS = 256
 _LONGEST_TEXT = 2048
+_LEADING_ID = re.compile(rb'\{"id": ?"([ !#-\[\]-~]{0,128})", ?')
+"""Clients write the id first; one without escapes is what its bytes say, and the rest is as good as without it."""
 
 
 class Plans:
@@ -185,12 +188,20 @@ class Plans:
     def __init__(self) -> None:
         self._plans: dict[tuple[int, bytes], tuple[Signature, Plan]] = {}
 
-    def plan(self, text: bytes, signature: Signature, limits: Limits) -> Plan:
-        """`plan_request`, from memory where the same was asked before.
+    def plan(self, text: bytes, signature: Signature, limits: Limits) -> tuple[Plan, str | None]:
+        """`plan_request`, from memory where the same was asked before, and the request's id.
 
         Raises:
             Refusal: as `plan_request`.
         """
+        found = _LEADING_ID.match(text)
+        if found is None:
+            plan = self._planned(text, signature, limits)
+            return plan, plan.id
+        plan = self._planned(b"{" + text[found.end() :], signature, limits)
+        return plan, found[1].decode() if plan.id is None else plan.id
+
+    def _planned(self, text: bytes, signature: Signature, limits: Limits) -> Plan:
         key = (id(signature), text)  # the entry holds the signature, so that nothing else gets its identity
         kept = self._plans.get(key)
         if kept is not None:
