@@ -210,7 +210,7 @@ def _status_lines(result: dict[str, Any]) -> Iterator[str]:
     claims = " (emulated)" if result["emulated"] else ""
     yield f"{result['software']} on {result['target']}{claims}, up {result['uptime_s']:.0f} s"
     running = f"process {server['pid']}, {server['crashes']} crashes" if server["running"] else "not running"
-    yield f"server   {running}, http://{result['listen']}"
+    yield f"server   {running}, {'https' if result['tls'] else 'http'}://{result['listen']}"
     connected = "connected" if fleet["connected"] else f"not connected: {fleet['problem']}"
     yield f"fleet    {fleet['device']}, {connected}" if fleet["enrolled"] else "fleet    not enrolled"
     yield f"spool    {spool['backlog']} records wait, {spool['bytes']} of {spool['max_bytes']} bytes"

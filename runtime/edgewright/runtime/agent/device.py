@@ -238,7 +238,7 @@ class Device:
     def _serving(self) -> None:
         if not self.ready:
             self.ready = True
-            _log.info("ready: http://%s, %d models", self.address, len(model_states(self.updater.states)))
+            _log.info("ready: %s, %d models", self.address, len(model_states(self.updater.states)))
             systemd.notify("READY=1")
 
     def _server_ready(self) -> None:

@@ -116,6 +116,7 @@ def status(device: Reported) -> dict[str, Any]:
         "target_digest": device.board.digest(),
         "emulated": device.config.emulate,
         "listen": device.address,
+        "tls": device.config.tls is not None,
         "socket": str(device.places.server_socket),
         "listeners": [{"kind": each.kind, "address": _address(each)} for each in device.listeners],
         "grpc": device.supervisor.grpc_address or device.config.grpc,
