@@ -17,6 +17,7 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     "edgewright.bundle.errors": ("BundleError",),
     "edgewright.bundle.golden": ("Golden", "compare", "read_golden", "write_golden"),
     "edgewright.bundle.manifest": ("FORMAT_VERSION", "Manifest", "OLDEST_READABLE_VERSION"),
+    "edgewright.bundle.processing": ("Processing", "ProcessingError", "model_manifest", "pipeline_of"),
     "edgewright.bundle.observe": ("Observer",),
     "edgewright.bundle.reference": ("Histogram", "Reference", "read_reference", "write_reference"),
     "edgewright.runtime.telemetry.records": ("GapRecord", "UpdateRecord", "WindowRecord"),

@@ -36,6 +36,11 @@ def test_top_k_is_a_stable_sort() -> None:
     assert labels.tolist() == [["b", "c", "a", "ü"]]
 
 
+def test_of_many_equals_the_first_come_first() -> None:
+    scores = np.tile(np.array([1, 0], np.float32), 200)[None]
+    assert run(TopK(tensor="x", k=5), scores)[1].tolist() == [[0, 2, 4, 6, 8]]
+
+
 def test_top_k_of_unsigned_numbers() -> None:
     values, indices = run(TopK(tensor="x", k=2), np.array([[0, 255, 3]], np.uint8))
     assert (values.tolist(), indices.tolist()) == ([[255, 3]], [[1, 2]])

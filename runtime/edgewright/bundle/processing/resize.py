@@ -83,8 +83,6 @@ def _tap_count(step: Resize, size: int, wanted: int) -> int:
 def _taps(step: Resize, size: int, wanted: int) -> Taps:
     radius, count = _radius(step, size, wanted), _tap_count(step, size, wanted)
     centres = (np.arange(wanted) + 0.5) * (size / wanted) - 0.5
-    if not step.antialias:
-        centres = centres.clip(0.0, size - 1.0)  # at the border the last pixel counts alone
     places = np.floor(centres - radius).astype(np.intp) + 1 + np.arange(count)[:, None]
     weights = np.maximum(0.0, 1.0 - np.abs(places - centres) / radius)
     weights[(places < 0) | (places >= size)] = 0.0
