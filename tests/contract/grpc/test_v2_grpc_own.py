@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -240,7 +241,9 @@ def test_draining_answers_what_was_accepted_and_ends_streams(tmp_path: Path) -> 
         thread.start()
         assert started.wait(10)
         first = done.get(timeout=20)
+        begun_s = time.monotonic()
         assert child.drain() == 0
+        assert time.monotonic() - begun_s < 20, "streams are ended, not waited for until the limit of 30 s"
         thread.join(20)
         ends = [first, *(done.get(timeout=20) for _ in range(2))]
         assert [error for _, error in ends] == [None, None, None]

@@ -96,7 +96,6 @@ def _options(limits: Limits) -> Sequence[tuple[str, Any]]:
         ("grpc.max_receive_message_length", limits.body_bytes + _ENVELOPE_BYTES),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", limits.connections),
-        ("grpc.max_metadata_size", limits.head_bytes // 2),
         ("grpc.absolute_max_metadata_size", limits.head_bytes),
         # A client that pings more often than every ten seconds gets GOAWAY after a few of these.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
