@@ -20,7 +20,7 @@ import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
-from edgewright.runtime.control import Done
+from edgewright.runtime.control import Accept, Done
 from edgewright.runtime.server.child import ServerChild, listen_tcp
 from edgewright.runtime.serving import GrpcSettings, ServerSettings, TlsSettings, encode_settings
 from tests.contract.grpc.conftest import SLOW_ROWS, image
@@ -199,6 +199,15 @@ def test_the_next_server_binds_the_port_while_this_one_still_has_it(bundle: Smal
             assert new.grpc_address == old.grpc_address
             assert old.drain() == 0
             assert code(new.grpc_address, f"{SERVICE}/ServerLive") is grpc.StatusCode.OK
+
+
+def test_a_server_that_waits_for_its_turn_binds_when_it_may_accept(tmp_path: Path) -> None:
+    settings = GrpcSettings(address="127.0.0.1:0")
+    with listen_tcp() as tcp, ServerChild([tcp], tmp_path, grpc=settings, paused=True) as child:
+        assert child.grpc_address is None
+        reply = child.ask(Accept(id=7))
+        assert isinstance(reply, Done)
+        assert code(str(reply.detail["grpc_address"]), f"{SERVICE}/ServerLive") is grpc.StatusCode.OK
 
 
 def test_what_is_too_large_is_refused_before_it_is_read(bundle: SmallBundle, tmp_path: Path) -> None:
