@@ -21,6 +21,7 @@ from edgewright.runtime.server.http.messages import Request, Response
 from edgewright.runtime.server.limits import DEFAULT_LIMITS
 from edgewright.runtime.server.loading import LoadedModel
 from edgewright.runtime.server.model_table import ModelTable
+from edgewright.runtime.server.pipeline import Job, Outcome
 from edgewright.runtime.server.recorder import CounterStore
 from edgewright.runtime.server.refusal import Refusal
 from edgewright.runtime.server.served_model import ServedModel
@@ -67,7 +68,9 @@ class Service:
         self.instance = MemoryInstance(run)
         self.directory = bundle.directory.parent
         reference = changes.get("reference", Reference(histograms=()))
-        loaded = LoadedModel(bundle.manifest, self.instance, reference, "sha256:r", p50_s, 0.1)
+        loaded = LoadedModel(
+            bundle.manifest, self.instance, reference, "sha256:r", p50_s, 0.1, changes.get("warm_up", ())
+        )
         store = CounterStore(self.directory, "boot", "run", 60)
         self.model = ServedModel(loaded, bundle=bundle.digest, store=store, limits=DEFAULT_LIMITS)
         self.answers: list[Response] = []
@@ -209,6 +212,49 @@ def test_too_many_waiting_requests_are_told_to_come_again(digits_like_bundle: Sm
         assert len(service.answers) == 1025
         assert service.record.requests == 1025
         assert service.record.closed
+
+    asyncio.run(scenario())
+
+
+def test_statistics_count_runs_and_requests_and_explain_says_why(digits_like_bundle: SmallBundle) -> None:
+    async def scenario() -> None:
+        service = Service(digits_like_bundle, uniform, INLINE_S, warm_up=((1, 1e-5), (8, 1.5e-5)))
+        for _ in range(5):
+            service.ask()
+        await until(lambda: len(service.answers) == 5)
+        service.ask()
+        await until(lambda: len(service.answers) == 6)
+        told = service.model.statistics.as_json("digits", "1")
+        assert (told["execution_count"], told["inference_count"]) == (2, 6)
+        assert told["inference_stats"]["success"]["count"] == told["inference_stats"]["compute_infer"]["count"] == 6
+        assert [(batch["batch_size"], batch["compute_infer"]["count"]) for batch in told["batch_stats"]] == [
+            (1, 1),
+            (5, 1),
+        ]
+        explained = service.model.explain()
+        assert json.loads(json.dumps(explained)) == explained
+        assert (explained["name"], explained["runs"]) == ("digits", "on the event loop")
+        assert [batch["rows"] for batch in explained["batches"]] == [1, 5]
+        await service.model.retire()
+
+    asyncio.run(scenario())
+
+
+def test_requests_that_are_dropped_are_counted_apart(digits_like_bundle: SmallBundle) -> None:
+    async def scenario() -> None:
+        service = Service(digits_like_bundle, uniform, INLINE_S)
+        outcomes: list[Outcome] = []
+        inputs = {"image": np.zeros((1, 64), np.float32)}
+        gone = Job(inputs, 1, 0)
+        gone.cancel()
+        service.model.submit(gone, outcomes.append)
+        service.model.submit(Job(inputs, 1, 0, deadline_ns=1), outcomes.append)
+        await until(lambda: len(outcomes) == 2)
+        assert sorted(outcome.refusal.status for outcome in outcomes if outcome.refusal) == [499, 504]
+        totals = service.model.statistics
+        assert (totals.cancelled, totals.expired, totals.fail.count, totals.executions) == (1, 1, 0, 0)
+        assert service.model.in_flight == 0
+        await service.model.retire()
 
     asyncio.run(scenario())
 
