@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from edgewright.compiler.pipeline import compile_model
 from edgewright.compiler.recurrent import StateError, reached_states, state_pairs, with_zero_states
 from edgewright.compiler.request import Request
 from edgewright.compiler.scratch import Scratch
+from edgewright.runtime.control import Done
+from edgewright.runtime.server.child import ServerChild, listen_tcp
 
 W = np.random.default_rng(1).normal(0, 0.5, (3, 4)).astype(np.float32)
 U = np.random.default_rng(2).normal(0, 0.5, (4, 4)).astype(np.float32)
@@ -93,3 +97,25 @@ def test_the_bundle_says_it(tmp_path: Path, make_request: Callable[..., Request]
     assert golden.outputs.keys() == {"y", "h_out"}
     reference = read_reference((tmp_path / "unpacked/reference.cbor").read_bytes())
     assert {histogram.source.tensor for histogram in reference.histograms} == {"x", "y"}
+    x = np.random.default_rng(9).normal(size=(6, 3)).astype(np.float32)
+    expected = np.tanh(x @ W + states(x) @ U) @ U
+    np.testing.assert_allclose(_sequence(tmp_path, manifest.model, x), expected, atol=0.05, err_msg=manifest.precision)
+
+
+def _sequence(tmp_path: Path, model: str, x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The answers of a real server to the steps of one sequence."""
+    answers = []
+    with listen_tcp() as tcp, ServerChild([tcp], tmp_path) as child:
+        assert isinstance(child.load(tmp_path / "unpacked", model, "1", "sha256:" + "0" * 64), Done)
+        connection = http.client.HTTPConnection("127.0.0.1", tcp.getsockname()[1], timeout=20)
+        for place, row in enumerate(x):
+            tensor = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": row.tolist()}
+            step = {"sequence_id": 7, "sequence_start": place == 0, "sequence_end": place == len(x) - 1}
+            connection.request(
+                "POST", f"/v2/models/{model}/infer", json.dumps({"inputs": [tensor], "parameters": step})
+            )
+            answer = json.load(connection.getresponse())
+            assert [output["name"] for output in answer["outputs"]] == ["y"]
+            answers.append(answer["outputs"][0]["data"])
+        connection.close()
+    return np.array(answers)
