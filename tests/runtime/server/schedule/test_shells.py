@@ -17,7 +17,7 @@ from edgewright.runtime.server.refusal import Refusal
 from edgewright.runtime.server.schedule.adaptive import AdaptiveScheduler, scheduler_for
 from edgewright.runtime.server.schedule.execution import BatchTimes, Execution
 from edgewright.runtime.serving import ModelSettings
-from tests.runtime.server.schedule.engines_in_memory import MemoryEngine, Tensors, doubled, job_of, manifest_of
+from tests.runtime.server.schedule.engines_in_memory import MemoryEngine, Tensors, doubled, job_of, manifest_of, tensor
 
 FAST = ((1, 2e-5), (8, 3e-5), (32, 5e-5))
 SLOW = ((1, 2e-3), (8, 2.5e-3), (32, 3e-3))
@@ -273,3 +273,20 @@ def test_a_thousand_jobs_from_many_tasks_all_end_right(template: Manifest) -> No
         desk.scheduler.close()
 
     run(scenario)
+
+
+def test_a_fixed_batch_is_one_call_whatever_its_rows(template: Manifest) -> None:
+    async def scenario() -> None:
+        engine, ended = MemoryEngine(), list[Execution]()
+        fixed = manifest_of(template, (tensor("x", 8, 2),), (tensor("y", 8, 2),))
+        scheduler = scheduler_for(engine, fixed, ((1, 1e-4),), ModelSettings(), lambda _: None)
+        for _ in range(2):
+            scheduler.submit(job_of(1, rows=8), ended.append)
+        async with asyncio.timeout(10):
+            while len(ended) < 2:  # noqa: ASYNC110 - what is waited for happens in plain callbacks
+                await asyncio.sleep(0)
+        assert engine.calls == [8, 8]
+        assert engine.threads == {"MainThread"}, "0.1 ms is below a hop"
+        scheduler.close()
+
+    asyncio.run(scenario())

@@ -39,8 +39,11 @@ class AdaptiveScheduler:
         inline: InlineScheduler | None,
         threaded: ThreadedScheduler,
         policies: tuple[BatchPolicy, ...] = (),
+        *,
+        free_batch: bool = True,
     ) -> None:
         self._model = model
+        self._free_batch = free_batch
         self._policies = policies
         self._allowed = inline
         self._threaded = threaded
@@ -88,7 +91,7 @@ class AdaptiveScheduler:
                 return self._threaded
         elif model.single_ns < HOP_NS * BACK_RATIO:
             self._inline = True
-        if self._inline and (rows == 1 or model.estimate_ns(rows) <= HOP_NS):
+        if self._inline and (rows == 1 or not self._free_batch or model.estimate_ns(rows) <= HOP_NS):
             return allowed
         return self._threaded
 
@@ -117,7 +120,8 @@ def scheduler_for(
         return Runner(instance, manifest, lane)
 
     max_rows = settings.max_batch_rows if runner().batchable else 1
-    core = _core_factory(model, settings, free_batch=any(spec.shape[:1] == (-1,) for spec in manifest.inputs))
+    free_batch = any(spec.shape[:1] == (-1,) for spec in manifest.inputs)
+    core = _core_factory(model, settings, free_batch=free_batch)
     threaded_policy = BatchPolicy(model, max_rows, overhead_ns=BATCH_OVERHEAD_NS)
     threaded = ThreadedScheduler(core(threaded_policy), runner(), executed)
     policies = [threaded_policy]
@@ -126,7 +130,7 @@ def scheduler_for(
         policy = BatchPolicy(model, max_rows, budget_ns=INLINE_BATCH_NS)
         policies.append(policy)
         inline = InlineScheduler(core(policy), runner(), executed)
-    return AdaptiveScheduler(model, inline, threaded, tuple(policies))
+    return AdaptiveScheduler(model, inline, threaded, tuple(policies), free_batch=free_batch)
 
 
 def _core_factory(model: LatencyModel, settings: ModelSettings, *, free_batch: bool) -> Callable[[BatchPolicy], Core]:
