@@ -26,6 +26,9 @@ class HeldModel:
             raise not_now("too many requests wait for this model")
         self.held.append((job, deliver))
 
+    def turn_away(self, rows: int = 1) -> Refusal | None:
+        return not_now(f"{rows} rows are too many") if self.full else None
+
     def count_shared(self, job: Job, outcome: Outcome) -> None:
         assert outcome.model == self.signature.model
         self.shared.append(job)

@@ -112,8 +112,9 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule()
     def admit(self) -> None:
-        left_s = self.breaker.pause_left_s(self.now_s)
+        left_s, admits = self.breaker.pause_left_s(self.now_s), self.breaker.admits(self.now_s)
         ticket = self.breaker.admit(self.now_s)
+        assert admits == (ticket is not None)
         assert ticket is None or (left_s == 0 and not self.away)
         if self.breaker.state == "half_open":
             assert ticket is None or ticket not in self.probes, "two probes at one time"
@@ -230,6 +231,31 @@ def test_the_agents_memory_keeps_it_open_from_the_start() -> None:
     guard = Guard(state="half_open")
     guard.end(500)
     assert guard.told == [("open", False)]
+
+
+def test_whoever_asks_before_reading_a_body_is_told_what_the_job_would_be_told() -> None:
+    guard = Guard(state="half_open")
+    assert guard.endpoint.turn_away() is None
+    guard.client.ask()
+    refusal = guard.endpoint.turn_away()
+    assert refusal is not None
+    assert (refusal.status, "being tried" in refusal.message) == (503, True)
+    guard.model.refuse(500)
+    refusal = guard.endpoint.turn_away()
+    assert refusal is not None
+    assert refusal.headers == ((b"retry-after", b"30"),)
+    guard.endpoint.back()
+    guard.end(200)
+    assert guard.endpoint.turn_away() is None
+    guard.model.full = True
+    assert guard.endpoint.turn_away(3) is not None
+
+
+@pytest.mark.parametrize("settings", [ModelSettings(cache_bytes=10_000), ModelSettings(coalesce=True)])
+def test_nobody_is_turned_away_whom_another_answer_might_serve(settings: ModelSettings) -> None:
+    model = HeldModel()
+    model.full = True
+    assert assemble(model, settings, moved=lambda *_: None).endpoint.turn_away() is None
 
 
 class Instant:

@@ -16,6 +16,7 @@ from .cache import Cached
 from .coalesce import Coalesced
 from .guarded import Guarded, Moved
 from .pipeline import Endpoint, Job, Outcome
+from .refusal import Refusal
 from .response_cache import ResponseCache
 from .statistics import ModelStatistics
 
@@ -27,6 +28,9 @@ class Served(Endpoint, Protocol):
 
     def count_shared(self, job: Job, outcome: Outcome) -> None:
         """Count a job that was answered with another job's outcome."""
+
+    def turn_away(self, rows: int = 1) -> Refusal | None:
+        """The refusal that a job would meet now for overload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +62,6 @@ def assemble(served: Served, settings: ModelSettings, *, moved: Moved, state: Br
         inner = cached = Cached(inner, cache, served.statistics, served.count_shared)
     if settings.coalesce:
         inner = Coalesced(inner, served.count_shared)
-    return Assembly(Guarded(inner, Breaker(settings.breaker, state), moved), cached)
+    breaker = Breaker(settings.breaker, state)
+    guarded = Guarded(inner, breaker, moved, served.turn_away) if inner is served else Guarded(inner, breaker, moved)
+    return Assembly(guarded, cached)

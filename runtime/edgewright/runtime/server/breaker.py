@@ -76,6 +76,12 @@ class Breaker:
         self._probing = True
         return self._period
 
+    def admits(self, now_s: float) -> bool:
+        """Whether `admit` would give a ticket now; nothing changes."""
+        if self.state == "open":
+            return not self.away and now_s >= self.open_until_s
+        return not self._probing
+
     def release(self, ticket: Ticket) -> None:
         """A job ended in a way that says nothing of the model: refused, shed, cancelled, expired."""
         if ticket == self._period:

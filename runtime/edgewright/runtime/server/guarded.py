@@ -16,15 +16,29 @@ Moved = Callable[[BreakerState, str, bool], None]
 _MODEL_FAILED = 500
 """The one status that says that the model is at fault: not the request (4xx), not the load (429, 503, 504)."""
 
+TurnAway = Callable[[int], Refusal | None]
+"""The refusal that a job of so many rows would meet now for overload."""
+
+
+def _turns_nobody_away(rows: int) -> None:
+    del rows
+
 
 class Guarded:
-    """An `Endpoint` before a model."""
+    """An `Endpoint` before a model.
 
-    def __init__(self, inner: Endpoint, breaker: Breaker, moved: Moved) -> None:
+    `overload` says whom the model itself would turn away. Where answers are cached or shared it is not asked: only the
+    body tells whether a request needs the model at all.
+    """
+
+    def __init__(
+        self, inner: Endpoint, breaker: Breaker, moved: Moved, overload: TurnAway = _turns_nobody_away
+    ) -> None:
         self.signature: Signature = inner.signature
         self.breaker = breaker
         self._inner = inner
         self._moved = moved
+        self._overload = overload
         self._told: BreakerState = breaker.state
         self._reason = "it failed before this server was started"
 
@@ -47,6 +61,15 @@ class Guarded:
         except Refusal:
             breaker.release(ticket)
             raise
+
+    def turn_away(self, rows: int = 1) -> Refusal | None:
+        """The refusal that a job would meet now: whoever asks before reading a body spares that work.
+
+        None is no promise. One who is turned away is counted as shed where that is for overload.
+        """
+        if self.breaker.state != "closed" and not self.breaker.admits(time.monotonic()):
+            return self._refusal()
+        return self._overload(rows)
 
     def lost(self, reason: str) -> None:
         """The model's process is gone."""
