@@ -48,6 +48,8 @@ class Steps:
     def __init__(self) -> None:
         self.jobs: list[tuple[Job, Deliver]] = []
         self.full = False
+        self.broken = 0
+        """So many of the next jobs end in an error of ours."""
 
     @property
     def pending(self) -> int:
@@ -56,6 +58,9 @@ class Steps:
     def submit(self, job: Job, deliver: Deliver) -> None:
         if self.full:
             raise Refusal(503, "full")
+        if self.broken:
+            self.broken -= 1
+            raise MemoryError
         self.jobs.append((job, deliver))
 
     def turn_away(self, rows: int) -> Refusal | None:
@@ -78,9 +83,9 @@ class Steps:
 class Desk:
     """Sequences over `Steps`."""
 
-    def __init__(self, manifest: Manifest, **changes: Any) -> None:
+    def __init__(self, manifest: Manifest, steps: Steps | None = None, **changes: Any) -> None:
         self.now_ns = 0
-        self.steps = Steps()
+        self.steps = steps or Steps()
         self.sequences = Sequences(self.steps, manifest, ModelSettings(**changes), lambda: self.now_ns)
         self.answers: list[float | int] = []
 
@@ -241,6 +246,76 @@ def test_beyond_the_bound_the_longest_unused_goes(manifest: Manifest) -> None:
     assert caught.value.status == 400
     desk.ask("a", 1)
     assert desk.run() == [3]
+
+
+class AtOnce(Steps):
+    """A scheduler that has run a job before `submit` returns."""
+
+    def submit(self, job: Job, deliver: Deliver) -> None:
+        super().submit(job, deliver)
+        self.run()
+
+
+def test_steps_may_be_over_before_submit_returns(manifest: Manifest) -> None:
+    desk = Desk(manifest, steps=AtOnce())
+    for start, end in ((True, False), (False, False), (False, True)):
+        desk.ask("a", 1, start=start, end=end)
+    assert desk.answers == [1, 2, 3]
+    assert desk.sequences.explain() == {"sequences": 0, "steps_in_line": 0}
+
+
+def test_a_client_that_cannot_take_its_answer_costs_no_other_theirs(manifest: Manifest) -> None:
+    def broken(_: Execution) -> None:
+        raise ConnectionError("gone")
+
+    desk = Desk(manifest)
+    desk.ask("a", 1, start=True, end=True)
+    desk.sequences.submit(
+        job_of(1, sequence=SequenceStep("a", start=False, end=False)), broken
+    )  # is refused: behind the end
+    desk.ask("a", 1, start=True)
+    assert desk.run() == [1, 1]
+
+
+def test_a_step_that_cannot_even_begin_costs_no_other_its_answer(manifest: Manifest) -> None:
+    desk = Desk(manifest)
+    desk.ask("a", 1, start=True)
+    desk.ask("a", 2)
+    desk.ask("a", 3)
+    desk.steps.broken = 1
+    assert desk.run() == [-1, 1, 4]
+    desk.steps.broken = 1
+    with pytest.raises(MemoryError):
+        desk.ask("a", 1)
+    desk.ask("a", 1)
+    assert desk.run() == [5], "it is not taken for busy"
+
+
+def test_who_asks_again_while_being_told_finds_a_sequence_of_its_own(manifest: Manifest) -> None:
+    """A pipelined request comes while the answer of the one before it is written."""
+    desk = Desk(manifest, max_sequences=1)
+
+    def ask_another(execution: Execution) -> None:
+        desk.take(execution)
+        desk.ask("b", 7, start=True)
+
+    desk.ask("a", 1, start=True, end=True)
+    desk.sequences.submit(job_of(1, sequence=SequenceStep("a", start=False, end=False)), ask_another)
+    assert desk.run() == [400, 1, 7]
+    assert desk.sequences.explain()["sequences"] == 1
+
+
+def test_lines_are_bounded_in_bytes(manifest: Manifest) -> None:
+    desk = Desk(manifest, queue_bytes=20)
+    desk.ask("a", start=True)
+    desk.ask("a")  # 8 bytes
+    desk.ask("a")
+    with pytest.raises(Refusal, match="wait"):
+        desk.ask("a")
+    assert desk.run() == [1, 2, 3]
+    desk.ask("a")
+    desk.ask("a", rows=1)
+    assert desk.run() == [4, 5], "room is given back"
 
 
 def test_lines_are_bounded(manifest: Manifest) -> None:

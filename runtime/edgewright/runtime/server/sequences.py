@@ -22,6 +22,7 @@ from ..serving import ModelSettings
 from .pipeline import Job, SequenceStep
 from .refusal import Refusal, not_now
 from .schedule.execution import Deliver, Execution, Scheduler
+from .schedule.scheduled import tell
 from .v2.tensors import NUMPY_OF_DATATYPE
 
 State = dict[str, NDArray[Any]]
@@ -56,8 +57,8 @@ class Sequences:
         self._pairs = [(pair.output, specs[pair.input]) for pair in manifest.state]
         self._max_sequences = settings.max_sequences
         self._idle_ns = int(settings.sequence_idle_s * 1e9)
-        self._max_waiting = settings.queue_jobs
-        self._waiting = 0
+        self._max_waiting, self._max_waiting_bytes = settings.queue_jobs, settings.queue_bytes
+        self._waiting = self._waiting_bytes = 0
         self._known: OrderedDict[str, _Sequence] = OrderedDict()
         """The one that is longest unused first."""
 
@@ -81,16 +82,12 @@ class Sequences:
             return
         sequence = self._sequence(step)
         if sequence.busy:
-            if self._waiting >= self._max_waiting:
-                raise not_now("too many steps wait for those before them")
-            self._waiting += 1
-            sequence.line.append((job, deliver))
+            self._stand_in_line(sequence, job, deliver)
             return
         try:
             self._begin(step, sequence, job, deliver)
-        except Refusal:
-            if sequence.state is None:
-                del self._known[step.id]
+        except BaseException:
+            self._forget_if_over(step, sequence)
             raise
 
     def turn_away(self, rows: int) -> Refusal | None:
@@ -125,6 +122,15 @@ class Sequences:
         self._known.move_to_end(step.id)
         return sequence
 
+    def _stand_in_line(self, sequence: _Sequence, job: Job, deliver: Deliver) -> None:
+        size_bytes = job.size_bytes
+        too_large = self._waiting > 0 and self._waiting_bytes + size_bytes > self._max_waiting_bytes
+        if self._waiting >= self._max_waiting or too_large:
+            raise not_now("too many steps wait for those before them")
+        self._waiting += 1
+        self._waiting_bytes += size_bytes
+        sequence.line.append((job, deliver))
+
     def _make_room(self) -> None:
         unused = next((identity for identity, each in self._known.items() if not each.busy), None)
         if unused is None:
@@ -144,8 +150,12 @@ class Sequences:
             self._ended(step, sequence, execution)
             deliver(self._without_state(execution))
 
-        self._run(job, state, ended)
-        sequence.busy = True
+        sequence.busy = True  # first: it may be over before `_run` returns
+        try:
+            self._run(job, state, ended)
+        except BaseException:
+            sequence.busy = False
+            raise
 
     def _run(self, job: Job, state: State, deliver: Deliver) -> None:
         """Run a job with state among its inputs; whoever looks at the job afterwards sees what the client sent."""
@@ -158,7 +168,7 @@ class Sequences:
         job.inputs = {**sent, **state}
         try:
             self._inner.submit(job, ended)
-        except Refusal:
+        except BaseException:
             job.inputs = sent
             raise
 
@@ -170,19 +180,26 @@ class Sequences:
             outputs = execution.outputs
             sequence.state = None if step.end else {spec.name: outputs[name].copy() for name, spec in self._pairs}
         self._advance(sequence)
-        if not sequence.busy and sequence.state is None:
-            del self._known[step.id]
+        self._forget_if_over(step, sequence)
 
     def _advance(self, sequence: _Sequence) -> None:
         """Begin the next step that can begin."""
         while sequence.line and not sequence.busy:
-            self._waiting -= 1
             job, deliver = sequence.line.popleft()
+            self._waiting -= 1
+            self._waiting_bytes -= job.size_bytes
             assert job.sequence is not None  # noqa: S101 - only steps stand in line
             try:
                 self._begin(job.sequence, sequence, job, deliver)
             except Refusal as refusal:
-                deliver(Execution(None, None, refusal))
+                tell(deliver, Execution(None, None, refusal))
+            except Exception as error:  # noqa: BLE001 - those behind it, and the one before it, are answered all the same
+                tell(deliver, Execution(None, error))
+
+    def _forget_if_over(self, step: SequenceStep, sequence: _Sequence) -> None:
+        """A client that is told one thing may ask the next at once, so the name may be another sequence's by now."""
+        if not sequence.busy and not sequence.line and sequence.state is None and self._known.get(step.id) is sequence:
+            del self._known[step.id]
 
     def _without_state(self, execution: Execution) -> Execution:
         if execution.outputs is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from ..refusal import Refusal
 from .core import Core
-from .execution import Execution
+from .execution import Deliver, Execution
 from .queue import Waiting
 
 _log = logging.getLogger(__name__)
@@ -16,10 +16,15 @@ _log = logging.getLogger(__name__)
 def answer(batch: Sequence[Waiting], executions: Iterable[Execution]) -> None:
     """Deliver a batch. Whoever cannot take an outcome takes none from the others."""
     for waiting, execution in zip(batch, executions, strict=True):
-        try:
-            waiting.deliver(execution)
-        except Exception:  # noqa: BLE001 - a protocol's matter, and only of this one request
-            _log.exception("an outcome could not be delivered")
+        tell(waiting.deliver, execution)
+
+
+def tell(deliver: Deliver, execution: Execution) -> None:
+    """Deliver one outcome; that somebody cannot take it is a protocol's matter, and only of this one request."""
+    try:
+        deliver(execution)
+    except Exception:  # noqa: BLE001 - see above
+        _log.exception("an outcome could not be delivered")
 
 
 def dismiss(dead: Sequence[Waiting], core: Core, now_ns: int) -> None:
