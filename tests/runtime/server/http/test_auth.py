@@ -64,6 +64,19 @@ def test_without_the_file_nobody_is_let_in_until_it_is_back(path: Path) -> None:
     assert tokens.allow(b"Bearer first-token", 4.0)
 
 
+def test_a_file_that_is_too_long_makes_no_token_of_a_part_of_one(path: Path) -> None:
+    """65536 bytes of it end within the last token; whoever guesses its first letters must not be let in."""
+    last = "x" * 40
+    write(path, "\n" * (64 * 1024 - 3) + last)
+    with pytest.raises(OSError, match="at most 65536 bytes"):
+        Tokens(path)
+    write(path, "\n" * (64 * 1024 - 40) + last)
+    tokens = Tokens(path)
+    assert tokens.allow(b"Bearer " + last.encode(), 0.0)
+    write(path, "\n" * (64 * 1024 - 3) + last)
+    assert not tokens.allow(b"Bearer xxx", 2.0)
+
+
 def test_a_file_that_is_not_there_is_an_error_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Tokens(tmp_path / "absent")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
-import os
 import time
 from _operator import _compare_digest  # what hmac exports; hmac itself would bring OpenSSL (see `lean_imports`)
 from pathlib import Path
@@ -70,8 +70,10 @@ class Tokens:
         if found.st_mode & 0o077:
             _log.warning("%s can be read by others than its owner", self._path)
         with self._path.open("rb") as file:
-            lines = os.read(file.fileno(), _LARGEST_BYTES).split(b"\n")
-        tokens = (line.strip() for line in lines)
+            text = file.read(_LARGEST_BYTES + 1)
+        if len(text) > _LARGEST_BYTES:  # reading a part would make a token of the beginning of the last one
+            raise OSError(errno.EFBIG, f"a file of tokens has at most {_LARGEST_BYTES} bytes", str(self._path))
+        tokens = (line.strip() for line in text.split(b"\n"))
         self._digests = tuple(hashlib.sha256(token).digest() for token in tokens if token and token[:1] != b"#")
         self._seen = seen
 

@@ -26,6 +26,7 @@ from .plan import Plans
 from .repository import Repository
 from .resources import Resource, find_resource
 from .rest import infer
+from .targets import Targets
 
 _access = logging.getLogger("edgewright.access")
 
@@ -41,9 +42,6 @@ EXTENSIONS = (
     "statistics",
     "trace",
 )
-
-_TARGETS = 1024
-"""Targets of inferences that are known without being taken apart again."""
 
 Kind = Literal["data", "admin"]
 
@@ -85,7 +83,7 @@ class Application:
         self._log = log
         self._trace = trace
         self._plans = Plans()
-        self._targets: dict[bytes, tuple[str, str | None]] = {}
+        self._targets = Targets()
         self._answers: dict[str, Answer] = {
             "metadata": lambda _: json_response(server_metadata(EXTENSIONS)),
             "live": lambda _: json_response({"live": True}),
@@ -153,9 +151,7 @@ class Application:
 
     def _infer_asked(self, asked: Asked) -> None:
         self._names.endpoint(asked.model, asked.version)  # what is unknown is not remembered
-        if len(self._targets) >= _TARGETS:
-            self._targets.clear()
-        self._targets[asked.request.target] = asked.model, asked.version
+        self._targets.keep(asked.request.target, (asked.model, asked.version))
         self._infer(asked.model, asked.version, asked.request, asked.respond)
 
     def _infer(self, model: str, version: str | None, request: Request, respond: Respond) -> None:

@@ -67,6 +67,21 @@ def test_raw_tensors_make_the_round_trip(datatype: str, data: st.DataObject) -> 
     assert same(from_binary(memoryview(raw), datatype, tuple(answer.outputs[0].shape), "x"), array)
 
 
+def test_what_another_request_was_taken_for_does_not_excuse_this_one() -> None:
+    """Contents beside a raw tensor are refused, also where the same head was planned without raw tensors before."""
+    typed = raw_request(IMAGE, {"image": ONE})
+    typed.inputs[0].contents.fp32_contents.extend([0.0] * 4)
+    both = Request.FromString(typed.SerializeToString())
+    typed.ClearField("raw_input_contents")
+    heads = Heads(LIMITS)
+    for _ in range(2):
+        with pytest.raises(Refusal, match="beside raw_input_contents"):
+            taken(both, IMAGE, heads)
+        _, plan, inputs = taken(typed, IMAGE, heads)
+        assert not plan.raw
+        assert not inputs["image"].any()
+
+
 @given(st.sampled_from(sorted(FIELD_OF_DATATYPE)), st.data())
 def test_typed_tensors_make_the_round_trip(datatype: str, data: st.DataObject) -> None:
     array = data.draw(values(datatype))

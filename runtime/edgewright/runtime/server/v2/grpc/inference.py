@@ -46,6 +46,8 @@ class Plan:
     rows: int
     wanted: Mapping[str, int]
     """Names of the wanted outputs in order, and how many of its best classes are wanted; 0 wants the output."""
+    raw_inputs: int
+    """How many raw tensors came with it: what is refused beside them is not refused without."""
     raw: bool
     """Whether the answer is raw, as the request was."""
 
@@ -121,16 +123,17 @@ def plan_inference(head: Head, raw_inputs: int, signature: Signature, limits: Li
         Refusal: the request does not fit the model.
     """
     plan = head.plan
-    if plan is None or plan.signature is not signature:
+    if plan is None or plan.signature is not signature or plan.raw_inputs != raw_inputs:
         plan = head.plan = _plan(head.fields, raw_inputs, signature, limits)
-    if raw_inputs and raw_inputs != len(plan.inputs):
-        raise _odd_raw(raw_inputs, len(plan.inputs))
     return plan
 
 
 def _plan(fields: Any, raw_inputs: int, signature: Signature, limits: Limits) -> Plan:
     if raw_inputs and raw_inputs != len(fields.inputs):
-        raise _odd_raw(raw_inputs, len(fields.inputs))
+        raise Refusal(
+            400,
+            f"{raw_inputs} raw_input_contents for {len(fields.inputs)} inputs: either every input comes raw, or none does",
+        )
     shapes: dict[str, tuple[int, ...]] = {}
     for tensor in fields.inputs:
         name = tensor.name
@@ -144,11 +147,7 @@ def _plan(fields: Any, raw_inputs: int, signature: Signature, limits: Limits) ->
     wanted = _wanted(fields.outputs, signature)
     raw = raw_inputs > 0 or any(signature.outputs[name].datatype in BINARY_ONLY for name in wanted)
     inputs = [(tensor.name, tensor.datatype, shapes[tensor.name]) for tensor in fields.inputs]
-    return Plan(signature, inputs, rows_of(shapes, signature), wanted, raw)
-
-
-def _odd_raw(raw: int, inputs: int) -> Refusal:
-    return Refusal(400, f"{raw} raw_input_contents for {inputs} inputs: either every input comes raw, or none does")
+    return Plan(signature, inputs, rows_of(shapes, signature), wanted, raw_inputs, raw)
 
 
 def _wanted(outputs: Any, signature: Signature) -> dict[str, int]:

@@ -36,7 +36,9 @@ _LOG_FIELD = {bool: "bool_param", int: "uint32_param", str: "string_param"}
 _EXTENSIONS = tuple(name for name in EXTENSIONS if name != "binary_tensor_data")
 """That one is about bodies of HTTP."""
 
-_NO_ADMIN = Refusal(403, "this address does not change models; an admin listener does (see docs/guides/device.md)")
+_NO_ADMIN = Refusal(
+    403, "this is about what is installed, and is answered on an admin address only (see docs/guides/device.md)"
+)
 
 Call = Callable[[Any], Any]
 
@@ -109,6 +111,7 @@ class Methods:
         return fill(_ModelStatistics(), self._repository.statistics(request.name or None, request.version or None))
 
     def _repository_index(self, request: Any) -> Any:
+        self._check_admin()
         return fill(_RepositoryIndex(), {"models": self._repository.index(ready_only=request.ready)})
 
     def _trace_setting(self, request: Any) -> Any:

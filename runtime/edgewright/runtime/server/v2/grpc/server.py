@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +63,11 @@ class GrpcServer:
         """
         address, tls = self._settings.address, self._settings.tls
         try:
-            if tls is None:
-                port = self._server.add_insecure_port(address)
-            else:
-                port = self._server.add_secure_port(address, _credentials(tls))
+            with _private_socket():
+                if tls is None:
+                    port = self._server.add_insecure_port(address)
+                else:
+                    port = self._server.add_secure_port(address, _credentials(tls))
             await self._server.start()
         except OSError as error:
             raise EnvironmentFault(f"gRPC cannot use {error.filename}: {error.strerror}") from error
@@ -78,6 +81,16 @@ class GrpcServer:
         """Accept nothing new and return when what was accepted is answered, or the time is up."""
         self._draining.set()
         await self._server.stop(limit_s)
+
+
+@contextlib.contextmanager
+def _private_socket() -> Iterator[None]:
+    """Have what gRPC binds be of mode 0600 where it is a file: nobody else must reach it, whatever the umask is."""
+    before = os.umask(0o177)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _host(settings: GrpcSettings) -> str | None:
