@@ -262,7 +262,7 @@ def test_the_body_is_aligned_for_the_tensors_behind_the_json() -> None:
         (b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
-        (b"POST / HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx", 415),
+        (b"POST / HTTP/1.1\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\nx", 415),
         (b"POST / HTTP/1.1\r\nExpect: a miracle\r\nContent-Length: 1\r\n\r\nx", 417),
         (chunked(b"/", *[b"x"] * 21), 413),
         (chunked(b"/", b"x" * 3000, b"x" * 3000), 413),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from edgewright.runtime.server.limits import Limits
 from edgewright.runtime.server.pipeline import Outcome, Signature
 from edgewright.runtime.server.refusal import Refusal
 from edgewright.runtime.server.v2.inference import Inference, read_request, write_response
-from edgewright.runtime.server.v2.tensors import NUMPY_OF_DATATYPE
+from edgewright.runtime.server.v2.tensors import MAX_TEXTS, NUMPY_OF_DATATYPE
 from tests.runtime.server.conftest import Running
 
 LIMITS = Limits(json_bytes=1_000_000, body_bytes=2_000_000)
@@ -174,6 +175,30 @@ def test_many_numbers_for_a_small_shape_take_no_memory() -> None:
     refused = outcome(request(body), signature(SIGNATURE.inputs["a"]))
     assert isinstance(refused, Refusal)
     assert "400001 elements" in refused.message
+
+
+def test_texts_that_nobody_announced_are_not_read() -> None:
+    """Sixteen megabytes of empty texts for a shape of one: all were made before they were counted."""
+    texts = TensorSpec(name="b", datatype="BYTES", shape=(-1,))
+    size = 16_000_000
+    tensor = {"name": "b", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": size}}
+    text = json.dumps({"inputs": [tensor]}).encode()
+    incoming = request(text + bytes(size), len(text))
+    begun_s = time.perf_counter()
+    with pytest.raises(Refusal, match="must be 1 elements"):
+        read_request(incoming, signature(texts), Limits())
+    assert time.perf_counter() - begun_s < 1
+
+
+@pytest.mark.parametrize("form", [{"data": ["x"]}, {"parameters": {"binary_data_size": 8}}])
+def test_more_texts_than_are_taken_at_once(form: dict[str, Any]) -> None:
+    tensor = {"name": "b", "datatype": "BYTES", "shape": [MAX_TEXTS + 1], **form}
+    refused = outcome(
+        request(json.dumps({"inputs": [tensor]}).encode()),
+        signature(TensorSpec(name="b", datatype="BYTES", shape=(-1,))),
+    )
+    assert isinstance(refused, Refusal)
+    assert refused.status == 413
 
 
 def test_too_much_json_is_told_to_come_as_binary() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import time
 import zlib
 from collections.abc import Callable
 
@@ -61,6 +62,16 @@ def test_a_body_is_one_whole_stream(coding: bytes) -> None:
 def test_a_bomb_is_refused_without_being_expanded(coding: bytes) -> None:
     assert refusal(CODINGS[coding](bytes(3_000_000)), coding).status == 413  # a thousandfold
     assert refusal(CODINGS[coding](b"".join(bytes([n % 251]) * 9 for n in range(500_000))), coding).status == 413
+
+
+def test_a_large_body_is_not_copied_for_every_piece_that_comes_out() -> None:
+    """Sixty megabytes that were stored, not compressed, kept the event loop for seconds."""
+    body = memoryview(zlib.compress(bytes(60_000_000), 0))
+    begun_s = time.perf_counter()
+    with pytest.raises(Refusal, match="expands to more"):
+        expanded(body, b"deflate", Limits(expansion=1))
+    assert bytes(expanded(body, b"deflate", Limits(expanded_bytes=len(body)))[-3:]) == bytes(3)
+    assert time.perf_counter() - begun_s < 2
 
 
 @pytest.mark.parametrize("coding", CODINGS)

@@ -59,19 +59,22 @@ def expanded(body: memoryview, coding: bytes, limits: Limits, padding: int = 0) 
     zlib: Any = importlib.import_module("zlib")
     most = min(limits.expanded_bytes, max(_FREE_EXPANSION_BYTES, len(body) * limits.expansion))
     machine = zlib.decompressobj(_EITHER_FORMAT)
-    whole, rest = bytearray(padding), bytes(body)
+    whole, taken = bytearray(padding), 0
     try:
-        while not machine.eof:
-            piece = machine.decompress(rest, _PIECE)
+        # The machine copies what it leaves of a piece, so that it gets small ones: the body as a whole would be copied
+        # for every piece that comes out.
+        rest = b""
+        while not machine.eof and (rest or taken < len(body)):
+            if not rest:
+                rest = bytes(body[taken : taken + _PIECE])
+                taken += len(rest)
+            whole += machine.decompress(rest, _PIECE)
             rest = machine.unconsumed_tail
-            whole += piece
             if len(whole) - padding > most:
                 raise Refusal(413, f"the compressed body expands to more than the limit of {most} bytes")
-            if not piece and not rest:
-                break
     except zlib.error as error:
         raise Refusal(400, f"the body is not {coding.decode()}: {error}") from error
-    if not machine.eof or machine.unused_data:
+    if not machine.eof or machine.unused_data or taken < len(body):
         raise Refusal(400, f"the body is not one whole {coding.decode()} stream")
     return memoryview(whole)[padding:]
 

@@ -88,6 +88,8 @@ class Incoming:
         self._repeat = None
         if self.midway or not self.arrived or self._parser.should_upgrade():
             return
+        if data[-1] in b"\r\n":
+            return  # the parser skips line ends between messages: whether these are the body's last bytes is not seen
         item = self.arrived[-1]
         if isinstance(item, Request) and item.keep_alive and b"content-length" in item.headers:
             head_bytes = len(data) - len(item.body)
@@ -110,17 +112,25 @@ class Incoming:
         return True
 
     def _parse(self, data: bytes) -> None:
+        rest: memoryview | None = memoryview(data)
+        while rest is not None:  # no recursion: one piece may hold thousands of offers
+            rest = self._parse_to_offer(rest)
+
+    def _parse_to_offer(self, data: bytes | memoryview) -> memoryview | None:
+        """Parse up to the first offer to upgrade, and decline that. Returns what is behind it."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
+            self._decline_upgrade()
+            return None if self.refusal is not None else memoryview(data)[upgrade.args[0] :]
         except httptools.HttpParserError as error:
             if not (self.arrived and isinstance(self.arrived[-1], Request) and not self.arrived[-1].keep_alive):
                 self._refuse(Refusal(400, f"malformed HTTP: {error}"))
+        return None
 
-    def _decline_upgrade(self, rest: bytes) -> None:
+    def _decline_upgrade(self) -> None:
         # RFC 9110 lets a server ignore Upgrade (Java's client offers h2c with every first request). The parser has
-        # skipped the body, so the same request is parsed again without the offer.
+        # skipped the body, so the same head is parsed again without the offer.
         if self.refusal is not None:
             return
         if self._method == b"CONNECT":
@@ -129,7 +139,7 @@ class Incoming:
         kept = [(n, v) for n, v in self._headers.items() if n not in {b"upgrade", b"connection", b"http2-settings"}]
         head = b"%s %s HTTP/1.1\r\n" % (self._method, self._target)
         self._parser = httptools.HttpRequestParser(self)
-        self._parse(head + b"".join(b"%s: %s\r\n" % pair for pair in kept) + b"\r\n" + rest)
+        self._parse_to_offer(head + b"".join(b"%s: %s\r\n" % pair for pair in kept) + b"\r\n")
 
     def forget(self) -> None:
         """Forget the request that is being received."""

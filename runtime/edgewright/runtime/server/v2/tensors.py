@@ -44,6 +44,9 @@ BINARY_ONLY = frozenset({"FP16", "BF16"})
 if sys.byteorder != "little":  # pragma: no cover - no supported board is big-endian
     raise ImportError("tensors are exchanged in little-endian order and this machine is big-endian")
 
+MAX_TEXTS = 256 * 1024
+"""Elements of a BYTES tensor: each is an object of its own, and millions of them keep the event loop for seconds."""
+
 _COUNTED_BYTES = 64 * 1024
 """Text up to this size is read without counting its commas: it cannot take much memory."""
 _COPIED_BYTES = 4 * 1024
@@ -57,6 +60,8 @@ def element_count(shape: tuple[int, ...], datatype: str, limit_bytes: int, name:
         Refusal: the tensor would be larger than any body that is accepted.
     """
     count = math.prod(shape)
+    if datatype == "BYTES" and count > MAX_TEXTS:
+        raise Refusal(413, f"input '{name}': {count} BYTES elements; at most {MAX_TEXTS} are taken at once")
     if count * NUMPY_OF_DATATYPE[datatype].itemsize > limit_bytes:
         raise Refusal(413, f"input '{name}': shape {list(shape)} is larger than the limit of {limit_bytes} bytes")
     return count
@@ -90,14 +95,15 @@ def placed(data: memoryview, start: int, datatype: str, shape: tuple[int, ...], 
 def _bytes_from_binary(data: memoryview, shape: tuple[int, ...], name: str) -> NDArray[Any]:
     elements: list[bytes] = []
     position = 0
-    while position + 4 <= len(data):
+    count = math.prod(shape)
+    while position + 4 <= len(data) and len(elements) < count:
         (length,) = struct.unpack_from("<I", data, position)
         elements.append(bytes(data[position + 4 : position + 4 + length]))
         position += 4 + length
-    if position != len(data) or len(elements) != math.prod(shape):
+    if position != len(data) or len(elements) != count:
         raise Refusal(
             400,
-            f"input '{name}': BYTES data must be {math.prod(shape)} elements, each its length as uint32 and its bytes",
+            f"input '{name}': BYTES data must be {count} elements, each its length as uint32 and its bytes",
         )
     return _object_array(elements, shape)
 
