@@ -116,8 +116,7 @@ class Recorder:
         if file is None:
             self.uncounted += 1
             file = self._in_memory()
-        with file.update():
-            file.count(latency_us=latency_us, rows=rows, failed=failed)
+        file.add_request(latency_us, rows, failed)
 
     def observed(self, cells: NDArray[Any]) -> None:
         """Add drift counts of requests that were recorded before; they go into the window that is open now."""

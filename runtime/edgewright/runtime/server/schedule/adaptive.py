@@ -26,6 +26,8 @@ BACK_RATIO = 0.7
 """A model returns to the event loop when it is so much below that: one at the border must not go to and fro."""
 INLINE_BATCH_NS = 2_000_000
 """A batch on the event loop holds up everything else."""
+RUN_OVERHEAD_NS = 8_000
+"""Of one run on the event loop beside the engine, whatever its rows."""
 BATCH_OVERHEAD_NS = 50_000
 """Of a batch in the thread beside the engine."""
 
@@ -127,7 +129,7 @@ def scheduler_for(
     policies = [threaded_policy]
     inline: InlineScheduler | None = None
     if not (isinstance(instance, Blocking) and instance.blocking):
-        policy = BatchPolicy(model, max_rows, budget_ns=INLINE_BATCH_NS)
+        policy = BatchPolicy(model, max_rows, overhead_ns=RUN_OVERHEAD_NS, budget_ns=INLINE_BATCH_NS)
         policies.append(policy)
         inline = InlineScheduler(core(policy), runner(), executed)
     return AdaptiveScheduler(model, inline, threaded, tuple(policies), free_batch=free_batch)

@@ -111,12 +111,13 @@ class Core:
         batch.expected_ns = self.model.estimate_ns(batch.rows)
         return batch
 
-    def ran_alone(self, waiting: Waiting, taken_ns: int, took_ns: int) -> None:
-        """Learn from a job that needed no queue, as nothing else was there."""
-        rows, wait_ns, model = waiting.rows, taken_ns - waiting.submitted_ns, self.model
-        expected_ns = model.single_ns if rows == 1 else model.estimate_ns(rows)
+    def ran_fresh(self, jobs: list[Waiting], reason: Reason, taken_ns: int, took_ns: int, left: int) -> None:
+        """Learn from jobs that needed no queue, as they came in this turn and nothing else was there."""
+        rows = jobs[0].rows if len(jobs) == 1 else len(jobs)
+        first_ns, last_ns = taken_ns - jobs[0].submitted_ns, taken_ns - jobs[-1].submitted_ns
+        expected_ns = self.model.estimate_ns(rows)
         self.shedding.idle()
-        self.decisions.keep((taken_ns, rows, 1, Reason.ALL, wait_ns, wait_ns, 0, expected_ns, took_ns, 0))
+        self.decisions.keep((taken_ns, rows, len(jobs), reason, first_ns, last_ns, left, expected_ns, took_ns, 0))
         self._observe(rows, took_ns)
 
     def ran(self, batch: Batch, took_ns: int) -> None:

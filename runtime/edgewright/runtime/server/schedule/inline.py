@@ -14,9 +14,15 @@ from ..pipeline import Job
 from ..refusal import Refusal
 from .core import Core
 from .execution import Deliver, Executed
+from .policy import Reason
 from .queue import Waiting, is_dead
 from .runner import Runner
 from .scheduled import answer, dismiss
+
+_FRESH_JOBS = 64
+"""So many jobs of one turn need no queue, if that could hold them; with more, who goes first is a question."""
+_TURN_NS = 1_000_000
+"""After so long the sockets have their turn."""
 
 
 class InlineScheduler:
@@ -28,27 +34,29 @@ class InlineScheduler:
         self._core = core
         self._runner = runner
         self._executed = executed
-        self._lone: Waiting | None = None
-        """The first job of a turn, as long as it is the only one: it needs no queue."""
+        self._fresh: list[Waiting] = []
+        """Jobs of this turn in the order of their arrival, as long as nothing speaks for another order."""
         self._planned = False
+        queue, row_bytes = core.queue, runner.row_bytes
+        self._most_fresh = min(_FRESH_JOBS, queue.max_jobs, queue.max_bytes // row_bytes if row_bytes else 1)
 
     def submit(self, job: Job, deliver: Deliver) -> None:
         core, now_ns = self._core, time.perf_counter_ns()
         waiting = core.waiting(job, deliver, now_ns)
-        if self._lone is None and not core.queue.jobs:
-            self._lone = waiting
+        fresh = self._fresh
+        if core.queue.jobs or len(fresh) >= self._most_fresh or (fresh and not _ordinary(waiting, fresh[0])):
+            self._queue([*fresh, waiting], now_ns)
         else:
-            self._queue(waiting, now_ns)
+            fresh.append(waiting)
         if not self._planned:
-            self._planned = True
-            asyncio.get_running_loop().call_soon(self._turn)
+            self._plan_turn()
 
     def turn_away(self, rows: int) -> Refusal | None:  # noqa: ARG002 - part of the interface
         return self._core.turn_away() if self._core.shedding.overloaded else None
 
     @property
     def pending(self) -> int:
-        return self._core.queue.jobs + (self._lone is not None)
+        return self._core.queue.jobs + len(self._fresh)
 
     def explain(self) -> dict[str, Any]:
         return self._core.explain(time.perf_counter_ns())
@@ -56,33 +64,49 @@ class InlineScheduler:
     def close(self) -> None:
         """Nothing to give back."""
 
-    def _queue(self, waiting: Waiting, now_ns: int) -> None:
+    def _plan_turn(self) -> None:
+        self._planned = True
+        asyncio.get_running_loop().call_soon(self._turn)
+
+    def _queue(self, jobs: list[Waiting], now_ns: int) -> None:
+        """Move jobs into the queue; raises what the last of them, which is new, is refused with."""
+        self._fresh = []
         dead: list[Waiting] = []
-        lone, self._lone = self._lone, None
-        if lone is not None:
-            self._core.admit(lone, now_ns, dead)
         try:
-            self._core.admit(waiting, now_ns, dead)
+            for waiting in jobs:
+                self._core.admit(waiting, now_ns, dead)
         finally:
             dismiss(dead, self._core, now_ns)
 
     def _turn(self) -> None:
         self._planned = False
-        now_ns = time.perf_counter_ns()
-        lone = self._lone
-        if lone is not None:
-            self._lone = None
-            if is_dead(lone, now_ns):
-                dismiss((lone,), self._core, now_ns)
-            else:
-                self._run_lone(lone, now_ns)
-            return
-        self._run_some(now_ns)
+        if self._fresh:
+            self._run_fresh()
+        else:
+            self._run_some(time.perf_counter_ns())
+        if (self._core.queue.jobs or self._fresh) and not self._planned:
+            self._plan_turn()
 
-    def _run_lone(self, lone: Waiting, now_ns: int) -> None:
-        executions = self._runner.run_batch((lone,), self._executed)
-        self._core.ran_alone(lone, now_ns, executions[0].compute_ns)
-        answer((lone,), executions)
+    def _run_fresh(self) -> None:
+        """Run the jobs of a turn, as far as its time allows; what is left stays in front."""
+        jobs, self._fresh = self._fresh, []
+        now_ns = begun_ns = time.perf_counter_ns()
+        done = 0
+        while done < len(jobs) and now_ns - begun_ns < _TURN_NS:
+            rows, reason = self._core.policy.rows(len(jobs) - done) if jobs[done].rows == 1 else (1, Reason.ALONE)
+            batch = jobs[done : done + rows]
+            done += rows
+            dead = [waiting for waiting in batch if is_dead(waiting, now_ns)]
+            if dead:
+                dismiss(dead, self._core, now_ns)
+                batch = [waiting for waiting in batch if waiting not in dead]
+            if batch:
+                executions = self._runner.run_batch(batch, self._executed)
+                ended_ns = time.perf_counter_ns()
+                self._core.ran_fresh(batch, reason, now_ns, ended_ns - now_ns, len(jobs) - done)
+                answer(batch, executions)
+            now_ns = time.perf_counter_ns()
+        self._fresh = jobs[done:] + self._fresh
 
     def _run_some(self, now_ns: int) -> None:
         dead: list[Waiting] = []
@@ -92,6 +116,14 @@ class InlineScheduler:
             self._core.ran(batch, time.perf_counter_ns() - now_ns)
             answer(batch.jobs, executions)
         dismiss(dead, self._core, now_ns)
-        if self._core.queue.jobs and not self._planned:
-            self._planned = True
-            asyncio.get_running_loop().call_soon(self._turn)
+
+
+def _ordinary(waiting: Waiting, first: Waiting) -> bool:
+    """Whether a job may simply go behind another: both have one row, no deadline, and the same band."""
+    return (
+        waiting.rows == 1
+        and first.rows == 1
+        and waiting.band == first.band
+        and waiting.deadline_ns is None
+        and first.deadline_ns is None
+    )

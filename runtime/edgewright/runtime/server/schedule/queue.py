@@ -121,8 +121,8 @@ class JobQueue:
 
     def __init__(self, max_jobs: int, max_bytes: int) -> None:
         self.jobs = self.rows = self.size_bytes = 0
-        self._max_jobs = max_jobs
-        self._max_bytes = max_bytes
+        self.max_jobs = max_jobs
+        self.max_bytes = max_bytes
         self._bands = [_Band() for _ in range(BANDS)]
         self._deadlines: list[tuple[int, int, Waiting]] = []
         self._number = 0
@@ -131,7 +131,7 @@ class JobQueue:
 
     def full(self, size_bytes: int) -> bool:
         """Whether one more would be too many, or its inputs too large. Alone, inputs of any size are taken."""
-        return self.jobs >= self._max_jobs or (self.jobs > 0 and self.size_bytes + size_bytes > self._max_bytes)
+        return self.jobs >= self.max_jobs or (self.jobs > 0 and self.size_bytes + size_bytes > self.max_bytes)
 
     def push(self, waiting: Waiting) -> None:
         """Take a job. Whoever calls has asked whether there is room."""

@@ -43,6 +43,7 @@ class Runner:
 
     Attributes:
         batchable: whether several jobs can share a call: every tensor has a free batch as its first axis.
+        row_bytes: of the inputs of one row; None where that is not known before.
     """
 
     def __init__(self, instance: Instance, manifest: Manifest, lane: Lane | None = None) -> None:
@@ -59,9 +60,10 @@ class Runner:
         self._lane: Lane = lane if lane is not None else _NoLane()
         self._frames: dict[int, Frame | None] = {}
         self._frame_bytes_left = _FRAME_BYTES
-        self._row_bytes = sum(math.prod(spec.shape[1:]) * _dtype(spec).itemsize for spec in manifest.inputs)
         self.batchable = is_batchable(manifest)
         self._same_shapes = all(-1 not in spec.shape[1:] for spec in manifest.inputs)
+        row_bytes = sum(math.prod(spec.shape[1:]) * _dtype(spec).itemsize for spec in manifest.inputs)
+        self.row_bytes = row_bytes if self._same_shapes and self.batchable else None
 
     def run(self, inputs: Tensors) -> Outputs:
         """Run one job; raises whatever the engine does, and TypeError where an output is of another datatype."""
@@ -156,7 +158,7 @@ class Runner:
     def _new_frame(self, rows: int) -> Frame | None:
         if not self._same_shapes or not isinstance(self._instance, Framed):
             return None
-        size_bytes = rows * self._row_bytes
+        size_bytes = rows * (self.row_bytes or 0)
         if size_bytes > self._frame_bytes_left:
             return None
         self._frame_bytes_left -= size_bytes
