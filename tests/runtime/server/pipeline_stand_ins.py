@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from edgewright.runtime.server.pipeline import Deliver, Job, Outcome, SequenceStep, Signature
+from edgewright.runtime.server.pipeline import Deliver, Job, Outcome, Signature
 from edgewright.runtime.server.refusal import Refusal, not_now
 from edgewright.runtime.server.statistics import ModelStatistics
 
@@ -20,8 +21,10 @@ class HeldModel:
         self.held: list[tuple[Job, Deliver]] = []
         self.full = False
         self.shared: list[Job] = []
+        self.on_submit: Callable[[], None] = lambda: None
 
     def submit(self, job: Job, deliver: Deliver) -> None:
+        self.on_submit()
         if self.full:
             raise not_now("too many requests wait for this model")
         self.held.append((job, deliver))
@@ -51,9 +54,10 @@ class Client:
         self._endpoint = endpoint
         self.outcomes: list[Outcome] = []
 
-    def ask(self, value: float = 0.0, *, priority: int = 0, sequence: SequenceStep | None = None) -> Job:
-        job = Job({"x": np.full(4, value, np.float32)}, 1, 0, priority=priority, sequence=sequence)
-        self._endpoint.submit(job, self.outcomes.append)
+    def ask(self, value: float = 0.0, deliver: Deliver | None = None, **changes: Any) -> Job:
+        """Ask for a value; `changes` are fields of the job."""
+        job = Job({"x": np.full(4, value, np.float32)}, 1, 0, **changes)
+        self._endpoint.submit(job, deliver or self.outcomes.append)
         return job
 
     @property

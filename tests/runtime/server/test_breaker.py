@@ -227,6 +227,27 @@ def test_a_lost_worker_opens_it_until_it_is_back() -> None:
     assert guard.told == [("open", True), ("half_open", False), ("closed", False)]
 
 
+def test_a_job_that_tells_of_a_loss_late_does_not_wait_for_a_return_that_was_told_already() -> None:
+    guard = Guard()
+    guard.endpoint.back()
+    guard.end(500, lost=True)
+    assert guard.endpoint.breaker.state == "open"
+    assert guard.endpoint.breaker.admit(guard.endpoint.breaker.open_until_s) is not None
+
+
+def test_a_try_that_cannot_even_begin_makes_room_for_the_next() -> None:
+    def no_memory() -> None:
+        raise MemoryError
+
+    guard = Guard(state="half_open")
+    guard.model.on_submit = no_memory
+    with pytest.raises(MemoryError):
+        guard.client.ask()
+    guard.model.on_submit = lambda: None
+    guard.end(200)
+    assert guard.told == [("closed", False)]
+
+
 def test_the_agents_memory_keeps_it_open_from_the_start() -> None:
     guard = Guard(state="half_open")
     guard.end(500)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.runtime.server.assembly import assemble
-from edgewright.runtime.server.pipeline import SequenceStep
+from edgewright.runtime.server.pipeline import Outcome, SequenceStep
 from edgewright.runtime.server.refusal import Refusal
-from edgewright.runtime.serving import ModelSettings
+from edgewright.runtime.serving import BreakerSettings, ModelSettings
 from tests.runtime.server.pipeline_stand_ins import Client, HeldModel
 
 
@@ -79,6 +79,94 @@ def test_where_nothing_is_taken_any_more_everybody_is_told() -> None:
     model.full = False
     client.ask(1)
     assert len(model.held) == 1
+
+
+def test_who_would_give_up_sooner_than_the_leader_does_not_wait_for_it() -> None:
+    model, client = coalesced()
+    patient, hasty, late = (client.ask(1, deadline_ns=deadline_ns) for deadline_ns in (200, 100, 300))
+    whoever = client.ask(1)
+    assert [job for job, _ in model.held] == [patient, hasty]
+    model.refuse(504)
+    assert [job for job, _ in model.held] == [hasty, late], "of those that wait the first to give up leads"
+    model.answer()
+    model.answer()
+    assert model.shared == [whoever]
+    assert sorted(client.statuses) == [200, 200, 200, 504]
+
+
+def test_whoever_cannot_take_an_answer_costs_no_other_theirs() -> None:
+    def broken(_: Outcome) -> None:
+        raise ConnectionError("gone")
+
+    model, client = coalesced()
+    client.ask(1)
+    client.ask(1, broken)
+    client.ask(1)
+    model.answer()
+    assert client.statuses == [200, 200]
+
+
+def test_who_asks_for_the_same_again_while_being_refused_leads_a_flight_of_its_own() -> None:
+    """A pipelined request comes while the answer of the one before it is written."""
+    model, client = coalesced()
+
+    def ask_again(outcome: Outcome) -> None:
+        client.outcomes.append(outcome)
+        model.full = False
+        client.ask(1)
+        model.full = True
+
+    client.ask(1)
+    client.ask(1, ask_again)
+    client.ask(1)
+    model.full = True
+    model.refuse(504)
+    model.full = False
+    model.answer()
+    assert model.held == []
+    assert sorted(client.statuses) == [200, 503, 503, 504]
+
+
+def test_who_joins_a_leader_that_is_then_refused_is_answered() -> None:
+    """The scheduler tells others that they are too late before it refuses one, and they may ask for the same."""
+    model, client = coalesced()
+
+    def somebody_joins() -> None:
+        model.on_submit = lambda: None
+        client.ask(1)
+
+    model.full = True
+    model.on_submit = somebody_joins
+    with pytest.raises(Refusal):
+        client.ask(1)
+    assert client.statuses == [503]
+
+
+def test_one_failure_that_many_share_is_one_for_the_breaker() -> None:
+    model, client = coalesced(breaker=BreakerSettings(failures=2))
+    for _ in range(5):
+        client.ask(1)
+    model.refuse(500)
+    client.ask(1)
+    assert len(model.held) == 1
+
+
+def test_an_answer_from_the_cache_says_nothing_of_a_model_that_is_tried() -> None:
+    model = HeldModel()
+    settings = ModelSettings(cache_bytes=10_000, breaker=BreakerSettings(failures=1))
+    guarded = assemble(model, settings, moved=lambda *_: None).endpoint
+    client = Client(guarded)
+    client.ask(1)
+    model.answer()
+    client.ask(2)
+    model.refuse(500)
+    assert guarded.breaker.state == "open"
+    guarded.back()
+    client.ask(1)
+    assert (client.statuses[-1], guarded.breaker.state) == (200, "half_open")
+    client.ask(2)
+    model.answer()
+    assert guarded.breaker.state == "closed"
 
 
 def test_priorities_and_sequences_do_not_share() -> None:

@@ -100,10 +100,14 @@ class Breaker:
             self._move(Event.LIMIT if self.failures >= self._settings.failures else Event.FAILURE, now_s)
 
     def lost(self, now_s: float, ticket: Ticket | None = None) -> None:
-        """The process that runs the model is gone; `ticket` is that of the job that found it, if one did."""
+        """The process that runs the model is gone; `ticket` is that of the job that found it, if one did.
+
+        A job may tell so after the process is back already. So only whoever looks after the process, and will tell of
+        its return, makes it `away`.
+        """
         if ticket not in {None, self._period}:
             return
-        self.away = True
+        self.away = self.away or ticket is None
         if self.state != "open":
             self.failures += 1
             self._move(Event.LOST, now_s)

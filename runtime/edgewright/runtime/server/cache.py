@@ -42,7 +42,7 @@ class Cached:
             return
         self._statistics.cache_hit.add(looked_up_ns)
         model, version = self.signature.model, self.signature.version
-        outcome = Outcome(outputs, None, model, version, statistics=self._statistics)
+        outcome = Outcome(outputs, None, model, version, statistics=self._statistics, shared=True)
         self._count(job, outcome)
         deliver(outcome)
 
@@ -51,8 +51,10 @@ class Cached:
         self.cache.expire(time.monotonic())
 
     def _keep(self, key: bytes, looked_up_ns: int, outcome: Outcome, deliver: Deliver) -> None:
-        if outcome.outputs is not None:
-            begun_ns = time.perf_counter_ns()
-            self.cache.put(key, outcome.outputs, time.monotonic())
-            self._statistics.cache_miss.add(looked_up_ns + time.perf_counter_ns() - begun_ns)
-        deliver(outcome)
+        try:
+            if outcome.outputs is not None:
+                begun_ns = time.perf_counter_ns()
+                self.cache.put(key, outcome.outputs, time.monotonic())
+                self._statistics.cache_miss.add(looked_up_ns + time.perf_counter_ns() - begun_ns)
+        finally:  # there may be no memory for a copy
+            deliver(outcome)

@@ -58,7 +58,7 @@ class Guarded:
             self._tell()
         try:
             self._inner.submit(job, done)
-        except Refusal:
+        except BaseException:
             breaker.release(ticket)
             raise
 
@@ -85,7 +85,9 @@ class Guarded:
     def _settle(self, ticket: Ticket, outcome: Outcome) -> None:
         now_s = time.monotonic()
         refusal = outcome.refusal
-        if outcome.lost and refusal is not None:
+        if outcome.shared:
+            self.breaker.release(ticket)
+        elif outcome.lost and refusal is not None:
             self._reason = refusal.message
             self.breaker.lost(now_s, ticket)
         elif refusal is None:

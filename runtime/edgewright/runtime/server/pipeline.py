@@ -95,6 +95,8 @@ class Outcome:
     """What the answer carries as parameters, for example which arm of a route it came from."""
     lost: bool = False
     """The process that runs the model is gone: no job need be tried until it is back."""
+    shared: bool = False
+    """What another job's execution gave: it says nothing new of the model."""
 
 
 Deliver = Callable[[Outcome], None]
