@@ -1,4 +1,4 @@
-"""A device with two models and a fallback route, whose processes are killed, stopped and crashed: who is served, and when.
+"""A device with two models and a fallback route: its processes are killed, stopped and crashed, and who is served.
 
 `fragile` crashes on one input; `steady` does not. The route `ear` asks `fragile`, and `steady` where that one cannot.
 """
@@ -92,7 +92,9 @@ class Serving:
 
     def worker(self) -> int:
         """The process id of the worker of `fragile`."""
-        (found,) = [pid for pid in descendants(self.server()) if "edgewright.runtime.server.worker" in command_line(pid)]
+        (found,) = [
+            pid for pid in descendants(self.server()) if "edgewright.runtime.server.worker" in command_line(pid)
+        ]
         return found
 
 

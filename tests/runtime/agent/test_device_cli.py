@@ -103,9 +103,9 @@ def test_enrolment_stores_what_the_fleet_gives_and_keeps_it_private(tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("listen = 8000", "Expected `str`, got `int` - at `$.listen`"),
+        ("listen = 8000", "listen: Expected `str`, got `int`"),
         ("lisen = 'x'", "unknown field `lisen`"),
-        ("window_s = 0", "at `$.window_s`"),
+        ("window_s = 0", "window_s: Expected `int` >= 1"),
         ("window_s = ", "is not TOML"),
     ],
 )

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from edgewright.runtime.agent.config import ConfigError, DeviceConfig, ServerSection, read_config
 from edgewright.runtime.agent.listeners import bind_all, check_exposure, grpc_settings
 from edgewright.runtime.agent.places import Places
+from edgewright.runtime.agent.sockets import ListenFault
 from edgewright.runtime.serving import BreakerSettings, ModelSettings, TlsSettings
 
 MTLS = TlsSettings(certificate="/c", key="/k", client_ca="/a")
@@ -134,17 +135,34 @@ failures = 2
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "expected"),
     [
-        "[models.kws]\nthread = 2",
-        "[models.kws]\nthreads = 0",
-        "[server]\nlog = 1",
-        "[tls]\nkey = 'x'",
-        "[models]\nx = 1",
+        ("listn = 1", "unknown field `listn`; its keys are target, "),
+        ("listen = 1", r"listen: Expected `str`, got `int`$"),
+        ("[models.kws]\nthread = 2", "models.kws: .*`thread`; its keys are isolation, "),
+        ("[models.a]\n[models.kws]\nthreads = 0", r"models\.kws\.threads: Expected `int` >= 1$"),
+        ("[models.kws.breaker]\nopen = 2", r"models\.kws\.breaker: .*`open`; its keys are failures, "),
+        ("[server]\nlog = 1", "server: .*`log`; its keys are access_log, "),
+        ("[power]\nhot_c = 80\ncool_c = 90", r"power: cool_c is 90; expected a temperature below hot_c$"),
+        ("[tls]\nkey = 'x'", "tls: .*missing.*`certificate`; its keys are certificate, key, client_ca$"),
+        ("[models]\nx = 1", r"models\.x: Expected `object`, got `int`$"),
+        ("models = 1", r"models: Expected `object`, got `int`$"),
     ],
 )
-def test_unknown_keys_and_values_out_of_range_name_their_place(tmp_path: Path, text: str) -> None:
+def test_unknown_keys_and_values_out_of_range_name_their_place(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "device.toml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=r"device\.toml: .*\$\.(models|server|tls)"):
+    with pytest.raises(ConfigError, match=rf"device\.toml: .*{expected}"):
         read_config(path)
+
+
+@pytest.mark.parametrize("key", ["listen", "admin_listen", "grpc"])
+def test_an_address_that_is_taken_is_told_by_its_key(tmp_path: Path, key: str) -> None:
+    """gRPC's too, which the server binds itself: it would end at each start."""
+    places = Places(state=tmp_path)
+    places.run.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        config = msgspec.convert({"listen": "127.0.0.1:0", key: taken}, DeviceConfig)
+        with pytest.raises(ListenFault, match=f"cannot listen on {taken}: the address is in use.*`{key}`"):
+            bind_all(config, places, patience_s=0.0)

@@ -120,5 +120,4 @@ def _recent(memory: Memory, now_s: float) -> tuple[Strike, ...]:
 
 
 def _out_reason(strikes: int, last: str) -> str:
-    often = f"the server crashed {strikes} times within {WINDOW_S / 60:g} min"
-    return f"{often} while this bundle was executed; last: {last}"
+    return f"the process that runs it crashed {strikes} times within {WINDOW_S / 60:g} min; last: {last}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from edgewright.targets.faults import UserFault
 
-from ..serving import ModelSettings, PowerSettings, Settings, TlsSettings
+from ..serving import BreakerSettings, ModelSettings, PowerSettings, Settings, TlsSettings
 
 MAX_CONFIG_BYTES = 64 * 1024
 
@@ -93,11 +93,45 @@ def read_config(path: Path) -> DeviceConfig:
     if len(content) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{path} has {len(content)} bytes; a device configuration has at most {MAX_CONFIG_BYTES}")
     try:
-        return _absolute(msgspec.convert(tomllib.loads(content.decode()), DeviceConfig), path.absolute().parent)
+        tables = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
+    try:
+        return _absolute(msgspec.convert(tables, DeviceConfig), path.absolute().parent)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}. Keys: {', '.join(DeviceConfig.__struct_fields__)}") from error
+        raise ConfigError(f"{path}: {_in_words(str(error), tables)}") from error
+
+
+_TABLES: dict[str, type[msgspec.Struct]] = {
+    "$": DeviceConfig,
+    "$.tls": TlsSettings,
+    "$.server": ServerSection,
+    "$.power": PowerSettings,
+    "$.models[...]": ModelSettings,
+    "$.models[...].breaker": BreakerSettings,
+}
+
+
+def _in_words(problem: str, tables: dict[str, Any]) -> str:
+    """Say which model it is, which msgspec does not, and the keys of the table where one is unknown or missing."""
+    what, _, place = problem.partition(" - at ")
+    place = place.strip("`") or "$"
+    if " field `" in what:
+        what += f"; its keys are {', '.join(_TABLES[place].__struct_fields__)}" if place in _TABLES else ""
+    if place.startswith("$.models[...]"):
+        place = place.replace("[...]", f".{_wrong_model(tables['models'])}", 1)
+    where = place.removeprefix("$").removeprefix(".")
+    return f"{where}: {what}" if where else what
+
+
+def _wrong_model(models: dict[str, Any]) -> str:
+    """The first model whose table is not as it should be."""
+    for name, table in models.items():
+        try:
+            msgspec.convert(table, ModelSettings)
+        except msgspec.ValidationError:
+            return name
+    return "NAME"
 
 
 def _absolute(config: DeviceConfig, folder: Path) -> DeviceConfig:

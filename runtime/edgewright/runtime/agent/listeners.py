@@ -5,11 +5,16 @@ A socket that other machines can reach needs a token or client certificates (mTL
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+
+from edgewright.targets.faults import EnvironmentFault
 
 from ..serving import GrpcSettings, ListenerSettings, TlsSettings
 from .config import ConfigError, DeviceConfig, parse_listen
@@ -49,22 +54,34 @@ def bind_all(config: DeviceConfig, places: Places, *, patience_s: float) -> tupl
     Raises:
         ConfigError: an address that other machines can reach has neither a token nor mTLS, or a file is missing.
         ListenFault: an address is taken.
+        EnvironmentFault: gRPC is wanted and not installed.
     """
     check_exposure(config)
     check_files(config)
-    tcp: list[tuple[str, Kind]] = [(config.listen, "data")]
-    if config.admin_listen:
-        tcp.append((config.admin_listen, "admin"))
-    held = [
-        HeldListener(listen_tcp(*parse_listen(address), patience_s=patience_s), kind, config.tls, config.token_file)
-        for address, kind in tcp
-    ]
-    held.append(HeldListener(listen_unix(places.server_socket), "data", path=places.server_socket))
-    if config.server.admin:
-        held.append(HeldListener(listen_unix(places.admin_socket), "admin", path=places.admin_socket))
-    if config.server.tensors:
-        held.append(HeldListener(_listen_packets(places.tensors_socket), "tensors", path=places.tensors_socket))
+    with contextlib.ExitStack() as undo:
+        held = []
+        for each in _bound(config, places, patience_s):
+            held.append(each)
+            undo.enter_context(each.socket)
+        check_grpc(config, patience_s=patience_s)
+        undo.pop_all()
     return tuple(held)
+
+
+def _bound(config: DeviceConfig, places: Places, patience_s: float) -> Iterator[HeldListener]:
+    tcp: list[tuple[str, str | None, Kind]] = [
+        ("listen", config.listen, "data"),
+        ("admin_listen", config.admin_listen, "admin"),
+    ]
+    for key, address, kind in tcp:
+        if address:
+            listener = listen_tcp(*parse_listen(address, key), patience_s=patience_s, key=key)
+            yield HeldListener(listener, kind, config.tls, config.token_file)
+    yield HeldListener(listen_unix(places.server_socket), "data", path=places.server_socket)
+    if config.server.admin:
+        yield HeldListener(listen_unix(places.admin_socket), "admin", path=places.admin_socket)
+    if config.server.tensors:
+        yield HeldListener(_listen_packets(places.tensors_socket), "tensors", path=places.tensors_socket)
 
 
 def check_exposure(config: DeviceConfig) -> None:
@@ -106,6 +123,24 @@ def check_files(config: DeviceConfig) -> None:
 
 _TLS_FILES = ("certificate", "key", "client_ca")
 _EXPECTED = {"token_file": "one token a line"}
+
+
+def check_grpc(config: DeviceConfig, *, patience_s: float) -> None:
+    """Find out now that gRPC cannot be served: every server that is told to would end at its start.
+
+    Raises:
+        EnvironmentFault: grpcio is not installed.
+        ListenFault: the address is taken.
+    """
+    if config.grpc is None:
+        return
+    if find_spec("grpc") is None:
+        raise EnvironmentFault(
+            f"gRPC is to be served on {config.grpc}, but grpcio is not installed here. "
+            "Type: pip install 'edgewright[grpc]', or leave `grpc` out of device.toml"
+        )
+    if not config.grpc.startswith("unix:"):
+        listen_tcp(*parse_listen(config.grpc, "grpc"), patience_s=patience_s, key="grpc").close()
 
 
 def grpc_settings(config: DeviceConfig) -> GrpcSettings | None:

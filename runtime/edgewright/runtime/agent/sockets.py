@@ -19,8 +19,10 @@ class ListenFault(EnvironmentFault):
     """An address cannot be listened on."""
 
 
-def listen_tcp(host: str, port: int, *, patience_s: float) -> socket.socket:
+def listen_tcp(host: str, port: int, *, patience_s: float, key: str = "listen") -> socket.socket:
     """Return a listening TCP socket; waits a while for an address that the last run's server still holds.
+
+    `key` is where device.toml has the address.
 
     Raises:
         ListenFault: the address is taken, or is not this machine's.
@@ -31,9 +33,11 @@ def listen_tcp(host: str, port: int, *, patience_s: float) -> socket.socket:
             return socket.create_server((host, port), family=_family(host), backlog=BACKLOG)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() >= until_s:
+                option = "--listen or " if key == "listen" else ""
+                why = "the address is in use" if error.errno == errno.EADDRINUSE else error.strerror or error
                 raise ListenFault(
-                    f"cannot listen on {host}:{port}: {error.strerror or error}. Stop what holds it, or choose another "
-                    "address with --listen or `listen` in device.toml (port 0 takes a free one)"
+                    f"cannot listen on {host}:{port}: {why}. Stop what holds it, or choose another "
+                    f"address with {option}`{key}` in device.toml (port 0 takes a free one)"
                 ) from error
         time.sleep(0.05)
 

@@ -311,7 +311,8 @@ class Supervisor:
         now_s = watch.clock()
         blamed = watch.on_crash(crash)
         delay_s = self.crashes.crashed(now_s, now_s - self._started_s, blamed=blamed)
-        _log.error("%s; starting it again in %.1f s", reason, delay_s)
+        why = "; see: edgewright device logs --of server" if "exit code" in reason else ""
+        _log.error("%s; starting it again in %.1f s%s", reason, delay_s, why)
         if self.crashes.take_loop():
             watch.on_crash_loop(f"crash loop: {reason}")
         self._later(delay_s, self._restart)
