@@ -67,7 +67,7 @@ def test_models_are_changed_on_an_admin_address_only(bundle: SmallBundle, tmp_pa
         changes: tuple[Callable[[], object], ...] = (
             lambda: client.unload_model("digits"),
             lambda: client.load_model("digits"),
-            lambda: client.get_model_repository_index(),
+            client.get_model_repository_index,
             lambda: client.update_log_settings({"log_verbose_level": 1}),
             lambda: client.update_trace_settings(settings={"trace_rate": "1"}),
         )

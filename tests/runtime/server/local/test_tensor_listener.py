@@ -133,6 +133,10 @@ def test_a_memfd_that_somebody_tries_to_cut_while_it_is_used(connection: socket.
         ({"target": "/v2/models/ü/infer"}, 400),
         ({"target": ""}, 400),
         ({"method": "DELETE"}, 405),
+        ({"method": "GET\nserver INFO"}, 400),
+        ({"method": ""}, 400),
+        ({"target": "/v2/models/digits/infer\nserver"}, 400),
+        ({"target": "/v2/models/digits /infer"}, 400),
     ],
 )
 def test_calls_that_do_not_fit(connection: socket.socket, changes: dict[str, Any], status: int) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import logging
 import os
+import re
 import socket
 import time
 from collections import deque
@@ -24,6 +25,8 @@ from .sealed import NotSealed, map_sealed, sealed_memory
 
 _log = logging.getLogger(__name__)
 
+_METHOD, _TARGET = re.compile("[A-Z]+"), re.compile("[!-~]*")
+"""As in a head of HTTP: what ends a line there would begin one in the log."""
 _TURN = 8
 """Messages that one client gets taken before others have their turn."""
 
@@ -145,6 +148,8 @@ class TensorConnection:
             respond(error_response(Refusal(500, "internal error; the server's log has the details")))
 
     def _request(self, call: Call, body: memoryview, descriptor: int | None) -> Request:
+        if not _METHOD.fullmatch(call.method) or not _TARGET.fullmatch(call.target):
+            raise Refusal(400, "a method is upper-case letters, and a target ASCII without spaces")
         if call.memfd_bytes > self._limits.body_bytes:
             raise Refusal(413, f"the tensors are larger than the limit of {self._limits.body_bytes} bytes")
         size_bytes = len(body) + call.memfd_bytes
@@ -153,12 +158,13 @@ class TensorConnection:
         self._held_bytes += size_bytes
         try:
             tensors = _tensors(call, descriptor)
-            method, target = call.method.encode("ascii"), call.target.encode("ascii")
-        except (NotSealed, UnicodeEncodeError) as error:
+        except NotSealed as error:
             self._release(size_bytes)
             raise Refusal(400, str(error)) from error
         headers = {} if call.json_bytes is None else {HEADER_LENGTH_FIELD: b"%d" % call.json_bytes}
-        return Request(method, target, headers, body, True, 1, time.perf_counter_ns(), tensors=tensors)
+        return Request(
+            call.method.encode(), call.target.encode(), headers, body, True, 1, time.perf_counter_ns(), tensors=tensors
+        )
 
     def _release(self, size_bytes: int) -> None:
         self._held_bytes -= size_bytes

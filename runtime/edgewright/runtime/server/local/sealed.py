@@ -1,7 +1,8 @@
 """Memory that two processes share and neither can change: a memfd with seals.
 
 A mapping of a file that somebody else can shorten ends with SIGBUS, and one that somebody else can write changes after
-it was checked. The seals exclude both, for ever: that is checked before anything is mapped.
+it was checked. The seals exclude both, for ever: that is checked before anything is mapped. Nor are holes mapped: a
+page that is missing is taken from whoever touches it first, and stays his for as long as the other keeps the file.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 _POPULATE_READ = 22
 """MADV_POPULATE_READ (Linux 5.14): brings in all pages at once, and fails where touching them would be a SIGBUS."""
+_BLOCK_BYTES = 512
+"""What `st_blocks` counts."""
 _BUFFERS = 512
 """Of one write; the kernel takes at most 1024."""
 
@@ -52,7 +55,7 @@ def map_sealed(descriptor: int, size_bytes: int) -> memoryview:
     """Return the first bytes of a sealed memfd, read-only and not copied. The mapping goes when the view goes.
 
     Raises:
-        NotSealed: it is not sealed, or holds less. Nothing was mapped.
+        NotSealed: it is not sealed, has holes, or holds less. Nothing was mapped.
     """
     try:
         seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
@@ -60,9 +63,11 @@ def map_sealed(descriptor: int, size_bytes: int) -> memoryview:
         raise NotSealed("the descriptor is no memfd") from error
     if seals & SEALS != SEALS:
         raise NotSealed("the memfd must be sealed with F_SEAL_SHRINK, F_SEAL_GROW and F_SEAL_WRITE before it is sent")
-    held_bytes = os.fstat(descriptor).st_size  # after the seals were seen: from then on it cannot change
-    if not 0 < size_bytes <= held_bytes:
-        raise NotSealed(f"the memfd holds {held_bytes} bytes, and the message says {size_bytes}")
+    found = os.fstat(descriptor)  # after the seals were seen: from then on it cannot change
+    if not 0 < size_bytes <= found.st_size:
+        raise NotSealed(f"the memfd holds {found.st_size} bytes, and the message says {size_bytes}")
+    if found.st_blocks * _BLOCK_BYTES < found.st_size:
+        raise NotSealed("the memfd has holes: whoever sends memory fills it first, at his own expense")
     try:
         mapping = mmap.mmap(descriptor, size_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
         _bring_in(mapping)

@@ -132,7 +132,8 @@ def _plan(fields: Any, raw_inputs: int, signature: Signature, limits: Limits) ->
     if raw_inputs and raw_inputs != len(fields.inputs):
         raise Refusal(
             400,
-            f"{raw_inputs} raw_input_contents for {len(fields.inputs)} inputs: either every input comes raw, or none does",
+            f"{raw_inputs} raw_input_contents for {len(fields.inputs)} inputs: "
+            "either every input comes raw, or none does",
         )
     shapes: dict[str, tuple[int, ...]] = {}
     for tensor in fields.inputs:
