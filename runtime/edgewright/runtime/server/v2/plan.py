@@ -6,6 +6,7 @@ A client sends the same JSON before each of its binary tensors, so that plans ar
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from ..refusal import Refusal
 from .classification import wanted_classes
 from .fit import check_complete, check_input, check_outputs, refuse_unserved, rows_of
 from .scheduling import Scheduling, read_scheduling
-from .tensors import BINARY_ONLY, binary_size, from_json
+from .tensors import BINARY_ONLY, binary_size, from_json, from_numbers
 
 Parameters = dict[str, str | float | int | bool | None]
 
@@ -45,6 +46,28 @@ class _Infer(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(_Infer)
+
+
+class _FlatInput(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[float]
+    parameters: Parameters | None = None
+
+
+class _FlatInfer(msgspec.Struct):
+    inputs: list[_FlatInput]
+    id: str | None = None
+    parameters: Parameters | None = None
+    outputs: list[_Output] | None = None
+
+
+_flat_decoder = msgspec.json.Decoder(_FlatInfer)
+"""Reads the commonest request, flat lists of numbers for floats, in one pass instead of two."""
+_FLAT_BYTES = 64 * 1024
+"""Of longer texts the numbers are counted before they take memory."""
+_FLOATS = frozenset({"FP32", "FP64"})
 
 
 class PlannedInput(msgspec.Struct, frozen=True):
@@ -83,12 +106,7 @@ def plan_request(text: bytes, signature: Signature, limits: Limits) -> Plan:
         raise Refusal(
             413, f"{len(text)} bytes of JSON; the limit is {limits.json_bytes}. Send large tensors as binary data"
         )
-    try:
-        parsed = _decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refusal(400, f"not an inference request: {error}") from error
-    except RecursionError as error:
-        raise Refusal(400, "the JSON is nested too deep") from error
+    parsed = _parsed_flat(text, signature) or _parsed(text)
     if max(len(parsed.inputs), len(parsed.outputs or ())) > limits.tensors:
         raise Refusal(400, f"more than {limits.tensors} inputs or outputs")
     refuse_unserved(parsed.parameters)
@@ -105,7 +123,29 @@ def plan_request(text: bytes, signature: Signature, limits: Limits) -> Plan:
     )
 
 
-def _plan_inputs(tensors: list[_Input], signature: Signature, limits: Limits) -> tuple[tuple[PlannedInput, ...], int]:
+def _parsed_flat(text: bytes, signature: Signature) -> _FlatInfer | None:
+    """What the text says, if it is of the commonest form; what is another form, or none, is read the long way."""
+    if len(text) > _FLAT_BYTES or any(spec.datatype not in _FLOATS for spec in signature.inputs.values()):
+        return None
+    try:
+        parsed = _flat_decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if any("binary_data_size" in (each.parameters or ()) for each in parsed.inputs) else parsed
+
+
+def _parsed(text: bytes) -> _Infer:
+    try:
+        return _decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refusal(400, f"not an inference request: {error}") from error
+    except RecursionError as error:
+        raise Refusal(400, "the JSON is nested too deep") from error
+
+
+def _plan_inputs(
+    tensors: Sequence[_Input | _FlatInput], signature: Signature, limits: Limits
+) -> tuple[tuple[PlannedInput, ...], int]:
     planned: dict[str, PlannedInput] = {}
     position = 0
     for tensor in tensors:
@@ -113,6 +153,10 @@ def _plan_inputs(tensors: list[_Input], signature: Signature, limits: Limits) ->
             raise Refusal(400, f"input '{tensor.name}' is given twice")
         refuse_unserved(tensor.parameters)
         shape = check_input(signature, tensor.name, tensor.datatype, tensor.shape, limits)
+        if isinstance(tensor, _FlatInput):
+            array = from_numbers(tensor.data, tensor.datatype, shape, tensor.name)
+            planned[tensor.name] = PlannedInput(tensor.name, tensor.datatype, shape, array)
+            continue
         size = (tensor.parameters or {}).get("binary_data_size")
         if size is None:
             array = from_json(_json_list(tensor), tensor.datatype, shape, tensor.name, limits.rank)
@@ -149,7 +193,7 @@ def _json_list(tensor: _Input) -> bytes:
     return text
 
 
-def _plan_outputs(parsed: _Infer, signature: Signature) -> tuple[dict[str, bool], dict[str, int]]:
+def _plan_outputs(parsed: _Infer | _FlatInfer, signature: Signature) -> tuple[dict[str, bool], dict[str, int]]:
     everything = _flag(parsed.parameters, "binary_data_output", default=False)
     wanted = dict.fromkeys(signature.outputs, everything)
     classes: dict[str, int] = {}

@@ -6,7 +6,8 @@ import dataclasses
 import logging
 import time
 
-from ..http.messages import Request, Respond, Response, error_response
+from ..guarded import Guarded
+from ..http.messages import HEADER_LENGTH_FIELD, Request, Respond, Response, error_response
 from ..limits import Limits
 from ..pipeline import Endpoint, Job, Note, Outcome
 from ..refusal import Refusal
@@ -14,6 +15,9 @@ from .inference import Inference, read_request, write_response
 from .plan import Plans
 
 _log = logging.getLogger(__name__)
+
+_DIGITS = 16
+"""Of a header length; longer ones are refused where they are read."""
 
 
 def infer(
@@ -30,6 +34,10 @@ def infer(
     Raises:
         Refusal: the request does not fit, or cannot be taken now; nothing was executed.
     """
+    if isinstance(endpoint, Guarded) and not _names_a_priority(request):
+        refusal = endpoint.turn_away()
+        if refusal is not None:  # at once: in overload, reading what is then refused would be most of the work
+            raise refusal
     signature = endpoint.signature
     inference = read_request(request, signature, limits, plans)
     priority, timeout_us, key, sequence = inference.scheduling
@@ -52,6 +60,13 @@ def infer(
         respond(_answer(endpoint, inference, outcome))
 
     endpoint.submit(job, deliver)
+
+
+def _names_a_priority(request: Request) -> bool:
+    """Whether the JSON may say how urgent it is; then it is read before anything is decided."""
+    length = request.headers.get(HEADER_LENGTH_FIELD, b"")
+    text = request.body[: int(length)] if length.isdigit() and len(length) < _DIGITS else request.body
+    return b'"priority"' in bytes(text)
 
 
 def _answer(endpoint: Endpoint, inference: Inference, outcome: Outcome) -> Response:

@@ -127,7 +127,19 @@ def from_json(raw: bytes, datatype: str, shape: tuple[int, ...], name: str, max_
     except msgspec.DecodeError as error:
         raise Refusal(400, f"input '{name}': data is not {datatype} {list(shape)}: {error}") from error
     except (ValueError, OverflowError, struct.error) as error:
-        raise Refusal(400, f"input '{name}': data does not fit {datatype} {list(shape)}: {error}") from error
+        raise _misfit(name, datatype, shape, error) from error
+
+
+def from_numbers(values: list[float], datatype: str, shape: tuple[int, ...], name: str) -> NDArray[Any]:
+    """Return the tensor (FP32, FP64) in a flat list of numbers."""
+    try:
+        return _array(_flattened(values, (math.prod(shape),)), datatype, shape)
+    except (ValueError, OverflowError, struct.error) as error:
+        raise _misfit(name, datatype, shape, error) from error
+
+
+def _misfit(name: str, datatype: str, shape: tuple[int, ...], error: Exception) -> Refusal:
+    return Refusal(400, f"input '{name}': data does not fit {datatype} {list(shape)}: {error}")
 
 
 def _nesting(raw: bytes) -> int:
