@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+import threading
 from itertools import pairwise
 
 import pytest
@@ -94,3 +96,21 @@ def test_a_size_between_is_known_once_it_has_run() -> None:
         model.observe(8, 2.5 * MS)
     assert model.estimate_ns(7) == pytest.approx(7 * MS, rel=0.1)
     assert model.estimate_ns(8) == pytest.approx(2.5 * MS, rel=0.1), "which says nothing of its neighbours"
+
+
+def test_two_threads_may_learn_and_ask_at_one_time() -> None:
+    def learn(model: LatencyModel) -> None:
+        for rows in range(4095, 4000, -1):
+            model.observe(rows, 1e6)
+
+    patience_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(100):
+            model = LatencyModel([(1, 1e-3), (8192, 1e-2)])
+            learner = threading.Thread(target=learn, args=(model,))
+            learner.start()
+            while learner.is_alive():
+                assert model.estimate_ns(8000) > 0
+    finally:
+        sys.setswitchinterval(patience_s)

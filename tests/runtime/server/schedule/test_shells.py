@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -171,6 +172,49 @@ def test_a_deadline_is_answered_while_the_engine_is_busy(template: Manifest) -> 
         gate.open.set()
         await desk.until(3)
         assert desk.ended[2][1].outputs is not None, "who had begun is answered"
+        desk.scheduler.close()
+
+    run(scenario)
+
+
+def test_a_deadline_is_answered_in_time_though_another_was_taken_first(template: Manifest) -> None:
+    async def scenario() -> None:
+        gate = Gate()
+        gate.open.set()
+        desk = Desk(template, MemoryEngine(gate), ((1, 2e-3),))
+        desk.ask(job_of(0))
+        await desk.until(1)  # the thread is there, and asleep
+        gate.open.clear()
+        patience_s = sys.getswitchinterval()
+        sys.setswitchinterval(10)  # both are in the queue before the thread looks into it
+        try:
+            desk.ask(job_of(1, priority=4, deadline_ns=time.perf_counter_ns() + 50_000_000))
+            desk.ask(job_of(2, priority=1))
+        finally:
+            sys.setswitchinterval(patience_s)
+        await desk.until(2)
+        assert desk.ended[1][1].refusal is not None
+        assert desk.ended[1][1].refusal.status == 504
+        gate.open.set()
+        await desk.until(3)
+        desk.scheduler.close()
+
+    run(scenario)
+
+
+def test_without_a_thread_to_have_nobody_is_kept_waiting(template: Manifest) -> None:
+    async def scenario() -> None:
+        desk = Desk(template, MemoryEngine(), SLOW)
+        usual_bytes = threading.stack_size(1 << 46)  # no address space has room for it
+        try:
+            with pytest.raises(Refusal, match="no thread") as caught:
+                desk.ask(job_of(1))
+        finally:
+            threading.stack_size(usual_bytes)
+        assert caught.value.status == 503
+        assert desk.scheduler.pending == 0
+        desk.ask(job_of(1))
+        await desk.until(1)
         desk.scheduler.close()
 
     run(scenario)

@@ -23,6 +23,22 @@ _MOST_SIZES = 128
 Point = tuple[int, float]
 
 
+class _Curve:
+    """Times by size. A size is added by making a new curve: shells in two threads look at one model."""
+
+    __slots__ = ("place", "sizes", "times_ns")
+
+    def __init__(self, sizes: list[int], times_ns: list[float]) -> None:
+        self.sizes = sizes
+        self.times_ns = times_ns
+        self.place = {rows: place for place, rows in enumerate(sizes)}
+
+    def with_size(self, rows: int, time_ns: float) -> _Curve:
+        place = bisect_left(self.sizes, rows)
+        sizes = [*self.sizes[:place], rows, *self.sizes[place:]]
+        return _Curve(sizes, [*self.times_ns[:place], time_ns, *self.times_ns[place:]])
+
+
 def bucket_sizes(max_rows: int) -> list[int]:
     """Return 1, 2, 4, 8 … up to `max_rows`, which is one of them."""
     sizes = [1]
@@ -32,11 +48,10 @@ def bucket_sizes(max_rows: int) -> list[int]:
 
 
 class LatencyModel:
-    """Predicts the time of a batch from its rows. Times are in nanoseconds.
+    """Predicts the time of a batch from its rows, in nanoseconds. Used by the threads of all shells, without a lock.
 
     Attributes:
         single_ns: of one row.
-        sizes: that have a time of their own.
     """
 
     def __init__(self, points: Sequence[Point]) -> None:
@@ -47,18 +62,22 @@ class LatencyModel:
                 is taken to save nothing.
         """
         ordered = sorted(points)
-        self.sizes = [rows for rows, _ in ordered]
-        self._times_ns = [max(seconds, 1e-7) * 1e9 for _, seconds in ordered]
+        self._curve = _Curve([rows for rows, _ in ordered], [max(seconds, 1e-7) * 1e9 for _, seconds in ordered])
         self._scale = 1.0
-        self._place = {rows: place for place, rows in enumerate(self.sizes)}
-        self.single_ns = self._times_ns[0]
+        self.single_ns = self._curve.times_ns[0]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Rows that have a time of their own."""
+        return self._curve.sizes
 
     def estimate_ns(self, rows: int) -> float:
         """Return the time that a batch is likely to take."""
-        place = self._place.get(rows)
+        curve = self._curve
+        place = curve.place.get(rows)
         if place is not None:
-            return self._times_ns[place] * self._scale
-        sizes, times_ns = self.sizes, self._times_ns
+            return curve.times_ns[place] * self._scale
+        sizes, times_ns = curve.sizes, curve.times_ns
         right = bisect_left(sizes, rows)
         if right == len(sizes):
             return (times_ns[-1] + self._line()[1] * (rows - sizes[-1])) * self._scale
@@ -70,16 +89,14 @@ class LatencyModel:
         expected_ns = self.estimate_ns(rows)
         ratio = took_ns / expected_ns
         off = (_LEAST_RATIO if ratio < _LEAST_RATIO else min(ratio, _MOST_RATIO)) - 1
-        place = self._place.get(rows)
+        curve = self._curve
+        place = curve.place.get(rows)
         if place is not None:
-            self._times_ns[place] *= 1 + _OWN_SHARE * off
-        elif rows < self.sizes[-1] and len(self.sizes) < _MOST_SIZES:
-            place = bisect_left(self.sizes, rows)
-            self.sizes.insert(place, rows)
-            self._times_ns.insert(place, expected_ns / self._scale * (1 + off))
-            self._place = {size: place for place, size in enumerate(self.sizes)}
+            curve.times_ns[place] *= 1 + _OWN_SHARE * off
+        elif rows < curve.sizes[-1] and len(curve.sizes) < _MOST_SIZES:
+            self._curve = curve.with_size(rows, expected_ns / self._scale * (1 + off))
         self._scale *= 1 + _COMMON_SHARE * off
-        self.single_ns = self._times_ns[0] * self._scale
+        self.single_ns = curve.times_ns[0] * self._scale
 
     def line(self) -> tuple[float, float]:
         """Return a and b of t = a + b·n, neither negative: least squares of the relative error."""
@@ -87,10 +104,11 @@ class LatencyModel:
         return fixed_ns * self._scale, row_ns * self._scale
 
     def _line(self) -> tuple[float, float]:
-        if len(self.sizes) == 1:
-            return 0.0, self._times_ns[0] / self.sizes[0]
+        sizes, times_ns = self._curve.sizes, self._curve.times_ns
+        if len(sizes) == 1:
+            return 0.0, times_ns[0] / sizes[0]
         # t/n = a·(1/n) + b·1, each divided by t/n: errors count relative to the time.
-        pairs = [(1 / time_ns, rows / time_ns) for rows, time_ns in zip(self.sizes, self._times_ns, strict=True)]
+        pairs = [(1 / time_ns, rows / time_ns) for rows, time_ns in zip(sizes, times_ns, strict=True)]
         uu, uv, vv = (sum(pair[i] * pair[j] for pair in pairs) for i, j in ((0, 0), (0, 1), (1, 1)))
         u, v = sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
         determinant = uu * vv - uv * uv

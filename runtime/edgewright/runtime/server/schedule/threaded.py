@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from ..pipeline import Job
-from ..refusal import Refusal
+from ..refusal import Refusal, not_now
 from .core import Batch, Core
 from .execution import BatchTimes, Deliver, Executed, Execution
 from .queue import Waiting
@@ -45,6 +45,8 @@ class ThreadedScheduler:
         return self._pending
 
     def submit(self, job: Job, deliver: Deliver) -> None:
+        if self._thread is None:
+            self._start()
         now_ns = time.perf_counter_ns()
         waiting = self._core.waiting(job, deliver, now_ns)
         dead: list[Waiting] = []
@@ -56,9 +58,8 @@ class ThreadedScheduler:
             self._dismiss(dead)
         self._pending += 1
         if wake:
-            self._start()
             self._wake.put(True)
-        elif waiting.deadline_ns is not None:
+        if waiting.deadline_ns is not None:  # whoever woke the thread, too: others may be taken before it
             self._watch(waiting.deadline_ns, now_ns)
 
     def turn_away(self, rows: int) -> Refusal | None:  # noqa: ARG002 - part of the interface
@@ -80,10 +81,13 @@ class ThreadedScheduler:
             self._thread = None
 
     def _start(self) -> None:
-        if self._thread is None:
-            self._loop = asyncio.get_running_loop()
-            self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
-            self._thread.start()
+        self._loop = asyncio.get_running_loop()
+        thread = threading.Thread(target=self._work, name="inference", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise not_now(f"the system gives this model no thread: {error}") from error
+        self._thread = thread
 
     def _work(self) -> None:
         while self._wake.get():
@@ -97,7 +101,7 @@ class ThreadedScheduler:
             batch = self._core.take(time.perf_counter_ns(), dead)
             self._asleep = batch is None
         if dead:
-            self._soon(self._dismissed, dead)
+            self._soon(self._dismiss, dead)
         if batch is None:
             return False
         times: list[BatchTimes] = []
@@ -120,9 +124,6 @@ class ThreadedScheduler:
         for each in times:
             self._executed(each)
         answer(batch.jobs, executions)
-
-    def _dismissed(self, dead: list[Waiting]) -> None:
-        self._dismiss(dead)
 
     def _dismiss(self, dead: list[Waiting]) -> None:
         self._pending -= len(dead)
