@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import random
+import time
 
 import pytest
 from hypothesis import example, given
@@ -20,6 +22,7 @@ from edgewright.runtime.routes import (
     Target,
     parse_routes,
 )
+from tests.runtime.fuzzing import fuzz, mutated
 
 EVERY_KIND = """
 [routes.kws]
@@ -93,6 +96,9 @@ chain = ["a", "m"]
         (chained(5), "nested 5 deep"),
         ("".join(f'[routes.r{n}]\nkind="fallback"\nchain=["a","b"]\n' for n in range(65)), "65 routes; at most 64"),
         ("a = " + "[" * 20_000, "nested too deeply"),
+        ("a = " + "9" * 5000, "not TOML"),
+        ("a = 1" + "_0" * 5000, "not TOML"),
+        (".".join("a" * 32_000) + " = 1", "more than 16 parts"),
         ("#" * (MAX_TEXT_BYTES + 1), "at most 65536"),
     ],
 )
@@ -104,6 +110,49 @@ def test_what_is_wrong_is_named(text: str, complaint: str) -> None:
 def test_a_route_that_names_itself_means_the_model_it_shadows() -> None:
     assert parse_routes('[routes.a]\nkind = "canary"\nprimary = "a"\ncanary = "b"')
     assert parse_routes(chained(4))
+
+
+def layer(name: str, following: str) -> str:
+    arms = ", ".join(f'{{ model = "{following}{n}" }}' for n in range(16))
+    return "".join(f'[routes.{name}{n}]\nkind = "split"\narms = [{arms}]\n' for n in range(16))
+
+
+def test_many_ways_through_few_routes_cost_little() -> None:
+    """Sixteen routes in each of four layers, each leading to all of the next: 65 536 ways, which took seconds."""
+    text = layer("a", "b") + layer("b", "c") + layer("c", "d") + layer("d", "m")
+    begun_s = time.perf_counter()
+    assert len(parse_routes(text)) == 64
+    assert time.perf_counter() - begun_s < 0.5
+
+
+ROUTE_WORDS = [
+    b'"a"',
+    b"kind",
+    b"arms = [",
+    b"{ model = ",
+    b"weight",
+    b".",
+    b"[[",
+    b"]",
+    b"inf",
+    b"0x",
+    b"9" * 5000,
+    b"'",
+]
+
+
+def check_damaged(chance: random.Random) -> None:
+    text = mutated(EVERY_KIND.encode(), chance, ROUTE_WORDS).decode(
+        errors=chance.choice(["replace", "surrogateescape"])
+    )
+    begun_s = time.perf_counter()
+    with contextlib.suppress(RoutesError):
+        parse_routes(text)
+    assert time.perf_counter() - begun_s < 2
+
+
+def test_damaged_routes_are_refused_in_words_and_soon() -> None:
+    fuzz(check_damaged)
 
 
 @given(st.text(max_size=300))

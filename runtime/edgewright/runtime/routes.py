@@ -6,9 +6,7 @@ routes of the same structs. `docs/guides/routes.md` is the description for peopl
 
 from __future__ import annotations
 
-import math
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -16,6 +14,8 @@ from msgspec import Meta
 
 from edgewright.bundle.manifest import Name
 from edgewright.targets.faults import UserFault
+
+from .bounded_toml import BadToml, read_toml
 
 MAX_TEXT_BYTES = 64 * 1024
 MAX_ROUTES = 64
@@ -164,8 +164,9 @@ def parse_routes(text: str) -> dict[str, Route]:
         raise RoutesError(f"there are {len(routes)} routes; at most {MAX_ROUTES} are served")
     for name, route in routes.items():
         _check_arms(name, route)
+    leading: dict[str, tuple[str, ...]] = {}
     for name in routes:
-        _check_depth((name,), routes)
+        _longest_way((name,), routes, leading)
     return routes
 
 
@@ -174,15 +175,13 @@ def _read(text: str) -> dict[str, Route]:
     if size > MAX_TEXT_BYTES:
         raise RoutesError(f"the routes have {size} bytes; they have at most {MAX_TEXT_BYTES}")
     try:
-        content = tomllib.loads(text)
-        _check_finite(content)
+        content = read_toml(text)
         tables = msgspec.convert(content, _File).routes
-    except tomllib.TOMLDecodeError as error:
+    except BadToml as error:
         raise RoutesError(f"the routes are not TOML: {error}") from error
-    except RecursionError as error:
-        raise RoutesError("the routes are nested too deeply; a route is one table, an arm a table in it") from error
     except msgspec.ValidationError as error:
-        raise RoutesError(f"routes: {error}; expected tables such as [routes.NAME]") from error
+        wanted = "expected tables such as [routes.NAME], and names of letters, digits and . _ + -"
+        raise RoutesError(f"routes: {error}; {wanted}") from error
     return {name: _route(name, table) for name, table in tables.items()}
 
 
@@ -191,21 +190,8 @@ def _route(name: str, table: dict[str, Any]) -> Route:
         route: Route = msgspec.convert(table, Route)
         return route
     except msgspec.ValidationError as error:
-        kinds = "a route has a kind: split, canary, shadow, cascade or fallback"
-        raise RoutesError(f"route {name!r}: {error}; {kinds}") from error
-
-
-def _check_finite(value: object) -> None:
-    """TOML has `nan`, which no comparison refuses."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise RoutesError(f"routes: expected finite numbers, came {value}")
-    inner: Iterator[object] = iter(())
-    if isinstance(value, dict):
-        inner = iter(value.values())
-    elif isinstance(value, list):
-        inner = iter(value)
-    for each in inner:
-        _check_finite(each)
+        kinds = "; a route has a kind: split, canary, shadow, cascade or fallback" if "kind`" in str(error) else ""
+        raise RoutesError(f"route {name!r}: {error}{kinds}") from error
 
 
 def _check_arms(name: str, route: Route) -> None:
@@ -217,13 +203,22 @@ def _check_arms(name: str, route: Route) -> None:
         raise RoutesError(f"route {name!r}: all weights are 0; at least one arm needs a weight")
 
 
-def _check_depth(path: tuple[str, ...], routes: Mapping[str, Route]) -> None:
-    if len(path) > MAX_DEPTH:
-        raise RoutesError(f"routes are nested {len(path)} deep ({' → '.join(path)}); at most {MAX_DEPTH}")
-    for each in targets(routes[path[-1]]):
-        following = leads_to(path[-1], each, routes)
+def _longest_way(
+    path: tuple[str, ...], routes: Mapping[str, Route], known: dict[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """The longest way from the end of a path through routes; each route is looked at once, however many lead to it."""
+    name = path[-1]
+    if name in known:
+        return known[name]
+    longest: tuple[str, ...] = ()
+    for each in targets(routes[name]):
+        following = leads_to(name, each, routes)
         if following is None:
             continue
         if following in path:
             raise RoutesError(f"routes go round in a circle: {' → '.join((*path, following))}")
-        _check_depth((*path, following), routes)
+        longest = max(longest, _longest_way((*path, following), routes, known), key=len)
+    way = known[name] = (name, *longest)
+    if len(way) > MAX_DEPTH:
+        raise RoutesError(f"routes are nested {len(way)} deep ({' → '.join(way)}); at most {MAX_DEPTH}")
+    return way

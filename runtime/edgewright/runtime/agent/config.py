@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ from msgspec import Meta
 
 from edgewright.targets.faults import UserFault
 
+from ..bounded_toml import BadToml, read_toml
 from ..serving import BreakerSettings, ModelSettings, PowerSettings, Settings, TlsSettings
 
 MAX_CONFIG_BYTES = 64 * 1024
@@ -93,8 +93,8 @@ def read_config(path: Path) -> DeviceConfig:
     if len(content) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{path} has {len(content)} bytes; a device configuration has at most {MAX_CONFIG_BYTES}")
     try:
-        tables = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        tables = read_toml(content.decode())
+    except (BadToml, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     try:
         return _absolute(msgspec.convert(tables, DeviceConfig), path.absolute().parent)
@@ -153,6 +153,6 @@ def parse_listen(listen: str, key: str = "listen") -> tuple[str, int]:
     """
     host, colon, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not (colon and host and port.isdigit() and int(port) < 65536):
+    if not (colon and host and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536):
         raise ConfigError(f"{key} is {listen!r}: expected an address and a port, for example 127.0.0.1:8000")
     return host, int(port)
