@@ -1,7 +1,7 @@
 """A client of any V2 server: numpy in, numpy out, over TCP, TLS or a Unix socket (docs/guides/client.md).
 
 `Client` blocks and may be shared by threads; `AsyncClient` is the same for asyncio. To a server on the same machine
-`Client("tensors:///PATH")` hands tensors without copying them through a socket.
+`Client("tensors:///PATH")` hands tensors as memory; `share` puts them there once for many calls.
 """
 
 from .address import Tls
@@ -9,6 +9,7 @@ from .aio import AsyncClient
 from .errors import AnswerTimeout, BadAnswer, ClientError, ServerRefused, Unreachable
 from .inference import Result, Sequence
 from .operations import ModelMetadata, RepositoryEntry, ServerMetadata, TensorMetadata
+from .shared import SharedTensors, share
 from .sync import Client
 
 __all__ = [
@@ -23,7 +24,9 @@ __all__ = [
     "Sequence",
     "ServerMetadata",
     "ServerRefused",
+    "SharedTensors",
     "TensorMetadata",
     "Tls",
     "Unreachable",
+    "share",
 ]

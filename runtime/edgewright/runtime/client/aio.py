@@ -5,21 +5,37 @@ from __future__ import annotations
 import asyncio
 import time
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from . import operations
 from .address import Tls, parse_address
 from .async_connection import AsyncConnection
+from .async_tensor_connection import AsyncTensorConnection
 from .errors import AnswerTimeout, ClientError
-from .http1 import Answer
+from .http1 import Answer, Outgoing
 from .inference import Options, Result, Sequence, Tensors
 from .operations import ModelMetadata, Operation, RepositoryEntry, ServerMetadata
 from .retry import Retry
+from .shared import SharedTensors
 
 T = TypeVar("T")
 
 _KEPT = 64
 """Idle connections that are kept for the next call."""
+
+
+class _Connection(Protocol):
+    @property
+    def used(self) -> bool: ...
+
+    @property
+    def usable(self) -> bool: ...
+
+    async def exchange(self, request: Outgoing) -> Answer: ...
+
+    def abort(self) -> None: ...
+
+    async def wait_closed(self) -> None: ...
 
 
 class AsyncClient:
@@ -35,13 +51,11 @@ class AsyncClient:
         retry: Retry = Retry(),  # noqa: B008 - immutable
     ) -> None:
         self._address = parse_address(url)
-        if self._address.tensors:
-            raise ValueError("a socket for tensors is spoken to by `Client`; AsyncClient takes http, https and unix")
         self._context = (tls or Tls()).context() if self._address.secure else None
         self._timeout_s = timeout_s
         self._fields = () if token is None else (("authorization", f"Bearer {token}"),)
         self._retry = retry
-        self._idle: list[AsyncConnection] = []
+        self._idle: list[_Connection] = []
         self._closed = False
 
     async def alive(self) -> bool:
@@ -63,7 +77,7 @@ class AsyncClient:
     async def infer(
         self,
         model: str,
-        inputs: Tensors,
+        inputs: Tensors | SharedTensors,
         *,
         version: str | None = None,
         outputs: tuple[str, ...] = (),
@@ -136,7 +150,7 @@ class AsyncClient:
                     raise
             await asyncio.sleep(pause_s)
 
-    async def _exchange(self, connection: AsyncConnection, operation: Operation[T]) -> Answer:
+    async def _exchange(self, connection: _Connection, operation: Operation[T]) -> Answer:
         try:
             answer = await connection.exchange(operation.outgoing(self._address.host, self._fields))
         except BaseException:
@@ -148,7 +162,7 @@ class AsyncClient:
             self._idle.append(connection)
         return answer
 
-    async def _take(self) -> AsyncConnection:
+    async def _take(self) -> _Connection:
         if self._closed:
             raise ClientError("this client is closed")
         while self._idle:
@@ -156,4 +170,6 @@ class AsyncClient:
             if connection.usable:
                 return connection
             connection.abort()
+        if self._address.tensors:
+            return AsyncTensorConnection.connect(self._address)
         return await AsyncConnection.connect(self._address, self._context)

@@ -61,6 +61,8 @@ class Outgoing:
     host: str
     fields: Fields
     body: tuple[Payload, ...]
+    descriptor: int | None = None
+    """A sealed memfd that holds all of the body but its first part; it stays its owner's."""
 
     @property
     def length(self) -> int:

@@ -102,33 +102,42 @@ def payload_of(array: NDArray[Any], datatype: str) -> Payload:
     return to_binary(array.astype(array.dtype.newbyteorder("<"), copy=False), datatype)
 
 
+def described(inputs: Tensors) -> tuple[list[dict[str, Any]], list[Payload]]:
+    """Return inputs as the JSON of a request has them, and the bytes of each.
+
+    Raises:
+        TypeError: an input is of a type that the protocol has not.
+    """
+    entries: list[dict[str, Any]] = []
+    payloads: list[Payload] = []
+    for name, value in inputs.items():
+        array = np.asarray(value)
+        datatype = datatype_of(array)
+        payload = payload_of(array, datatype)
+        size = {"binary_data_size": len(payload)}
+        entries.append({"name": name, "shape": array.shape, "datatype": datatype, "parameters": size})
+        payloads.append(payload)
+    return entries, payloads
+
+
+def request_json(entries: list[dict[str, Any]], options: Options) -> bytes:
+    """Return the JSON of a request for inputs that are `described`."""
+    request: dict[str, Any] = {"inputs": entries, "parameters": options.parameters()}
+    if options.id:
+        request["id"] = options.id
+    if options.outputs:
+        request["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in options.outputs]
+    return msgspec.json.encode(request)
+
+
 def write_request(inputs: Tensors, options: Options) -> tuple[bytes, list[Payload]]:
     """Return the JSON of a request and the tensors that follow it.
 
     Raises:
         TypeError: an input is of a type that the protocol has not.
     """
-    described: list[dict[str, Any]] = []
-    tail: list[Payload] = []
-    for name, value in inputs.items():
-        array = np.asarray(value)
-        datatype = datatype_of(array)
-        payload = payload_of(array, datatype)
-        tail.append(payload)
-        described.append(
-            {
-                "name": name,
-                "shape": array.shape,
-                "datatype": datatype,
-                "parameters": {"binary_data_size": len(payload)},
-            }
-        )
-    request: dict[str, Any] = {"inputs": described, "parameters": options.parameters()}
-    if options.id:
-        request["id"] = options.id
-    if options.outputs:
-        request["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in options.outputs]
-    return msgspec.json.encode(request), tail
+    entries, payloads = described(inputs)
+    return request_json(entries, options), payloads
 
 
 class _Output(msgspec.Struct):

@@ -14,7 +14,8 @@ import msgspec
 
 from .errors import BadAnswer, ServerRefused
 from .http1 import Answer, Fields, Outgoing, Payload
-from .inference import Options, Result, Tensors, read_answer, write_request
+from .inference import Options, Result, Tensors, read_answer, request_json, write_request
+from .shared import SharedTensors
 
 T = TypeVar("T")
 Struct = TypeVar("Struct", bound=msgspec.Struct)
@@ -70,10 +71,13 @@ class Operation(Generic[T]):
     """Whether doing it twice is as good as doing it once."""
     timeout_s: float | None = None
     """Overrides the client's."""
+    shared: SharedTensors | None = None
+    """What holds all of the body but its first part."""
 
     def outgoing(self, host: str, fields: Fields) -> Outgoing:
         """Return what is sent, with the fields that every request of a client has."""
-        return Outgoing(self.method, self.target, host, (*fields, *self.fields), self.body)
+        descriptor = None if self.shared is None else self.shared.descriptor
+        return Outgoing(self.method, self.target, host, (*fields, *self.fields), self.body, descriptor)
 
 
 def check(answer: Answer) -> Answer:
@@ -130,8 +134,13 @@ def change(model: str, action: str) -> Operation[None]:
     return Operation("POST", target, _nothing, (b"{}",), (_JSON,))
 
 
-def infer(model: str, inputs: Tensors, version: str | None, options: Options) -> Operation[Result]:
-    head, tail = write_request(inputs, options)
+def infer(model: str, inputs: Tensors | SharedTensors, version: str | None, options: Options) -> Operation[Result]:
+    shared = inputs if isinstance(inputs, SharedTensors) else None
+    tail: list[Payload]
+    if isinstance(inputs, SharedTensors):
+        head, tail = request_json(inputs.described, options), [inputs.memory]
+    else:
+        head, tail = write_request(inputs, options)
     fields = (("content-type", "application/octet-stream"), (LENGTH_FIELD, str(len(head))))
     return Operation(
         "POST",
@@ -141,6 +150,7 @@ def infer(model: str, inputs: Tensors, version: str | None, options: Options) ->
         fields,
         repeatable=options.sequence is None,
         timeout_s=options.timeout_s,
+        shared=shared,
     )
 
 

@@ -15,6 +15,7 @@ from .http1 import Answer, Outgoing
 from .inference import Options, Result, Sequence, Tensors
 from .operations import ModelMetadata, Operation, RepositoryEntry, ServerMetadata
 from .retry import Retry
+from .shared import SharedTensors
 from .sync_connection import SyncConnection
 from .tensor_connection import TensorConnection
 
@@ -25,7 +26,8 @@ _KEPT = 16
 
 
 class _Connection(Protocol):
-    used: bool
+    @property
+    def used(self) -> bool: ...
 
     @property
     def usable(self) -> bool: ...
@@ -84,7 +86,7 @@ class Client:
     def infer(
         self,
         model: str,
-        inputs: Tensors,
+        inputs: Tensors | SharedTensors,
         *,
         version: str | None = None,
         outputs: tuple[str, ...] = (),
@@ -98,7 +100,8 @@ class Client:
 
         Args:
             model: its name, or that of a route.
-            inputs: arrays by the names of the model's inputs; texts and bytes are sent as BYTES.
+            inputs: arrays by the names of the model's inputs (texts and bytes are sent as BYTES), or what `share` made of
+                arrays that are sent more than once.
             version: of the model; None takes what the server serves.
             outputs: names of those that are wanted; none takes all.
             timeout_s: how long the answer is worth waiting for; the server is told, and drops what comes too late.

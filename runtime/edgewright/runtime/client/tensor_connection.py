@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import socket
 
-from ..server.local.descriptors import Received, receive, send
-from ..server.local.frames import INLINE_BYTES, BadFrame, Call, Reply, decode, encode
-from ..server.local.sealed import NotSealed, map_sealed, sealed_memory
+from ..server.local.descriptors import receive, send
+from ..server.local.frames import BadFrame
 from .address import Address
 from .deadline import Deadline
 from .errors import AnswerTimeout, BadAnswer, Unreachable
-from .http1 import MAX_BODY_BYTES, Answer, Outgoing
-
-_LENGTH_FIELD = "inference-header-content-length"
+from .http1 import Answer, Outgoing
+from .tensor_messages import TensorMessages
 
 
 class TensorConnection:
@@ -27,9 +25,7 @@ class TensorConnection:
             AnswerTimeout: it took too long.
         """
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._call = 0
-        self.used = False
-        """Whether an answer has come over it before."""
+        self._messages = TensorMessages()
         try:
             self._socket.settimeout(deadline.left_s())
             self._socket.connect(address.path or "")
@@ -39,6 +35,11 @@ class TensorConnection:
         except OSError as error:
             self._socket.close()
             raise Unreachable(f"{address} could not be connected to: {error}", sent=False) from error
+
+    @property
+    def used(self) -> bool:
+        """Whether an answer has come over it before."""
+        return self._messages.used
 
     @property
     def usable(self) -> bool:
@@ -65,8 +66,7 @@ class TensorConnection:
             ValueError: the name of the model is too long for a message.
             OSError: no memory or descriptor is left for the tensors.
         """
-        self._call += 1
-        message, descriptor = self._message(request)
+        message, descriptor = self._messages.spell(request)
         try:
             refused = self._send(message, descriptor, deadline)
             self._socket.settimeout(deadline.left_s())
@@ -79,21 +79,7 @@ class TensorConnection:
             raise Unreachable(f"the connection ended before the answer did: {error}", sent=True) from error
         if not received.data:
             raise Unreachable("the server closed the connection before it answered", sent=not refused)
-        try:
-            return self._answer(received)
-        finally:
-            if received.descriptor is not None:
-                os.close(received.descriptor)
-
-    def _message(self, request: Outgoing) -> tuple[bytes, int | None]:
-        if request.length <= INLINE_BYTES:
-            length = dict(request.fields).get(_LENGTH_FIELD)
-            envelope = Call(self._call, request.target, 0, None if length is None else int(length), request.method)
-            return encode(envelope, request.body), None
-        head, *tensors = request.body
-        size_bytes = sum(map(len, tensors))
-        envelope = Call(self._call, request.target, size_bytes, None, request.method)
-        return encode(envelope, (head,)), sealed_memory(tensors)
+        return self._messages.answer(received)
 
     def _send(self, message: bytes, descriptor: int | None, deadline: Deadline) -> bool:
         """Send a request; true where the server had closed before it was sent, and may have said why."""
@@ -106,21 +92,3 @@ class TensorConnection:
             if descriptor is not None:
                 os.close(descriptor)
         return False
-
-    def _answer(self, received: Received) -> Answer:
-        tensors = None
-        try:
-            reply, body = decode(received.data, Reply)
-            if received.descriptor is not None and reply.memfd_bytes <= MAX_BODY_BYTES:
-                tensors = map_sealed(received.descriptor, reply.memfd_bytes)
-        except (BadFrame, NotSealed) as error:
-            raise BadAnswer(f"the answer is none: {error}") from error
-        if reply.call not in {0, self._call} or (tensors is None) != (reply.memfd_bytes == 0):
-            raise BadAnswer(f"the answer is to call {reply.call}, expected {self._call}; or its memory did not come")
-        self.used = reply.call != 0
-        headers = dict(reply.headers)
-        if reply.json_bytes is not None:
-            headers[_LENGTH_FIELD] = str(reply.json_bytes)
-        if tensors is not None and not body:
-            return Answer(reply.status, headers, tensors)  # a long text
-        return Answer(reply.status, headers, body, tensors)
