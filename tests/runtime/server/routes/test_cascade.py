@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from edgewright.runtime.routes import RoutesError
-from edgewright.runtime.server.pipeline import SequenceStep
+from edgewright.runtime.server.pipeline import Outcome, SequenceStep
 from edgewright.runtime.server.routes.confidence import confidence
 from tests.runtime.server.routes.model_stand_ins import House, StandInModel, job, spec, status
 
@@ -107,6 +109,36 @@ def test_without_rows_of_its_own_a_job_goes_on_as_a_whole() -> None:
     house = House([small, large])
     house.table.apply('[routes.r]\nkind = "cascade"\nstages = ["a", "b"]')
     assert house.ask("r", job())[0].model == "b"
+
+
+def test_stages_whose_rows_have_other_lengths_are_never_mixed() -> None:
+    outputs = (spec("y", (-1, -1)),)
+    small = StandInModel("a", probabilities, outputs=outputs)
+    large = StandInModel("b", lambda x: np.repeat(x, 2, axis=1), outputs=outputs)
+    house = House([small, large])
+    house.table.apply('[routes.r]\nkind = "cascade"\nstages = ["a", "b"]\noutput = "y"')
+    outcome = house.ask("r", job(np.array([[0.9, 0], [0.5, 0]], np.float32)))[0]
+    assert outcome.outputs is not None
+    assert outcome.outputs["y"].shape == (2, 4)
+
+
+def test_a_stage_that_gives_too_few_rows_is_answered_as_its_failure() -> None:
+    house, models = cascade()
+    models[1].function = lambda x: probabilities(x)[:0]
+    assert status(house.ask("r", job(np.array([[0.9, 0], [0.5, 0], [0.6, 0]], np.float32)))) == 500
+
+
+def test_a_client_that_cannot_take_its_answer_is_not_told_again() -> None:
+    house, _ = cascade()
+    told: list[Outcome] = []
+
+    def broken(outcome: Outcome) -> None:
+        told.append(outcome)
+        raise ConnectionError("gone")
+
+    with contextlib.suppress(ConnectionError):
+        house.route("r").submit(job(np.array([[0.9, 0], [0.5, 0]], np.float32)), broken)
+    assert len(told) == 1
 
 
 def test_what_cannot_be_judged_is_refused() -> None:

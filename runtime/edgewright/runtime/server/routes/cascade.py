@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,9 @@ from ..pipeline import Deliver, Endpoint, Job, Outcome, Signature, Tensors
 from ..refusal import Refusal
 from .confidence import confidence
 from .fallback import goes_on
-from .legs import SERVER_ERROR, Clock, Lead, Leg, failed
+from .legs import SERVER_ERROR, Clock, Lead, Leg, failed, refused
+
+_log = logging.getLogger(__name__)
 
 Rows = NDArray[np.intp]
 
@@ -122,6 +125,7 @@ class _Passage:
         self._signature = signature
         self._by_rows = _by_rows(signature)
         self._so_far: Outcome | None = None
+        self._told = False
 
     def begin(self) -> None:
         """Raises the Refusal of a first stage that does not take the job, where there is no other."""
@@ -140,26 +144,36 @@ class _Passage:
     def _ask(self, index: int, endpoint: Endpoint, job: Job, rows: Rows | None) -> None:
         """`rows`: where the rows of `job` stand in the whole; None where it is the whole."""
         self._job.follower = None if job is self._job else job
-        self._route.leg(index).submit(endpoint, job, lambda outcome: self._answered(index, outcome, job, rows))
+        self._route.leg(index).submit(endpoint, job, lambda outcome: self._heard(index, outcome, job, rows))
 
-    def _answered(self, index: int, outcome: Outcome, job: Job, rows: Rows | None) -> None:
+    def _heard(self, index: int, outcome: Outcome, job: Job, rows: Rows | None) -> None:
+        """What is looked at comes from engines; whatever is wrong with it, the job is answered."""
+        try:
+            end = self._answered(index, outcome, job, rows)
+        except Exception:  # noqa: BLE001 - see above
+            _log.exception("a stage of the cascade '%s' gave what it cannot go on with", self._signature.model)
+            why = Refusal(500, "the cascade cannot go on with a stage's outputs; the server's log has the details")
+            end = refused(why, self._signature.model)
+        if end is not None and not self._told:
+            self._told = True  # a stage may answer before its `submit` returns, and a client fail to take that
+            self._deliver(end)
+
+    def _answered(self, index: int, outcome: Outcome, job: Job, rows: Rows | None) -> Outcome | None:
+        """The outcome of the whole; None where another stage was asked."""
         if outcome.outputs is None:
-            self._failed(index, outcome, job, rows)
-            return
+            return self._failed(index, outcome, job, rows)
         self._so_far = outcome if self._so_far is None else _merged(self._so_far, outcome, rows, self._signature)
         if index + 1 == self._route.stages:
-            self._end()
-            return
+            return self._so_far
         unsure = self._route.unsure(outcome.outputs, self._signature)
         if not unsure.any():
-            self._end()
-        elif self._by_rows and not unsure.all():
+            return self._so_far
+        if self._by_rows and not unsure.all():
             here = np.flatnonzero(unsure)
-            self._go_on(index, _rows_of(job, here, self._signature), here if rows is None else rows[here])
-        else:
-            self._go_on(index, job, rows)
+            return self._go_on(index, _rows_of(job, here, self._signature), here if rows is None else rows[here])
+        return self._go_on(index, job, rows)
 
-    def _go_on(self, index: int, job: Job, rows: Rows | None) -> None:
+    def _go_on(self, index: int, job: Job, rows: Rows | None) -> Outcome | None:
         following = self._route.next_after(index, self._job, self._signature)
         while following is not None:
             try:
@@ -168,27 +182,22 @@ class _Passage:
                 following = self._route.next_after(following[0], self._job, self._signature)
                 continue
             self._route.passed_on(index, job.rows)
-            return
+            return None
         if self._so_far is not None and self._so_far.outputs is not None:
             self._route.stays()
-        self._end()
+        return self._so_far
 
-    def _failed(self, index: int, outcome: Outcome, job: Job, rows: Rows | None) -> None:
+    def _failed(self, index: int, outcome: Outcome, job: Job, rows: Rows | None) -> Outcome | None:
         """A stage that fails is passed over; what is there already stands where no later stage can answer."""
         self._so_far = self._so_far or outcome
-        if failed(outcome):
-            self._go_on(index, job, rows)
-        else:
-            self._end()
-
-    def _end(self) -> None:
-        if self._so_far is not None:
-            self._deliver(self._so_far)
+        return self._go_on(index, job, rows) if failed(outcome) else self._so_far
 
 
 def _by_rows(signature: Signature) -> bool:
-    """Whether every tensor has the batch as its free first axis, so that rows can go different ways."""
-    return all(spec.shape[:1] == (-1,) for spec in (*signature.inputs.values(), *signature.outputs.values()))
+    """Whether rows can go different ways: the batch is every tensor's free first axis, and no output has another."""
+    outputs = signature.outputs.values()
+    batched = all(spec.shape[:1] == (-1,) for spec in (*signature.inputs.values(), *outputs))
+    return batched and all(-1 not in spec.shape[1:] for spec in outputs)
 
 
 def _rows_of(job: Job, rows: Rows, signature: Signature) -> Job:
