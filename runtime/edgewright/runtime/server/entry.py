@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import logging
 import os
@@ -15,20 +16,32 @@ import msgspec
 from edgewright.targets.faults import Fault
 
 from ..serving import ServerSettings, decode_settings
+from .memory import return_large_blocks
 
 _USAGE = """usage: python -m edgewright.runtime.server --control-fd N SETTINGS
   --control-fd N   one end of a socket pair; the agent has the other
   SETTINGS         one JSON object, see `edgewright.runtime.serving.ServerSettings`"""
 
 
+_SWITCH_INTERVAL_S = 0.0005
+"""A thread that has run a model waits so long for its turn while the event loop is busy. Python's default, 5 ms, is more
+than many models take."""
+_GARBAGE_THRESHOLDS = (20_000, 20, 50)
+"""Requests leave no cycles. Those that models leave are collected when a model is given back (`memory`)."""
+
+
 def main() -> None:
     """Serve on inherited sockets until told to stop."""
     control_fd, settings = _arguments(sys.argv[1:])
+    return_large_blocks()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s server %(levelname)s %(message)s", stream=sys.stderr)
 
     # numpy's linear algebra is never called here; without this it starts a thread per core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from .process import ServerProcess
+
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    gc.set_threshold(*_GARBAGE_THRESHOLDS)
 
     async def serve() -> None:
         await ServerProcess(settings, socket.socket(fileno=control_fd)).run()

@@ -196,11 +196,12 @@ class Connection(asyncio.Protocol):
 
     @staticmethod
     def _write(transport: asyncio.Transport, item: Request | Refusal, response: Response, *, close: bool) -> None:
+        length = sum(map(len, response.body))
         minor = item.http_minor if isinstance(item, Request) else 1
-        head = render_head(response, close=close, http_minor=minor)
+        head = render_head(response, length, close=close, http_minor=minor)
         if isinstance(item, Request) and item.method == b"HEAD":
             transport.write(head)
-        elif sum(map(len, response.body)) <= _JOIN_BYTES:
+        elif length <= _JOIN_BYTES:
             transport.write(b"".join((head, *response.body)))
         else:
             transport.writelines([head, *response.body])

@@ -67,23 +67,16 @@ _STATUS_LINES = {
 }
 
 
-def render_head(response: Response, *, close: bool, http_minor: int) -> bytes:
-    """Return status line and header fields.
+def render_head(response: Response, length: int, *, close: bool, http_minor: int) -> bytes:
+    """Return status line and header fields of a response whose body has `length` bytes.
 
     No Date field: a board's clock is often wrong, and RFC 9110 asks for none from a server without a good clock.
     """
-    length = sum(len(part) for part in response.body)
-    parts = [
-        _STATUS_LINES[response.status],
-        b"content-type: ",
-        response.content_type,
-        b"\r\ncontent-length: %d" % length,
-    ]
+    head = b"%bcontent-type: %b\r\ncontent-length: %d" % (_STATUS_LINES[response.status], response.content_type, length)
     for name, value in response.headers:
-        parts += (b"\r\n", name, b": ", value)
+        head += b"\r\n%b: %b" % (name, value)
     if close:
-        parts.append(b"\r\nconnection: close")
-    elif http_minor == 0:
-        parts.append(b"\r\nconnection: keep-alive")
-    parts.append(b"\r\n\r\n")
-    return b"".join(parts)
+        return head + b"\r\nconnection: close\r\n\r\n"
+    if http_minor == 0:
+        return head + b"\r\nconnection: keep-alive\r\n\r\n"
+    return head + b"\r\n\r\n"
