@@ -60,15 +60,21 @@ def _read(file: Path) -> str:
             return sys.stdin.read(_MAX_READ)
         with file.open(encoding="utf-8") as opened:
             return opened.read(_MAX_READ)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserFault(f"cannot read the routes {file}: {error}") from error
+    except OSError as error:
+        raise UserFault(f"cannot read the routes {file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserFault(f"the routes {file} are not UTF-8 text: {error}") from error
 
 
 def _switch(state: Path, text: str, *, as_json: bool) -> None:
     from .agent.client import ask  # start-up time: not needed for --help
 
-    names = list(ask(state, op="set_routes", text=text))[-1]["result"]["routes"]
+    result = list(ask(state, op="set_routes", text=text))[-1]["result"]
     if as_json:
-        click.echo(json.dumps({"routes": names}))
-    else:
-        click.echo(f"Routes: {', '.join(names)}." if names else "No routes.")
+        click.echo(json.dumps(result))
+        return
+    click.echo(f"Routes: {', '.join(result['routes'])}." if result["routes"] else "No routes.")
+    if result["not_installed"]:
+        click.echo(
+            f"Not installed, and skipped or told 503 until it is: {', '.join(result['not_installed'])}.", err=True
+        )

@@ -75,6 +75,12 @@ def test_routes_are_applied_kept_over_restarts_and_cleared(daemon: DaemonProcess
     assert wait_for_answer(daemon, "smart")["model_version"] == "1", "the rollback slot is loaded beside"
     assert ask(daemon, "digits")[1]["model_version"] == "2"
     assert device(daemon, "routes", "show").stdout == ROUTES
+    early = ROUTES.replace('version = "1"', 'version = "7"') + '[[routes.smart.arms]]\nmodel = "other"\n'
+    applied = device(daemon, "routes", "apply", "-", said=early)
+    assert (applied.returncode, applied.stdout) == (0, "Routes: smart.\n")
+    assert "Not installed" in applied.stderr
+    assert "digits@7, other." in applied.stderr
+    assert device(daemon, "routes", "apply", file).stderr == ""
     assert json.loads(device(daemon, "routes", "show", "--json").stdout)["routes"]["smart"]["kind"] == "split"
     assert "routes   smart" in device(daemon, "status").stdout
 
@@ -89,7 +95,7 @@ def test_routes_are_applied_kept_over_restarts_and_cleared(daemon: DaemonProcess
     daemon.start()
     assert wait_for_answer(daemon, "smart")["model_version"] == "1"
 
-    assert device(daemon, "routes", "clear", "--json").stdout == '{"routes": []}\n'
+    assert device(daemon, "routes", "clear", "--json").stdout == '{"routes": [], "not_installed": []}\n'
     assert not (daemon.state / "routes.toml").exists()
     assert ask(daemon, "smart")[0] == 404
     assert ask(daemon, "digits")[0] == 200

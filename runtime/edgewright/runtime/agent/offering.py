@@ -10,7 +10,7 @@ from typing import Protocol
 from edgewright.targets.faults import EnvironmentFault, UserFault
 
 from ..control import Load
-from ..routes import MAX_TEXT_BYTES, Route, RoutesError, parse_routes, targets
+from ..routes import MAX_TEXT_BYTES, Route, RoutesError, leads_to, parse_routes, targets
 from ..serving import ModelSettings
 from ..storage import Storage, replace_file
 from .conversation import Answer
@@ -118,6 +118,22 @@ class Offering:
             answered(None)
         else:
             self._server.set_routes(text, answered)
+
+    def not_installed(self) -> list[str]:
+        """The places of the routes whose bundle is not on this device."""
+        here = {(name, slot.version) for name, state in self._states().items() for _, slot in _complete(state)}
+        names = {name for name, _ in here}
+        routes = parse_routes(self.text)
+        places = [
+            each for name, route in routes.items() for each in targets(route) if leads_to(name, each, routes) is None
+        ]
+        return sorted(
+            {
+                each.label
+                for each in places
+                if (each.model not in names if each.version is None else (each.model, each.version) not in here)
+            }
+        )
 
     def _keep(self, text: str) -> None:
         if text:

@@ -84,7 +84,8 @@ class Operations:
         """Switch all routes; an empty text has none."""
         reason = self._answer(lambda done: self._offering.apply(command.text, done), _ROUTES_PATIENCE_S)
         raise_unless_set(reason)
-        yield {"routes": sorted(parse_routes(command.text))}
+        missing = call_on_loop(self._post, self._offering.not_installed)
+        yield {"routes": sorted(parse_routes(command.text)), "not_installed": missing}
 
     def restart_server(self, command: Command) -> Iterator[Message]:
         """Replace the server process without losing a request."""
