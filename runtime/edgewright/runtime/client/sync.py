@@ -100,8 +100,8 @@ class Client:
 
         Args:
             model: its name, or that of a route.
-            inputs: arrays by the names of the model's inputs (texts and bytes are sent as BYTES), or what `share` made of
-                arrays that are sent more than once.
+            inputs: arrays by the names of the model's inputs (texts and bytes are sent as BYTES), or what `share` made
+                of arrays that are sent more than once.
             version: of the model; None takes what the server serves.
             outputs: names of those that are wanted; none takes all.
             timeout_s: how long the answer is worth waiting for; the server is told, and drops what comes too late.
