@@ -20,6 +20,8 @@ from edgewright.runtime.server.drift import OBSERVED_ELEMENTS
 from edgewright.runtime.server.http.messages import Request, Response
 from edgewright.runtime.server.limits import DEFAULT_LIMITS
 from edgewright.runtime.server.loading import LoadedModel
+from edgewright.runtime.server.metrics.exposition import exposition
+from edgewright.runtime.server.metrics.models import model_families
 from edgewright.runtime.server.model_table import ModelTable
 from edgewright.runtime.server.pipeline import Job, Outcome
 from edgewright.runtime.server.recorder import CounterStore
@@ -32,6 +34,7 @@ from tests.runtime.small_bundle import SmallBundle
 
 Tensors = Mapping[str, Any]
 INLINE_S, SLOW_S = 1e-5, 1.0
+COUNTS = (("shed", 4), ("expired", 1), ("cancelled", 1))
 
 
 class MemoryInstance:
@@ -113,6 +116,40 @@ def test_a_fast_model_runs_on_the_loop_and_a_large_batch_of_it_does_not(digits_l
         assert service.instance.threads == ["MainThread", "inference"]
         assert (service.record.requests, service.record.rows) == (2, 1001)
         await service.model.retire()
+
+    asyncio.run(scenario())
+
+
+def test_metrics_tell_what_ran_and_what_never_began(digits_like_bundle: SmallBundle) -> None:
+    async def scenario() -> None:
+        service = Service(digits_like_bundle, uniform, INLINE_S, warm_up=((1, INLINE_S), (32, 2 * INLINE_S)))
+        gone, late = (Job({"image": np.zeros((1, 64), np.float32)}, 1, 0, deadline_ns=each) for each in (None, 1))
+        gone.cancel()
+        ended: list[Outcome] = []
+        for job in (gone, late):
+            service.model.submit(job, ended.append)
+        for _ in range(3):
+            service.ask()
+        await until(lambda: len(service.answers) == 3 and len(ended) == 2)
+        service.model.statistics.shed += 4
+        lines = exposition(list(model_families([service.model]))).splitlines()
+        label = f'{{model="{service.model.name}",version="1"}}'
+        for name, value in (("rows", 3), ("executions", 1), *((f"{why}_requests", number) for why, number in COUNTS)):
+            assert f"edgewright_{name}_total{label} {value}" in lines
+        await service.model.retire()
+
+    asyncio.run(scenario())
+
+
+def test_a_job_that_cannot_even_be_queued_keeps_no_model_in_service(digits_like_bundle: SmallBundle) -> None:
+    async def scenario() -> None:
+        service = Service(digits_like_bundle, uniform, SLOW_S)
+        nonsense: Any = {"image": None}
+        with pytest.raises(AttributeError):
+            service.model.submit(Job(nonsense, 1, 0), lambda _: None)
+        assert service.model.in_flight == 0
+        async with asyncio.timeout(5):
+            await service.model.retire()
 
     asyncio.run(scenario())
 

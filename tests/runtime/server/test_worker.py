@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from edgewright.runtime.server.isolation import Supervised
 from edgewright.runtime.server.loading import GoldenTestFailed
 from edgewright.runtime.server.worker.instance import WorkerInstance
 from edgewright.runtime.server.worker.loading import load_in_worker
-from edgewright.runtime.server.worker.process import Launch, RunFailed
+from edgewright.runtime.server.worker.process import InputsRefused, Launch
 from tests.runtime.native_bundle import needs_gcc
 from tests.runtime.server.asking import ask, image_body, metrics
 from tests.runtime.server.crashing_bundle import CRASH, EXIT, SLEEP, crashing_bundle
@@ -129,7 +130,7 @@ def test_a_worker_that_dies_idle_is_started_again_unasked(worker: WorkerInstance
 @needs_gcc
 def test_an_input_that_the_engine_refuses_fails_alone(worker: WorkerInstance) -> None:
     pid = worker.pid
-    with pytest.raises(RunFailed, match="expected"):
+    with pytest.raises(InputsRefused, match="expected"):  # 400, as where the model runs in the server
         worker.run({"image": np.zeros((1, 3), np.float32)})
     assert answers(worker)
     assert worker.pid == pid
@@ -148,6 +149,18 @@ def test_signals_for_the_group_leave_it_to_the_server_and_close_ends_it(worker: 
         worker.run(image(0.5))
 
 
+def test_a_worker_that_cannot_be_started_says_so_and_leaves_nothing_open() -> None:
+    def open_files() -> int:
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = open_files()
+    for directory in ("x" * 300_000, "x\0y"):  # too long for a command line, and impossible in one
+        with pytest.raises((OSError, ValueError)):
+            WorkerInstance(Launch(Path(directory), LoadOptions(), 1), 10.0)
+    assert open_files() == before
+
+
 def test_a_bundle_that_fails_says_so_as_in_the_server(tmp_path: Path) -> None:
     wrong = digits_bundle(tmp_path / "bad", golden_shift=0.5)
     before = threading.active_count()
@@ -157,13 +170,17 @@ def test_a_bundle_that_fails_says_so_as_in_the_server(tmp_path: Path) -> None:
 
 
 PARENT = """
-import os, signal, sys
+import os, signal, sys, threading, time
 from pathlib import Path
+import numpy as np
 from edgewright.runtime.engines.protocol import LoadOptions
 from edgewright.runtime.server.worker.instance import WorkerInstance
 from edgewright.runtime.server.worker.process import Launch
 worker = WorkerInstance(Launch(Path(sys.argv[1]), LoadOptions(), 1), 10.0)
 print(worker.pid, flush=True)
+hanging = {"image": np.full((1, 64), float(sys.argv[2]), np.float32)}
+threading.Thread(target=worker.run, args=(hanging,), daemon=True).start()
+time.sleep(0.3)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -171,7 +188,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 @needs_gcc
 def test_it_dies_with_the_server_even_while_it_hangs(fragile: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", PARENT, str(fragile)], stdout=subprocess.PIPE, text=True, timeout=60, check=False
+        [sys.executable, "-c", PARENT, str(fragile), str(SLEEP)],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert run.returncode == -signal.SIGKILL
     until(lambda: gone(int(run.stdout)), "the worker outlives the server")

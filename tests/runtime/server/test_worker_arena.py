@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from edgewright.runtime.server.worker.arena import MAX_ARENA_BYTES, Arena, TensorsTooLarge, create_arena
 from edgewright.runtime.server.worker.backoff import MAX_S, Backoff
+from edgewright.runtime.server.worker.child import _answer
+from edgewright.runtime.server.worker.messages import Ran, Run
 
 
 def test_pauses_double_and_begin_anew_after_a_steady_minute() -> None:
@@ -18,6 +23,33 @@ def test_pauses_double_and_begin_anew_after_a_steady_minute() -> None:
     assert [backoff.ended(1.0) for _ in range(4)] == [0.1, 0.2, 0.4, 0.8]
     assert max(backoff.ended(1.0) for _ in range(2000)) == MAX_S
     assert backoff.ended(61.0) == 0.1
+
+
+class Mirror:
+    """An engine whose outputs are parts of its inputs."""
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return {"reversed": inputs["x"][::-1], "same": inputs["x"]}
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def test_outputs_that_are_parts_of_the_inputs_do_not_overwrite_them() -> None:
+    ours = create_arena()
+    theirs = Arena(os.dup(ours.fd))
+    try:
+        x = np.arange(100_000, dtype=np.float32)
+        places, end = ours.write({"x": x}, 0)
+        answer = _answer(Mirror(), theirs, Run(ours.size_bytes, end, places))
+        assert isinstance(answer, Ran)
+        ours.follow(answer.arena_bytes)
+        outputs = ours.read(answer.outputs, copy=True)
+        np.testing.assert_array_equal(outputs["reversed"], x[::-1])
+        np.testing.assert_array_equal(outputs["same"], x)
+    finally:
+        ours.close()
+        theirs.close()
 
 
 ARRAYS = st.lists(

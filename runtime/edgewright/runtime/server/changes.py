@@ -41,7 +41,11 @@ class Changes:
         """Make changes for ever."""
         while True:
             change, finished = await self._queue.get()
-            finished(await self._made(change))
+            reply = await self._made(change)
+            try:
+                finished(reply)
+            except Exception:  # noqa: BLE001 - the changes behind it are made all the same
+                _log.exception("who asked for a change of the models could not be told how it went")
 
     async def _made(self, change: Load | Unload) -> Done | Failed:
         try:

@@ -109,8 +109,8 @@ class Coalesced:
                 refused.append((deliver, Refusal(500, "internal error; the server's log has the details")))
             else:
                 break
-        for deliver, refusal in refused:
-            _tell(deliver, Outcome(None, refusal, self.signature.model, self.signature.version))
+        for deliver, why in refused:
+            _tell(deliver, Outcome(None, why, self.signature.model, self.signature.version))
 
 
 def _gives_up_ns(job: Job) -> float:

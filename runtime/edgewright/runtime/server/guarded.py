@@ -67,9 +67,13 @@ class Guarded:
 
         None is no promise. One who is turned away is counted as shed where that is for overload.
         """
-        if self.breaker.state != "closed" and not self.breaker.admits(time.monotonic()):
-            return self._refusal()
-        return self._overload(rows)
+        return self.left_alone() or self._overload(rows)
+
+    def left_alone(self) -> Refusal | None:
+        """The refusal that a job would meet now for the breaker's sake."""
+        if self.breaker.state == "closed" or self.breaker.admits(time.monotonic()):
+            return None
+        return self._refusal()
 
     def lost(self, reason: str) -> None:
         """The model's process is gone."""

@@ -112,7 +112,11 @@ class ModelTable:
         try:
             await self._make_room(wanted)
             loaded = await asyncio.to_thread(load_model, wanted, self._options)
-            entry = self._in_service(wanted, loaded)
+            try:
+                entry = self._in_service(wanted, loaded)
+            except BaseException:
+                loaded.instance.close()
+                raise
         except BaseException:
             self.failed_loads += 1
             raise

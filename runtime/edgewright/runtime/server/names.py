@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from edgewright.bundle.manifest import TensorSpec
 
+from .guarded import Guarded
 from .model_table import ModelTable
 from .pipeline import Endpoint
 
@@ -58,12 +59,17 @@ class Names:
         return self._table.find(name, version).explain()
 
     def check_ready(self, name: str, version: str | None = None) -> None:
-        """Return if an inference would be taken.
+        """Return if an inference would be taken; one that only has to wait, or is shed for a moment's load, would.
 
         Raises:
-            Refusal: 404 unknown, 503 where none of a route's models is loaded.
+            Refusal: 404 unknown, 503 while a model is left alone after failures or none of a route's is loaded. A model
+                whose pause is over is ready: without a request it would never be tried.
         """
-        _ = self.endpoint(name, version).signature
+        endpoint = self.endpoint(name, version)
+        _ = endpoint.signature
+        refusal = endpoint.left_alone() if isinstance(endpoint, Guarded) else None
+        if refusal is not None:
+            raise refusal
 
 
 def route_metadata(route: Endpoint) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -117,7 +118,7 @@ class ServerProcess:
         grpc_address = None if self._paused else await self._accept()
         self._send(Ready(incarnation=self._state.incarnation, grpc_address=grpc_address))
         tasks = [
-            loop.create_task(work)
+            loop.create_task(_told_of_its_end(work))
             for work in (
                 self._read_control(reader),
                 self._changes.run(),
@@ -226,6 +227,14 @@ class ServerProcess:
     def _send(self, reply: Reply) -> None:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(encode(reply))
+
+
+async def _told_of_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """A task that fails says so at once: the server goes on without it, and nobody else would."""
+    try:
+        await work
+    except Exception:  # noqa: BLE001 - see above
+        _log.exception("a background task has ended; requests are served on")
 
 
 def _black_box(path: str | None) -> BlackBox | None:

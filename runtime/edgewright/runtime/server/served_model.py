@@ -100,9 +100,9 @@ class ServedModel:
         self._enter()
         try:
             self.scheduler.submit(job, ended)
-        except Refusal as refusal:
+        except BaseException as error:
             self._leave()
-            if refusal.status == 503:
+            if isinstance(error, Refusal) and error.status == 503:
                 self.statistics.shed += 1
             raise
 
@@ -189,6 +189,8 @@ class ServedModel:
             totals.cancelled += 1
         elif refusal.status == 504:
             totals.expired += 1
+        elif refusal.status == 503:
+            totals.shed += 1
         return Outcome(None, refusal, self.name, self.version, execution.queue_ns, 0, totals)
 
     def _counted(self, job: Job, execution: Execution) -> Outcome:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewright.runtime.control import Done, Load
+from edgewright.runtime.control import Done, Failed, Load, Unload
 from edgewright.runtime.engines.protocol import LoadOptions
 from edgewright.runtime.server.changes import Changes
 from edgewright.runtime.server.installed import InstalledModels
@@ -23,6 +23,20 @@ from tests.runtime.small_bundle import SmallBundle, digits_bundle
 
 def load_of(bundle: SmallBundle, model: str = "digits", version: str = "1") -> Load:
     return Load(id=1, model=model, version=version, bundle=bundle.digest, directory=str(bundle.directory))
+
+
+def test_who_cannot_be_told_does_not_end_all_changes(tmp_path: Path) -> None:
+    def gone(_: object) -> None:
+        raise ConnectionError("gone")
+
+    async def scenario() -> None:
+        async with parts_in(tmp_path) as parts:
+            parts.changes.ask(Unload(id=1, model="nothing"), gone)
+            ended: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+            parts.changes.ask(Unload(id=2, model="nothing"), ended.set_result)
+            assert isinstance(await asyncio.wait_for(ended, 5), Failed)
+
+    asyncio.run(scenario())
 
 
 class Parts:

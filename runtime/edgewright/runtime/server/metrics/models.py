@@ -18,12 +18,27 @@ _COUNTERS: tuple[tuple[str, str, Callable[[ServedModel], float]], ...] = (
     (
         "edgewright_executions_total",
         "Calls of the engine; a batch is one.",
-        lambda model: model.statistics.compute_infer.count,
+        lambda model: model.statistics.executions,
     ),
     (
         "edgewright_refused_requests_total",
         "Requests that did not fit the model, or came when it took none.",
         lambda model: model.statistics.refused,
+    ),
+    (
+        "edgewright_shed_requests_total",
+        "Requests that were refused because too much waited.",
+        lambda model: model.statistics.shed,
+    ),
+    (
+        "edgewright_expired_requests_total",
+        "Requests whose deadline was over before they began.",
+        lambda model: model.statistics.expired,
+    ),
+    (
+        "edgewright_cancelled_requests_total",
+        "Requests whose client was gone before they began.",
+        lambda model: model.statistics.cancelled,
     ),
     (
         "edgewright_observer_errors_total",

@@ -95,7 +95,7 @@ class Leg:
         counts.in_flight += 1
         try:
             endpoint.submit(job, answered)
-        except Refusal:
+        except BaseException:
             counts.in_flight -= 1
             counts.refused += 1
             raise

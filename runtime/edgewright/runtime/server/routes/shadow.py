@@ -100,7 +100,7 @@ class ShadowRoute:
         self._waiting += 1
         try:
             self._primary.submit(self._primary.opened(signature), job, answered)
-        except Refusal:
+        except BaseException:
             self._waiting -= 1
             raise
 
@@ -144,6 +144,9 @@ class ShadowRoute:
             self._run(self._shadow.opened(signature), copy, outputs, signature)
         except Refusal as refusal:
             self._skip(f"refused_{refusal.status}")
+        except Exception:  # noqa: BLE001 - nobody waits for a copy, and the next one may go well
+            _log.exception("a shadow could not be asked")
+            self._skip("failed")
 
     def _run(self, endpoint: Endpoint, copy: Job, outputs: Tensors, signature: Signature) -> None:
         begun_ns = self._clock()

@@ -19,13 +19,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgewright.targets.faults import Fault
+from edgewright.targets.faults import Fault, UserFault
 
 from ...engines.protocol import LoadOptions
 from .messages import ChannelError, Message, Proved, Raised, Ran, Run, receive, send
 
 if TYPE_CHECKING:
+    from ...engines.protocol import Instance
     from ..loading import LoadedModel
+    from .arena import Arena
 
 _PR_SET_PDEATHSIG = 1
 _REASON_LENGTH = 4096
@@ -79,18 +81,24 @@ def _serve(channel: socket.socket, arena_fd: int, load: Callable[[], LoadedModel
         asked = receive(channel)
         if not isinstance(asked, Run):
             raise ChannelError(f"expected Run, got {type(asked).__name__}")
-        answer: Message
-        try:
-            arena.follow(asked.arena_bytes)
-            outputs = loaded.instance.run(arena.read(asked.inputs, copy=False))
-            places, _ = arena.write(outputs, asked.end)
-            answer = Ran(arena.size_bytes, places)
-            del outputs
-        except Exception as error:  # noqa: BLE001 - it is this request that failed
-            answer = _raised(error)
-        send(channel, answer)
+        send(channel, _answer(loaded.instance, arena, asked))
 
 
-def _raised(error: Exception) -> Raised:
+def _answer(instance: Instance, arena: Arena, asked: Run) -> Message:
+    """Run the model. Its outputs may be parts of its inputs, so they are written behind those."""
+    try:
+        arena.follow(asked.arena_bytes)
+        outputs = instance.run(arena.read(asked.inputs, copy=False))
+    except Exception as error:  # noqa: BLE001 - it is this request that failed
+        return _raised(error, refused=isinstance(error, UserFault))
+    try:
+        places, _ = arena.write(outputs, asked.end)
+    except Exception as error:  # noqa: BLE001 - as above
+        return _raised(error)
+    return Ran(arena.size_bytes, places)
+
+
+def _raised(error: Exception, *, refused: bool = False) -> Raised:
     kind = type(error).__name__
-    return Raised(kind, (str(error) if isinstance(error, Fault) else f"{kind}: {error}")[:_REASON_LENGTH])
+    reason = str(error) if isinstance(error, Fault) else f"{kind}: {error}"
+    return Raised(kind, reason[:_REASON_LENGTH], refused)

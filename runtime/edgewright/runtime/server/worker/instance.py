@@ -14,8 +14,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgewright.targets.faults import Fault
-
 from ...engines.protocol import WorkerLost
 from .backoff import Backoff
 from .messages import Proved
@@ -75,6 +73,8 @@ class WorkerInstance:
 
         Raises:
             RunFailed: the engine raised there.
+            InputsRefused: the inputs are at fault.
+            TensorsTooLarge: they do not fit the memory that both share.
             WorkerLost: the process ended or hung in this run (`executing`), or is not there now.
         """
         with self._running:
@@ -115,13 +115,13 @@ class WorkerInstance:
                 return "closed"
             try:
                 process = self._started = WorkerProcess(self._launch)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for the first start
                 return self._not_started(error)
         try:
             self.proved = process.proved(_START_TIMEOUT_S)
-        except Fault as fault:
+        except Exception as error:  # noqa: BLE001 - as above
             process.kill("its model could not be loaded")
-            reason = self._not_started(fault)
+            reason = self._not_started(error)
         else:
             self._process = process
             self._first.set()

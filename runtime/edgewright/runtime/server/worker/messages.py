@@ -58,6 +58,8 @@ class Raised(msgspec.Struct, frozen=True, tag="raised"):
     kind: str
     """Name of the exception's class."""
     reason: str
+    refused: bool = False
+    """Whether the inputs are at fault, not the model."""
 
 
 Message = Run | Proved | Ran | Raised

@@ -42,6 +42,10 @@ class RunFailed(Exception):
     """The engine raised, in the worker, which lives on."""
 
 
+class InputsRefused(UserFault):
+    """The bundle's steps or the engine's border refuse these inputs, in the worker; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """What a worker is started with."""
@@ -65,10 +69,15 @@ class WorkerProcess:
         command += ["--parent", str(os.getpid()), "--max-batch-rows", str(launch.max_batch_rows)]
         command += ["--emulated"] if launch.options.emulated else []
         command += ["--threads", str(launch.options.threads)] if launch.options.threads else []
-        with theirs:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), self._arena.fd)
-            )
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), self._arena.fd)
+                )
+        except BaseException:
+            ours.close()
+            self._arena.close()
+            raise
         self._channel = ours
         self._poll = select.poll()
         self._poll.register(ours, select.POLLIN)
@@ -94,6 +103,7 @@ class WorkerProcess:
 
         Raises:
             RunFailed: the engine raised.
+            InputsRefused: the inputs are at fault.
             TensorsTooLarge: they do not fit the arena; nothing ran.
             WorkerLost: the process ended, or hung and was ended.
         """
@@ -104,7 +114,7 @@ class WorkerProcess:
             raise self._lost(None) from error
         answer = self._answer(timeout_s)
         if isinstance(answer, Raised):
-            raise RunFailed(answer.reason)
+            raise InputsRefused(answer.reason) if answer.refused else RunFailed(answer.reason)
         if not isinstance(answer, Ran):
             raise self._lost(f"it says {type(answer).__name__} where Ran was expected")
         self._arena.follow(answer.arena_bytes)
