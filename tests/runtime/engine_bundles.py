@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgewright.bundle.archive import pack
 from edgewright.bundle.assemble import write_manifest
 from edgewright.bundle.calibrate import build_reference
+from edgewright.bundle.datatypes import NUMBERS
 from edgewright.bundle.golden import Golden, write_golden
 from edgewright.bundle.manifest import (
     FORMAT_VERSION,
@@ -26,7 +27,6 @@ from edgewright.bundle.manifest import (
     TargetRequirement,
     TensorSpec,
 )
-from edgewright.bundle.native_plan import NUMPY_OF_DATATYPE
 from edgewright.bundle.reference import write_reference
 from edgewright.targets.host import detect_host
 
@@ -132,4 +132,4 @@ def write_engine_bundle(
 
 
 def _zeros(specs: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]:
-    return {spec.name: np.zeros([abs(size) for size in spec.shape], NUMPY_OF_DATATYPE[spec.datatype]) for spec in specs}
+    return {spec.name: np.zeros([abs(size) for size in spec.shape], NUMBERS[spec.datatype]) for spec in specs}

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.bundle.archive import unpack, verify
+from edgewright.bundle.datatypes import NUMPY_OF_DATATYPE
 from edgewright.bundle.manifest import Manifest, TensorSpec
 from edgewright.targets.faults import EnvironmentFault, UserFault
 
 from .engines.protocol import Instance, LoadOptions
 from .server.loading import GoldenTestFailed, LoadedModel, load_bundle
-from .server.v2.tensors import NUMPY_OF_DATATYPE
 
 Tensors = dict[str, NDArray[Any]]
 OnProgress = Callable[[int, int], None]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgewright.bundle import steps
-from edgewright.bundle.processing.bound import NUMPY
+from edgewright.bundle.datatypes import NUMBERS
 from edgewright.bundle.processing.chain import Chain
 from edgewright.bundle.steps import Step
 from edgewright.bundle.tensor_spec import TensorSpec
@@ -25,7 +25,7 @@ def run(step: Step, *arrays: NDArray[Any], specs: tuple[TensorSpec, ...] | None 
     """The result of one step on arrays; their specs are taken from them."""
     names = ("boxes", "scores") if isinstance(step, steps.Nms) else ("x",)
     if specs is None:
-        datatypes = {dtype: name for name, dtype in NUMPY.items()}
+        datatypes = {dtype: name for name, dtype in NUMBERS.items()}
         specs = tuple(
             tensor(datatypes[array.dtype], *array.shape[1:], name=name)
             for name, array in zip(names, arrays, strict=True)
@@ -37,7 +37,7 @@ def run(step: Step, *arrays: NDArray[Any], specs: tuple[TensorSpec, ...] | None 
 def values(spec: TensorSpec, rows: int, seed: int) -> NDArray[Any]:
     """Numbers of all sizes, with equals, and with NaN and infinities where there are such."""
     random = np.random.default_rng(seed)
-    dtype, shape = NUMPY[spec.datatype], (rows, *spec.shape[1:])
+    dtype, shape = NUMBERS[spec.datatype], (rows, *spec.shape[1:])
     if dtype.kind == "b":
         return random.integers(0, 2, shape).astype(np.bool_)
     if dtype.kind in "iu":
@@ -54,7 +54,7 @@ def values(spec: TensorSpec, rows: int, seed: int) -> NDArray[Any]:
 _sides = st.integers(1, 12)
 _floats = st.sampled_from(["FP16", "FP32", "FP64"])
 _pictures = st.sampled_from(["UINT8", "INT8", "FP16", "FP32", "FP64", "INT16"])
-_any = st.sampled_from(sorted(NUMPY))
+_any = st.sampled_from(sorted(NUMBERS))
 _shape = st.lists(st.integers(1, 5), max_size=3)
 
 
@@ -90,7 +90,7 @@ def _number_step(draw: st.DrawFn) -> Case:
     step: Step
     match kind:
         case "cast":
-            step = steps.Cast(tensor="x", datatype=draw(st.sampled_from(sorted(set(NUMPY) - {"BOOL"}))))
+            step = steps.Cast(tensor="x", datatype=draw(st.sampled_from(sorted(set(NUMBERS) - {"BOOL"}))))
         case "normalise":
             each = st.tuples(*[st.sampled_from([0.5, 1.0, 127.5])] * shape[-1])
             step = steps.Normalise(

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewright.bundle.processing.bound import NUMPY
+from edgewright.bundle.datatypes import NUMBERS
 from edgewright.bundle.processing.chain import BINDERS, Chain
 from edgewright.bundle.steps import Step, Steps
 from tests.bundle.processing.some_steps import Case, cases, values
@@ -27,7 +27,7 @@ def test_inference_says_what_running_gives(case: Case, rows: int, seed: int) -> 
     for spec in chain.result:
         array = found[spec.name]
         assert array.shape == (rows, *spec.shape[1:])
-        assert array.dtype == NUMPY.get(spec.datatype, np.dtype(object))
+        assert array.dtype == NUMBERS.get(spec.datatype, np.dtype(object))
         assert array.flags.c_contiguous
     for name, array in before.items():
         np.testing.assert_array_equal(array, given_arrays[name])

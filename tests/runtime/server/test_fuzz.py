@@ -12,13 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgewright.bundle.datatypes import NUMPY_OF_DATATYPE
 from edgewright.bundle.manifest import TensorSpec
 from edgewright.runtime.server.http.messages import Request
 from edgewright.runtime.server.limits import Limits
 from edgewright.runtime.server.pipeline import Outcome, Signature
 from edgewright.runtime.server.refusal import Refusal
 from edgewright.runtime.server.v2.inference import Inference, read_request, write_response
-from edgewright.runtime.server.v2.tensors import MAX_TEXTS, NUMPY_OF_DATATYPE
+from edgewright.runtime.server.v2.tensors import MAX_TEXTS
 from tests.runtime.server.conftest import Running
 
 LIMITS = Limits(json_bytes=1_000_000, body_bytes=2_000_000)

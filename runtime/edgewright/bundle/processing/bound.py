@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgewright.targets.faults import UserFault
 
+from ..datatypes import NUMBERS
 from ..tensor_spec import Datatype, TensorSpec
 
 Array = NDArray[Any]
@@ -27,23 +28,8 @@ MAX_SCRATCH_BYTES = 256 << 20
 MAX_OPERATIONS = 1 << 33
 """Of one step, for one sample: some seconds of a slow core."""
 
-NUMPY: dict[Datatype, np.dtype[Any]] = {
-    "BOOL": np.dtype(np.bool_),
-    "UINT8": np.dtype(np.uint8),
-    "UINT16": np.dtype(np.uint16),
-    "UINT32": np.dtype(np.uint32),
-    "UINT64": np.dtype(np.uint64),
-    "INT8": np.dtype(np.int8),
-    "INT16": np.dtype(np.int16),
-    "INT32": np.dtype(np.int32),
-    "INT64": np.dtype(np.int64),
-    "FP16": np.dtype(np.float16),
-    "FP32": np.dtype(np.float32),
-    "FP64": np.dtype(np.float64),
-}
-"""Datatypes that steps compute with."""
 FLOATS: frozenset[Datatype] = frozenset({"FP16", "FP32", "FP64"})
-INTEGERS: frozenset[Datatype] = frozenset(NUMPY) - FLOATS - {"BOOL"}
+INTEGERS: frozenset[Datatype] = frozenset(NUMBERS) - FLOATS - {"BOOL"}
 
 
 class ProcessingError(UserFault):
@@ -72,15 +58,15 @@ def spec(like: TensorSpec, **changes: Any) -> TensorSpec:
     return TensorSpec(**(fields | changes))
 
 
-def numpy_of(tensor: TensorSpec, allowed: frozenset[Datatype] = frozenset(NUMPY)) -> np.dtype[Any]:
+def numpy_of(tensor: TensorSpec, allowed: frozenset[Datatype] = frozenset(NUMBERS)) -> np.dtype[Any]:
     """The dtype of a tensor.
 
     Raises:
         ProcessingError: the step cannot compute with it.
     """
-    if tensor.datatype not in allowed or tensor.datatype not in NUMPY:
+    if tensor.datatype not in allowed or tensor.datatype not in NUMBERS:
         raise ProcessingError(f"{tensor.name!r} is {tensor.datatype}; expected one of {', '.join(sorted(allowed))}")
-    return NUMPY[tensor.datatype]
+    return NUMBERS[tensor.datatype]
 
 
 def sample_shape(tensor: TensorSpec, rank: int | None = None) -> tuple[int, ...]:
@@ -107,7 +93,7 @@ def sample_bytes(tensor: TensorSpec) -> int:
     Raises:
         ProcessingError: more than `MAX_SAMPLE_BYTES`.
     """
-    item = NUMPY[tensor.datatype].itemsize if tensor.datatype in NUMPY else 8
+    item = NUMBERS[tensor.datatype].itemsize if tensor.datatype in NUMBERS else 8
     size = math.prod(max(1, dimension) for dimension in tensor.shape[1:]) * item
     if size > MAX_SAMPLE_BYTES:
         raise ProcessingError(
@@ -132,7 +118,7 @@ def check_cost(*, scratch_bytes: int, operations: int) -> None:
 
 def datatype_of(dtype: np.dtype[Any]) -> Datatype | None:
     """The protocol's name of a dtype; None where steps have none."""
-    return next((name for name, known in NUMPY.items() if known == dtype), None)
+    return next((name for name, known in NUMBERS.items() if known == dtype), None)
 
 
 def to_dtype(values: Array, dtype: np.dtype[Any]) -> Array:

@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 
+from ..datatypes import NUMBERS
 from ..steps import Cast, Dequantize, Normalise
 from ..tensor_spec import TensorSpec
-from .bound import INTEGERS, NUMPY, Array, Bound, ProcessingError, numpy_of, sample_shape, spec, to_dtype
+from .bound import INTEGERS, Array, Bound, ProcessingError, numpy_of, sample_shape, spec, to_dtype
 
 
 def bind_cast(step: Cast, tensor: TensorSpec) -> Bound:
@@ -16,7 +17,7 @@ def bind_cast(step: Cast, tensor: TensorSpec) -> Bound:
     numpy_of(tensor)
     result = spec(tensor, datatype=step.datatype)
     count = math.prod(sample_shape(result))
-    wanted = NUMPY[step.datatype]
+    wanted = NUMBERS[step.datatype]
 
     def run(values: Array) -> tuple[Array, ...]:
         return (to_dtype(values, wanted),)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datatypes import NUMBERS
 from ..steps import Argmax, Sigmoid, Softmax, TopK
 from ..tensor_spec import Datatype, TensorSpec
-from .bound import FLOATS, NUMPY, Array, Bound, ProcessingError, numpy_of, sample_shape, spec
+from .bound import FLOATS, Array, Bound, ProcessingError, numpy_of, sample_shape, spec
 
-RANKED: frozenset[Datatype] = frozenset(NUMPY) - {"UINT64", "INT64"}
+RANKED: frozenset[Datatype] = frozenset(NUMBERS) - {"UINT64", "INT64"}
 """What FP64 holds exactly."""
 
 

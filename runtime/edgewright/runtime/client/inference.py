@@ -10,8 +10,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.bundle.datatypes import NUMPY_OF_DATATYPE
+
 from ..server.refusal import Refusal
-from ..server.v2.tensors import NUMPY_OF_DATATYPE, from_binary, to_binary
+from ..server.v2.tensors import from_binary, to_binary
 from .errors import BadAnswer
 from .http1 import Payload
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.bundle.datatypes import NUMBERS
 from edgewright.bundle.manifest import Manifest, TensorSpec
 from edgewright.bundle.native_call import InputRefused
-from edgewright.bundle.native_plan import NUMPY_OF_DATATYPE, Port, Shape
+from edgewright.bundle.native_plan import Port, Shape
 
 from .protocol import ModelRefused
 
@@ -74,7 +75,7 @@ class Border:
 
 
 def _port(manifest: Manifest, spec: TensorSpec) -> Port:
-    if spec.datatype not in NUMPY_OF_DATATYPE:
+    if spec.datatype not in NUMBERS:
         raise ModelRefused(
             f"{manifest.model}: tensor '{spec.name}' is {spec.datatype}, which engine {manifest.engine.name} lacks"
         )
@@ -83,7 +84,7 @@ def _port(manifest: Manifest, spec: TensorSpec) -> Port:
             f"{manifest.model}: tensor '{spec.name}' has shape {list(spec.shape)}; engine {manifest.engine.name} runs "
             "fixed shapes, only the batch may be free"
         )
-    return Port(spec.name, NUMPY_OF_DATATYPE[spec.datatype], spec.shape)
+    return Port(spec.name, NUMBERS[spec.datatype], spec.shape)
 
 
 def _in_one_piece(array: NDArray[Any]) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from edgewright.bundle.datatypes import NUMPY_OF_DATATYPE
 from edgewright.bundle.manifest import Manifest, TensorSpec
 from edgewright.bundle.native_library import NativeEntry, NativeTensor
-from edgewright.bundle.native_plan import NUMPY_OF_DATATYPE, Port, Ports, Shape
+from edgewright.bundle.native_plan import Port, Ports, Shape
 
 from .protocol import ModelRefused
 

@@ -14,8 +14,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from edgewright.bundle.datatypes import NUMBERS
 from edgewright.bundle.manifest import Manifest
-from edgewright.bundle.native_plan import NUMPY_OF_DATATYPE, Port
+from edgewright.bundle.native_plan import Port
 
 
 class _Frame:
@@ -104,8 +105,8 @@ def bound_calls(session: ort.InferenceSession, manifest: Manifest) -> BoundCalls
     None where the manifest leaves more open than the batch, or an array cannot hold a tensor.
     """
     specs = (*manifest.inputs, *manifest.outputs)
-    if any(spec.datatype not in NUMPY_OF_DATATYPE or {-1, 0} & set(spec.shape[1:]) for spec in specs):
+    if any(spec.datatype not in NUMBERS or {-1, 0} & set(spec.shape[1:]) for spec in specs):
         return None
-    ports = [Port(spec.name, NUMPY_OF_DATATYPE[spec.datatype], spec.shape) for spec in specs]
+    ports = [Port(spec.name, NUMBERS[spec.datatype], spec.shape) for spec in specs]
     split = len(manifest.inputs)
     return BoundCalls(session, tuple(ports[:split]), tuple(ports[split:]))

@@ -15,6 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgewright.bundle.archive import read_manifest
+from edgewright.bundle.datatypes import NUMPY_OF_DATATYPE
 from edgewright.bundle.golden import Golden, compare, read_golden
 from edgewright.bundle.manifest import Manifest
 from edgewright.bundle.reference import Reference, read_reference
@@ -23,7 +24,6 @@ from edgewright.targets.faults import UserFault
 from ..engines.processed import load_with_steps
 from ..engines.protocol import Instance, LoadOptions
 from .schedule.latency_model import Point
-from .v2.tensors import NUMPY_OF_DATATYPE
 from .warm_up import warm_up
 
 GOLDEN_FILE = "golden.safetensors"

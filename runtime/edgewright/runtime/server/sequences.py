@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.bundle.datatypes import NUMPY_OF_DATATYPE
 from edgewright.bundle.manifest import Manifest, TensorSpec
 
 from ..serving import ModelSettings
@@ -23,7 +24,6 @@ from .pipeline import Job, SequenceStep
 from .refusal import Refusal, not_now
 from .schedule.execution import Deliver, Execution, Scheduler
 from .schedule.scheduled import tell
-from .v2.tensors import NUMPY_OF_DATATYPE
 
 State = dict[str, NDArray[Any]]
 

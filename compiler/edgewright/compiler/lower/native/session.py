@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from edgewright.bundle.datatypes import NUMPY_OF_DATATYPE
 from edgewright.bundle.native_call import NativeInstance
 from edgewright.bundle.native_library import NativeEntry, NativeLibrary, NativeTensor
-from edgewright.bundle.native_plan import NUMPY_OF_DATATYPE, Port, Ports
+from edgewright.bundle.native_plan import Port, Ports
 
 from ..session import Value
 from .net import Array

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.bundle.datatypes import NUMPY_OF_DATATYPE
 from edgewright.bundle.manifest import Manifest, TensorSpec
 
 from ...engines.protocol import Frame, Framed, Instance, WorkerLost
 from ..pipeline import Tensors
-from ..v2.tensors import NUMPY_OF_DATATYPE
 from .execution import BatchTimes, Executed, Execution, Outputs
 from .queue import Waiting
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from numpy.typing import NDArray
 
+from edgewright.bundle.datatypes import NUMPY_OF_DATATYPE
 from edgewright.bundle.manifest import TensorSpec
 
 from ..http.messages import BINARY, HEADER_LENGTH_FIELD, Payload, Request, Response
@@ -23,7 +24,7 @@ from .classification import DATATYPE, best_classes
 from .fit import batch_rows
 from .plan import Plan, PlannedInput, Plans, plan_request
 from .scheduling import Scheduling, read_scheduling
-from .tensors import NUMPY_OF_DATATYPE, element_count, from_binary, placed, to_binary, to_json
+from .tensors import element_count, from_binary, placed, to_binary, to_json
 
 KEY_FIELD = b"x-edgewright-key"
 """Header field for sticky routes, for clients that cannot set the parameter `key`."""

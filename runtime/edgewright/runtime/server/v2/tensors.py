@@ -17,26 +17,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.bundle.datatypes import NUMPY_OF_DATATYPE
+
 from ..http.messages import Payload
 from ..refusal import Refusal
-
-NUMPY_OF_DATATYPE: dict[str, np.dtype[Any]] = {
-    "BOOL": np.dtype(np.bool_),
-    "UINT8": np.dtype(np.uint8),
-    "UINT16": np.dtype(np.uint16),
-    "UINT32": np.dtype(np.uint32),
-    "UINT64": np.dtype(np.uint64),
-    "INT8": np.dtype(np.int8),
-    "INT16": np.dtype(np.int16),
-    "INT32": np.dtype(np.int32),
-    "INT64": np.dtype(np.int64),
-    "FP16": np.dtype(np.float16),
-    "BF16": np.dtype(np.uint16),
-    "FP32": np.dtype(np.float32),
-    "FP64": np.dtype(np.float64),
-    "BYTES": np.dtype(np.object_),
-}
-"""numpy has no BF16: its tensors are bit patterns, which is what the wire has; engines know what they mean."""
 
 BINARY_ONLY = frozenset({"FP16", "BF16"})
 """Datatypes that the protocol does not spell in JSON."""

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edgewright.bundle.datatypes import NUMPY_OF_DATATYPE
 from edgewright.runtime.server.pipeline import Outcome, Signature
 from edgewright.runtime.server.refusal import Refusal
 from edgewright.runtime.server.v2.grpc.contents import FIELD_OF_DATATYPE, to_contents
 from edgewright.runtime.server.v2.grpc.inference import Head, Heads, Plan, plan_inference, read_inputs, write_answer
-from edgewright.runtime.server.v2.tensors import NUMPY_OF_DATATYPE, from_binary
+from edgewright.runtime.server.v2.tensors import from_binary
 from tests.runtime.server.v2.grpc.messages import LIMITS, Request, Response, raw_request, signature, texts
 
 IMAGE = signature(image=("FP32", (-1, 4)))

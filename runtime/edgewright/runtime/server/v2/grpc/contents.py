@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.bundle.datatypes import NUMPY_OF_DATATYPE
+
 from ...refusal import Refusal
-from ..tensors import NUMPY_OF_DATATYPE
 
 FIELD_OF_DATATYPE = {
     "BOOL": "bool_contents",
