@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.runtime.server.http.auth import Tokens, with_tokens
+from edgewright.runtime.server.http.auth import Tokens, admission, with_tokens
 from edgewright.runtime.server.http.messages import Request, Respond, Response
 from edgewright.runtime.server.refusal import Refusal
 
@@ -87,7 +87,7 @@ def test_only_whether_it_is_alive_may_be_asked_without(path: Path) -> None:
         respond(Response(200, [request.target]))
 
     answers: list[Response] = []
-    handler = with_tokens(hello, Tokens(path))
+    handler = with_tokens(hello, admission(Tokens(path)))
     handler(Request(b"GET", b"/v2/health/live", {}, memoryview(b""), True, 1, 0), answers.append)
     fields = {b"authorization": b"Bearer first-token"}
     handler(Request(b"GET", b"/v2", fields, memoryview(b""), True, 1, 0), answers.append)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,3 +84,25 @@ def test_a_repeated_head_brings_nothing_of_the_request_before_it() -> None:
     first.on_gone = lambda: None
     first.tensors = memoryview(b"x")
     assert (second.on_gone, second.tensors, bytes(second.body)) == (None, None, b"two.")
+
+
+@pytest.mark.parametrize(
+    ("framing", "read"),
+    [(b"content-length: 16384", True), (b"content-length: 16385", False), (b"transfer-encoding: chunked", False)],
+)
+def test_a_stranger_is_refused_before_a_large_body_is_read(framing: bytes, read: bool) -> None:
+    unknown = Refusal(401, "a token is needed")
+
+    def admits(target: bytes, headers: Mapping[bytes, bytes]) -> Refusal | None:
+        return None if target == b"/open" or b"authorization" in headers else unknown
+
+    for target, fields, refused in (
+        (b"/a", b"", not read),
+        (b"/open", b"", False),
+        (b"/a", b"authorization: x", False),
+    ):
+        incoming = Incoming(Limits(), lambda size: size >= 0, admits)
+        incoming.feed(b"POST %b HTTP/1.1\r\nexpect: 100-continue\r\n%b\r\n" % (target, framing))
+        incoming.feed(fields + b"\r\n\r\n" if fields else b"\r\n")
+        assert (incoming.refusal is unknown) == refused
+        assert incoming.continue_owed != refused, "nobody asks for a body that is not read"

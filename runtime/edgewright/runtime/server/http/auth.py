@@ -7,9 +7,11 @@ import hashlib
 import logging
 import time
 from _operator import _compare_digest  # what hmac exports; hmac itself would bring OpenSSL (see `lean_imports`)
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..refusal import Refusal
+from .connections import Admits
 from .messages import Handler, Request, Respond
 
 _log = logging.getLogger(__name__)
@@ -19,6 +21,13 @@ _LOOK_S = 1.0
 _LARGEST_BYTES = 64 * 1024
 _OPEN = frozenset({b"/v2/health/live"})
 """What may be asked without a token: whether there is a server tells nothing that the open port does not."""
+
+
+_UNKNOWN = Refusal(
+    401,
+    "a token is needed: Authorization: Bearer …",
+    headers=((b"www-authenticate", b'Bearer realm="edgewright"'),),
+)
 
 
 class Tokens:
@@ -78,16 +87,24 @@ class Tokens:
         self._seen = seen
 
 
-def with_tokens(handler: Handler, tokens: Tokens) -> Handler:
-    """Return a handler that answers 401 to requests without a token, except for the question whether it is alive."""
+def admission(tokens: Tokens) -> Admits:
+    """Return what asks for a token, except for the question whether the server is alive."""
+
+    def admits(target: bytes, headers: Mapping[bytes, bytes]) -> Refusal | None:
+        if tokens.allow(headers.get(b"authorization"), time.monotonic()) or target in _OPEN:
+            return None
+        return _UNKNOWN
+
+    return admits
+
+
+def with_tokens(handler: Handler, admits: Admits) -> Handler:
+    """Return a handler that answers with what `admits` refuses."""
 
     def handle(request: Request, respond: Respond) -> None:
-        if not tokens.allow(request.headers.get(b"authorization"), time.monotonic()) and request.target not in _OPEN:
-            raise Refusal(
-                401,
-                "a token is needed: Authorization: Bearer …",
-                headers=((b"www-authenticate", b'Bearer realm="edgewright"'),),
-            )
+        refusal = admits(request.target, request.headers)
+        if refusal is not None:
+            raise refusal
         handler(request, respond)
 
     return handle

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from ..limits import Limits
+from ..refusal import Refusal
+
+Admits = Callable[[bytes, Mapping[bytes, bytes]], Refusal | None]
+"""Takes the target and the header fields of a request; returns why whoever sends it is not let in."""
+
+
+def let_in(target: bytes, headers: Mapping[bytes, bytes]) -> Refusal | None:
+    """Let everybody in."""
+    del target, headers
+    return None
 
 
 class SweptConnection(Protocol):
@@ -32,6 +42,8 @@ class Connections:
         self._held_bytes = 0
         self.responses: Counter[int] = Counter()
         """Responses by HTTP status, for metrics."""
+        self.admits: Admits = let_in
+        """Asked before a large body is read."""
         self.on_room: Callable[[], None] = lambda: None
         """Called when a connection has ended."""
 

@@ -14,8 +14,12 @@ import httptools
 
 from ..limits import Limits
 from ..refusal import Refusal, not_now
+from .connections import Admits, let_in
 from .head import BodyPlan, plan_body
 from .messages import Request
+
+_STRANGERS_BYTES = 16 * 1024
+"""A body up to this size is read before it is asked who sends it: then the connection can stay, with its 401."""
 
 
 class _Repeat:
@@ -37,10 +41,11 @@ class Incoming:
     needed any more, or both stay until the collector comes by.
     """
 
-    def __init__(self, limits: Limits, hold: Callable[[int], bool]) -> None:
-        """`hold` reserves bytes for a body; False where all connections together hold too much."""
+    def __init__(self, limits: Limits, hold: Callable[[int], bool], admits: Admits = let_in) -> None:
+        """`hold` reserves bytes for a body; False where all connections hold too much. `admits` knows who may send."""
         self._limits = limits
         self._hold = hold
+        self._admits = admits
         self._parser = httptools.HttpRequestParser(self)
         self._repeat: _Repeat | None = None
         self.arrived: deque[Request | Refusal] = deque()
@@ -194,6 +199,11 @@ class Incoming:
         except Refusal as error:
             self._refuse(error)
             return
+        if self._plan.length is None or self._plan.length > _STRANGERS_BYTES:
+            refusal = self._admits(self._target, self._headers)
+            if refusal is not None:
+                self._refuse(refusal)
+                return
         self.continue_owed = self._plan.wants_continue
 
     def on_chunk_header(self) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..limits import Limits
 from .connection import Connection
-from .connections import Connections
+from .connections import Admits, Connections
 from .messages import Handler
 
 if TYPE_CHECKING:  # OpenSSL stays outside where no listener speaks TLS
@@ -30,7 +30,12 @@ class Listener:
     """One listening socket. All methods are called on the event loop."""
 
     def __init__(
-        self, listening: socket.socket, handler: Handler, limits: Limits, tls: ssl.SSLContext | None = None
+        self,
+        listening: socket.socket,
+        handler: Handler,
+        limits: Limits,
+        tls: ssl.SSLContext | None = None,
+        admits: Admits | None = None,
     ) -> None:
         listening.setblocking(False)
         self._socket = listening
@@ -41,6 +46,8 @@ class Listener:
         self._accepting = False
         self._stopped = False
         self.connections = Connections(limits)
+        if admits is not None:
+            self.connections.admits = admits
         self.connections.on_room = self.resume
 
     def resume(self) -> None:

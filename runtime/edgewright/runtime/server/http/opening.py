@@ -12,7 +12,7 @@ from edgewright.targets.faults import UserFault
 from ...serving import ListenerSettings
 from ..limits import Limits
 from ..local.listener import TensorListener
-from .auth import Tokens, with_tokens
+from .auth import Tokens, admission, with_tokens
 from .compression import with_compression
 from .exposure import check_exposure
 from .listener import Listener
@@ -40,13 +40,15 @@ def open_listener(
         return TensorListener(listening, handler_of("data"), limits, frozenset(settings.uids))
     check_exposure(listening, settings)
     handler = with_compression(handler_of("admin" if settings.kind == "admin" else "data"), limits)
+    admits = None
     if settings.token_file is not None:
         try:
-            handler = with_tokens(handler, Tokens(Path(settings.token_file)))
+            admits = admission(Tokens(Path(settings.token_file)))
         except OSError as error:
             raise TokensUnreadable(f"the tokens of a listener cannot be read: {error}") from error
+        handler = with_tokens(handler, admits)
     if settings.tls is None:
-        return Listener(listening, handler, limits)
+        return Listener(listening, handler, limits, admits=admits)
     from .tls import server_context  # OpenSSL costs 3 MB: only where a listener speaks TLS
 
-    return Listener(listening, handler, limits, server_context(settings.tls))
+    return Listener(listening, handler, limits, server_context(settings.tls), admits)
