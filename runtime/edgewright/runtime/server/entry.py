@@ -24,7 +24,7 @@ _USAGE = """usage: python -m edgewright.runtime.server --control-fd N SETTINGS
 
 
 _SWITCH_INTERVAL_S = 0.0005
-"""A thread that has run a model waits so long for its turn while the event loop is busy. Python's default, 5 ms, is more
+"""A thread that has run a model waits so long for its turn while the event loop is busy. Python's 5 ms are more
 than many models take."""
 _GARBAGE_THRESHOLDS = (20_000, 20, 50)
 """Requests leave no cycles. Those that models leave are collected when a model is given back (`memory`)."""
