@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from ..model_table import ModelTable
-from ..refusal import Refusal
+from ..refusal import not_now
 from ..state import ServerState
 
 
@@ -22,9 +22,9 @@ def check_server_ready(table: ModelTable, state: ServerState) -> None:
         Refusal: 503, not yet or no more.
     """
     if state.draining:
-        raise Refusal(503, "the server is shutting down")
+        raise not_now("the server is shutting down")
     if table.starting:
-        raise Refusal(503, f"model '{table.loading}' is being loaded")
+        raise not_now(f"model '{table.loading}' is being loaded")
 
 
 @functools.cache
