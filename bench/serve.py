@@ -4,9 +4,10 @@
 
 Server and load have a core each. MLServer, LitServe and BentoML are installed in environments of their own, serve the
 same ONNX file in ONNX Runtime with their best settings for one core (MLServer without worker processes, with and
-without its batching: the better one counts), and get the same bytes from the same client, written in C (serving/load.c).
-Contenders take turns in rounds; those that wait are stopped (SIGSTOP). KWS and its data are in ../shared/data, which is
-not part of the project. Memory, readiness and idle CPU of a whole device are in bench/footprint.py.
+without its batching: the better one counts), and get the same bytes from the same client, written in C
+(serving/load.c). Contenders take turns in rounds; those that wait are stopped (SIGSTOP). KWS and its data are in
+../shared/data, which is not part of the project. Memory, readiness and idle CPU of a whole device are
+in bench/footprint.py.
 """
 
 from __future__ import annotations
@@ -176,9 +177,8 @@ def main() -> int:
     judged = promises(figures)
     for promise in judged:
         sign = ">=" if promise.at_least else "<="
-        print(
-            f"{'ok' if promise.kept else 'MISSED':<8}{promise.figure:<52}{promise.found:>10} ({sign} {promise.limit:.4g})"
-        )
+        verdict = "ok" if promise.kept else "MISSED"
+        print(f"{verdict:<8}{promise.figure:<52}{promise.found:>10} ({sign} {promise.limit:.4g})")
     figures["promises"] = {promise.figure: {"found": promise.found, "kept": promise.kept} for promise in judged}
     packages = ("onnxruntime", "numpy", "uvloop", "httptools", "msgspec", "grpcio")
     print(f"written to {record.write('serve', figures, packages=packages).name}")

@@ -60,7 +60,7 @@ def ours(net: Net, engine: str, base: Path, core: int, *, grpc: bool = False, **
         reply = child.load(net.bundles[engine], net.name, "1", net.digests[engine], **settings)
         if not isinstance(reply, Done):
             raise TypeError(f"our server did not load {net.name}: {reply}")
-        grpc_port = int(child.grpc_address.rpartition(":")[2]) if grpc else 0
+        grpc_port = int(child.grpc_address.rpartition(":")[2]) if child.grpc_address else 0
         yield Server(child.process.pid, tcp.getsockname()[1], grpc_port, child)
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgewright.bundle.datatypes import NUMBERS
 from edgewright.bundle.manifest import StatePair
-from edgewright.bundle.processing.bound import NUMPY, datatype_of
+from edgewright.bundle.processing.bound import datatype_of
 from edgewright.bundle.processing.chain import Chain
 from edgewright.bundle.processing.pipeline import check_fits
 from edgewright.bundle.steps import Crop, Nms, Rename, Resize, Step, Steps, TopK
@@ -115,8 +116,8 @@ def applied(chain: Chain, tensors: Mapping[str, NDArray[Any]]) -> Arrays:
     count = len(next(iter(given.values())))
     touched = [spec for spec in chain.result if spec.name in chain.touched]
     found = {
-        spec.name: mapped.empty((count, *spec.shape[1:]), NUMPY[spec.datatype])
-        if spec.datatype in NUMPY
+        spec.name: mapped.empty((count, *spec.shape[1:]), NUMBERS[spec.datatype])
+        if spec.datatype in NUMBERS
         else np.empty((count, *spec.shape[1:]), np.object_)
         for spec in touched
     }
@@ -237,7 +238,7 @@ def _raw_spec(declared: Declared, name: str, array: NDArray[Any], batch: int) ->
 
 
 def _port(spec: TensorSpec) -> Port:
-    return Port(name=spec.name, dtype=ir.DataType.from_numpy(NUMPY[spec.datatype]), shape=spec.shape)
+    return Port(name=spec.name, dtype=ir.DataType.from_numpy(NUMBERS[spec.datatype]), shape=spec.shape)
 
 
 def _names(step: Step) -> tuple[str, ...]:

@@ -204,7 +204,7 @@ def test_a_client_that_goes_is_told_to_whoever_works_on_its_requests() -> None:
     peer = Peer(answer_at_once=False).send(post(INFERENCES[0], b"") + post(INFERENCES[1], b""))
     gone: list[bytes] = []
     for request in peer.requests:
-        request.on_gone = lambda target=request.target: gone.append(target)  # type: ignore[misc]
+        request.on_gone = lambda target=request.target: gone.append(target)
     peer.late[0]()
     peer.connection.connection_lost(None)
     assert gone == [INFERENCES[1]]

@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx
 import onnx.checker
 import onnx_ir.passes.common as common
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from edgewright.targets.faults import Fault
 

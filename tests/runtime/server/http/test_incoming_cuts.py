@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 import pytest
 
@@ -12,7 +13,7 @@ from edgewright.runtime.server.limits import Limits
 from tests.runtime.fuzzing import fuzz, mutated
 
 LIMITS = Limits()
-Found = list[tuple[bytes, bytes, dict[bytes, bytes], bytes, bool] | int]
+Found = list[tuple[bytes, bytes, Mapping[bytes, bytes], bytes, bool] | int]
 
 
 def found_in(pieces: list[bytes]) -> Found:

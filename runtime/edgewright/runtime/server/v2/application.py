@@ -212,7 +212,7 @@ def _segments(target: bytes) -> tuple[str, ...]:
 
 
 def _options(methods: tuple[bytes, ...]) -> Response:
-    return Response(200, [], headers=((b"allow", b", ".join(methods)),))
+    return Response(200, [], b"text/plain", ((b"allow", b", ".join(methods)),))
 
 
 def _wrong_method(resource: Resource) -> Refusal:
