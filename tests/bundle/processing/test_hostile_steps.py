@@ -50,6 +50,7 @@ REFUSED: list[tuple[Any, TensorSpec, str]] = [
     (steps.LogMel(**SOUND), tensor("FP32", 100), "frames of 400"),
     (steps.LogMel(**(SOUND | {"fft_length": 256})), tensor("FP32", 16_000), "fft_length"),
     (steps.LogMel(**(SOUND | {"high_hz": 9000.0})), tensor("FP32", 16_000), "8000"),
+    (steps.LogMel(**(SOUND | {"high_hz": 1e-38})), tensor("FP32", 16_000), "bands of less"),
     (steps.LogMel(**SOUND, coefficients=41), tensor("FP32", 16_000), "41 coefficients"),
     (steps.LogMel(**(SOUND | {"hop_length": 1, "fft_length": 16_384})), tensor("INT16", 33_000_000), "scratch"),
     (steps.Argmax(tensor=X), TensorSpec(name=X, datatype="FP32", shape=(-1,)), "behind the batch"),

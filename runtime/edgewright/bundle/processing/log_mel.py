@@ -28,6 +28,9 @@ _SLANEY_HZ = 200.0 / 3.0
 _SLANEY_BREAK_HZ = 1000.0
 _SLANEY_STEP = math.log(6.4) / 27.0
 
+_NARROWEST_HZ = 1e-6
+"""Half of a band, between two points. Below it their difference is rounding, or nothing, and it is divided by."""
+
 
 def bind(step: LogMel, tensor: TensorSpec) -> Bound:
     """The features of sounds of one length."""
@@ -115,10 +118,18 @@ def _logarithm(step: LogMel, bands: Floats) -> Floats:
 
 
 def mel_bank(step: LogMel) -> Floats:
-    """Weights [bins, mels]: triangles between equally spaced points of the mel scale."""
+    """Weights [bins, mels]: triangles between equally spaced points of the mel scale.
+
+    Raises:
+        ProcessingError: bands that are too narrow to compute.
+    """
     to_mel, to_hz = (_htk_mel, _htk_hz) if step.scale == "htk" else (_slaney_mel, _slaney_hz)
     ends = to_mel(np.array([step.low_hz, step.high_hz]))
     points = to_hz(np.linspace(ends[0], ends[1], step.mels + 2))
+    if np.diff(points).min() < _NARROWEST_HZ:
+        raise ProcessingError(
+            f"bands of less than {_NARROWEST_HZ:g} Hz between {step.low_hz:g} and {step.high_hz:g} Hz"
+        )
     hertz = np.arange(step.fft_length // 2 + 1) * (step.sample_rate_hz / step.fft_length)
     rising = (hertz[:, None] - points[:-2]) / (points[1:-1] - points[:-2])
     falling = (points[2:] - hertz[:, None]) / (points[2:] - points[1:-1])
