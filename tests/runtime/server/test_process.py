@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgewright.runtime.control import Done, Drain, Failed
+from edgewright.runtime.control import Done, Drain, Failed, Load
 from edgewright.runtime.server.child import ServerChild, listen_tcp
 from edgewright.runtime.telemetry.counters import read_counters
 from tests.runtime.server.conftest import Running
@@ -212,6 +214,28 @@ def test_an_unusable_control_line_ends_the_server_in_order(tmp_path: Path) -> No
         with listen_tcp() as tcp, ServerChild([tcp], tmp_path) as child:
             child.send_line(line)
             assert child.process.wait(timeout=10) == 0
+
+
+def test_a_load_that_hangs_does_not_hold_up_the_end(digits_like_bundle: SmallBundle, tmp_path: Path) -> None:
+    slow = tmp_path / "slow"
+    shutil.copytree(digits_like_bundle.directory, slow)
+    (slow / "reference.cbor").unlink()
+    os.mkfifo(slow / "reference.cbor")  # as a card that does not answer: nobody will write
+    with listen_tcp() as tcp, ServerChild([tcp], tmp_path) as child:
+        child.send(Load(id=99, model="digits", version="1", bundle="sha256:0", directory=str(slow)))
+        while "being loaded" not in ask_ready(tcp.getsockname()[1]):
+            time.sleep(0.01)
+        assert isinstance(child.ask(Drain(id=100)), Done)
+        assert child.process.wait(10) == 0
+
+
+def ask_ready(port: int) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/v2/models/digits/ready")
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
 
 
 def test_windows_close_without_traffic(digits_like_bundle: SmallBundle, tmp_path: Path) -> None:
