@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from ..control import (
     BreakerMoved,
     BreakerState,
     Done,
-    Drain,
     Failed,
     Installed,
     Load,
@@ -24,11 +22,13 @@ from ..control import (
 from ..serving import ModelSettings
 from .conversation import Answer, Conversation
 from .crashes import CrashHistory
-from .loop import Scheduler, Timer
+from .departure import Departures
+from .loop import Scheduler
 from .model_state import Slot
 from .pulse import Pulse
 from .replacement import Replacement
 from .server_process import Spawn
+from .timers import Timers
 from .told import Told
 from .watch import Crash, Watch
 
@@ -37,7 +37,6 @@ _log = logging.getLogger(__name__)
 _START_DEADLINE_S = 60.0
 _LOAD_DEADLINE_S = 300.0
 _DRAIN_PATIENCE_S = 5.0
-_TERMINATE_PATIENCE_S = 2.0
 _REPLACED_PATIENCE_S = 35.0
 """A server that was replaced may answer for so long what it had accepted; nobody waits for it."""
 
@@ -51,9 +50,9 @@ class Supervisor:
         self._watch: Watch | None = None
         self._current: Conversation | None = None
         self._replacement: Replacement | None = None
-        self._leaving: list[Conversation] = []
+        self._leaving = Departures(loop)
         self._started_s = 0.0
-        self._timers: list[Timer] = []
+        self._timers = Timers(loop)
         self._stopped: Callable[[], None] | None = None
         self._announced = False
         self._told = Told()
@@ -78,7 +77,7 @@ class Supervisor:
     def alive(self) -> frozenset[str]:
         """Incarnations that may still count requests: the server's, and those of servers that leave or come."""
         coming = [self._replacement.server] if self._replacement else []
-        every = [*self._leaving, *coming, *([self._current] if self._current else [])]
+        every = [*self._leaving.servers, *coming, *([self._current] if self._current else [])]
         return frozenset(each.incarnation for each in every if each.incarnation)
 
     def start(self) -> None:
@@ -89,7 +88,7 @@ class Supervisor:
         """Begin to look after the server that was started."""
         self._watch = watch
         self._started_s = watch.clock()
-        self._later(_START_DEADLINE_S, self._not_ready)
+        self._timers.later(_START_DEADLINE_S, self._not_ready)
 
     def load(
         self,
@@ -160,15 +159,15 @@ class Supervisor:
     def stop(self, stopped: Callable[[], None]) -> None:
         """Let the server answer what it has accepted, then end it; `stopped` is called when it is gone."""
         self._stopped = stopped
-        self._cancel_timers()
+        self._timers.cancel()
         self._abort_replacement("the agent stops")
         if self._current is not None:
-            self._see_off(self._current, _DRAIN_PATIENCE_S)
+            self._leaving.see_off(self._current, _DRAIN_PATIENCE_S)
         self._maybe_stopped()
 
     def kill(self) -> None:
         """End every server at once; for when the agent itself cannot start."""
-        for each in (self._current, *self._leaving):
+        for each in (self._current, *self._leaving.servers):
             if each is not None:
                 each.kill("the agent ends")
 
@@ -205,10 +204,10 @@ class Supervisor:
                     self._watch.on_breaker(reply)
 
     def _ready(self, server: Conversation) -> None:
-        self._cancel_timers()
+        self._timers.cancel()
         if self._watch is not None and self._stopped is None:
             _log.info("server %s is ready, process %s", server.incarnation, self.pid)
-            self._later(self._watch.ping_interval_s, self._ping)
+            self._timers.later(self._watch.ping_interval_s, self._ping)
             self._announced = False
             self._watch.on_ready()
             self._announce()
@@ -231,7 +230,7 @@ class Supervisor:
         if why:
             server.kill(why, "busy")
         elif server is self._current:
-            self._later(watch.ping_interval_s, self._ping)
+            self._timers.later(watch.ping_interval_s, self._ping)
 
     def _not_ready(self) -> None:
         if self._current is not None and self._current.incarnation is None:
@@ -245,66 +244,47 @@ class Supervisor:
             return
         if reason is not None or old is None:
             replacement.server.kill(reason or "there is nothing to replace")
-            self._leaving.append(replacement.server)
+            self._leaving.add(replacement.server)
         else:
             _log.info("server %s takes over from %s", replacement.server.incarnation, old.incarnation)
             self._current = replacement.server
-            self._cancel_timers()
-            self._leaving.append(old)
-            self._see_off(old, _REPLACED_PATIENCE_S)
+            self._timers.cancel()
+            self._leaving.add(old)
+            self._leaving.see_off(old, _REPLACED_PATIENCE_S)
             if self._watch is not None:
                 self._started_s = self._watch.clock()
-                self._later(self._watch.ping_interval_s, self._ping)
+                self._timers.later(self._watch.ping_interval_s, self._ping)
         done(reason)
 
     def _abort_replacement(self, reason: str) -> None:
         if self._replacement is not None:
             self._replacement.give_up(reason)
 
-    def _see_off(self, server: Conversation, patience_s: float) -> None:
-        run = server.run
-        if run is None:
-            return
-        if not run.send(Drain(id=0)):
-            run.signal(signal.SIGTERM)
-        self._loop.call_later(patience_s, lambda: run.signal(signal.SIGTERM))
-        self._loop.call_later(patience_s + _TERMINATE_PATIENCE_S, lambda: run.signal(signal.SIGKILL))
-
     def _gone(self, server: Conversation, reason: str) -> None:
-        reason = server.killed_because or reason
-        loading = server.loading
-        box = server.run.black_box if server.run else None
-        crash = Crash(
-            reason=reason,
-            verdict=server.verdict,
-            loading=(loading.model, loading.version) if loading else None,
-            black_box=box,
-        )
+        crash = _crash(server, reason)
         server.over()
         if server is self._current:
             self._current = None
             self._lost(crash)
         elif self._replacement is not None and server is self._replacement.server:
-            self._replacement.give_up(f"the new server ended: {reason}")
-        if server in self._leaving:
-            self._leaving.remove(server)
-            if self._watch is not None and self._stopped is None:
-                self._watch.on_left()
-        if box is not None:
-            box.unlink(missing_ok=True)
+            self._replacement.give_up(f"the new server ended: {crash.reason}")
+        if self._leaving.gone(server) and self._watch is not None and self._stopped is None:
+            self._watch.on_left()
+        if crash.black_box is not None:
+            crash.black_box.unlink(missing_ok=True)
         self._maybe_stopped()
 
     def _lost(self, crash: Crash) -> None:
         if self._stopped is not None:
             return
-        self._cancel_timers()
+        self._timers.cancel()
         self._abort_replacement("the old server died meanwhile")
         self._told.clear()
         if self._watch is not None:
             self._crashed(self._watch, crash, f"the server process ended: {crash.reason}")
 
     def _maybe_stopped(self) -> None:
-        if self._stopped is not None and self._current is None and not self._leaving:
+        if self._stopped is not None and self._current is None and not self._leaving.servers:
             self._stopped()
 
     def _crashed(self, watch: Watch, crash: Crash, reason: str) -> None:
@@ -315,7 +295,7 @@ class Supervisor:
         _log.error("%s; starting it again in %.1f s%s", reason, delay_s, why)
         if self.crashes.take_loop():
             watch.on_crash_loop(f"crash loop: {reason}")
-        self._later(delay_s, self._restart)
+        self._timers.later(delay_s, self._restart)
 
     def _restart(self) -> None:
         if self._stopped is None and self._watch is not None:
@@ -327,16 +307,17 @@ class Supervisor:
                 nothing = Crash(reason=reason, verdict=None, loading=None, black_box=None)
                 self._crashed(self._watch, nothing, reason)
                 return
-            self._later(_START_DEADLINE_S, self._not_ready)
+            self._timers.later(_START_DEADLINE_S, self._not_ready)
 
-    def _later(self, delay_s: float, call: Callable[[], None]) -> None:
-        self._timers = [timer for timer in self._timers if not timer.cancelled]
-        self._timers.append(self._loop.call_later(delay_s, call))
 
-    def _cancel_timers(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+def _crash(server: Conversation, reason: str) -> Crash:
+    loading = server.loading
+    return Crash(
+        reason=server.killed_because or reason,
+        verdict=server.verdict,
+        loading=(loading.model, loading.version) if loading else None,
+        black_box=server.run.black_box if server.run else None,
+    )
 
 
 def _late(server: Conversation, deadline_s: float) -> None:
