@@ -6,6 +6,7 @@ It is sealed against shrinking: a worker gone mad could else cut it off under th
 from __future__ import annotations
 
 import fcntl
+import math
 import mmap
 import os
 from collections.abc import Mapping
@@ -27,6 +28,10 @@ _STEP_BYTES = 64 * 1024
 
 class TensorsTooLarge(UserFault):
     """The tensors of one run do not fit the arena."""
+
+
+class WrongPlace(ValueError):
+    """The other side is out of its mind."""
 
 
 class Arena:
@@ -57,8 +62,15 @@ class Arena:
         return tuple(places), end
 
     def read(self, places: tuple[Place, ...], *, copy: bool) -> dict[str, NDArray[Any]]:
-        """Return tensors: views that the next run overwrites, or copies."""
-        views = {place.name: self._view(place) for place in places}
+        """Return tensors: views that the next run overwrites, or copies.
+
+        Raises:
+            WrongPlace: there is no memory of the arena where they are said to lie.
+        """
+        try:
+            views = {place.name: self._view(place) for place in places}
+        except (ValueError, TypeError, OverflowError, MemoryError) as error:
+            raise WrongPlace(f"the other side says that tensors lie where none can be: {error}") from error
         return {name: view.copy() for name, view in views.items()} if copy else views
 
     def follow(self, size_bytes: int) -> None:
@@ -69,7 +81,7 @@ class Arena:
         """
         if size_bytes == self.size_bytes:
             return
-        if size_bytes > min(MAX_ARENA_BYTES, os.fstat(self.fd).st_size):
+        if not 0 <= size_bytes <= min(MAX_ARENA_BYTES, os.fstat(self.fd).st_size):
             raise TensorsTooLarge(f"the other side says that the arena has {size_bytes} bytes")
         self._map = mmap.mmap(self.fd, size_bytes) if size_bytes else None
         self.size_bytes = size_bytes
@@ -90,9 +102,13 @@ class Arena:
 
     def _view(self, place: Place) -> NDArray[Any]:
         dtype = np.dtype(place.dtype)
-        count = int(np.prod(place.shape, dtype=np.int64))
-        if count == 0 or self._map is None:
+        count = math.prod(place.shape)
+        if dtype.hasobject or min(place.shape, default=0) < 0 or place.offset < 0 or dtype.itemsize == 0:
+            raise ValueError(f"{dtype} {list(place.shape)} at {place.offset}")
+        if count == 0:
             return np.empty(place.shape, dtype)
+        if self._map is None:
+            raise ValueError("it is empty")
         return np.frombuffer(self._map, dtype, count, place.offset).reshape(place.shape)
 
 

@@ -96,7 +96,7 @@ def receive(channel: socket.socket) -> Message:
         return _decoder.decode(_exactly(channel, length))
     except OSError as error:
         raise ChannelClosed(f"the other side is gone: {error}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ChannelError(f"the other side says what is no message: {error}") from error
 
 

@@ -22,7 +22,7 @@ from edgewright.targets.faults import Fault, UserFault
 
 from ...engines.protocol import EngineMissing, LoadOptions, ModelRefused, WorkerLost
 from ..loading import GoldenTestFailed
-from .arena import create_arena
+from .arena import TensorsTooLarge, WrongPlace, create_arena
 from .messages import ChannelClosed, ChannelError, Message, Proved, Raised, Ran, Run, receive, send
 
 _log = logging.getLogger(__name__)
@@ -117,8 +117,11 @@ class WorkerProcess:
             raise InputsRefused(answer.reason) if answer.refused else RunFailed(answer.reason)
         if not isinstance(answer, Ran):
             raise self._lost(f"it says {type(answer).__name__} where Ran was expected")
-        self._arena.follow(answer.arena_bytes)
-        return self._arena.read(answer.outputs, copy=True)
+        try:
+            self._arena.follow(answer.arena_bytes)
+            return self._arena.read(answer.outputs, copy=True)
+        except (TensorsTooLarge, WrongPlace) as error:
+            raise self._lost(str(error)) from error
 
     def kill(self, verdict: str) -> None:
         """`kill -9`; the first verdict is what `wait` tells."""
