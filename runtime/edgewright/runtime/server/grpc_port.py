@@ -27,6 +27,8 @@ def grpc_server(settings: GrpcSettings, shared: Shared) -> GrpcServer:
         UserFault: strangers could reach the address, or its tokens cannot be read.
     """
     os.environ.setdefault("GRPC_EXPERIMENTS", _FEWER_THREADS)
+    # Its core writes to stderr what strangers send, byte for byte, and as often as they send it.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         # Imported here because it takes 13 MB and a fifth of a second, which devices without gRPC keep.
         from .v2.grpc.server import GrpcServer
