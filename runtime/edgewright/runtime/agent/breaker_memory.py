@@ -54,7 +54,7 @@ class BreakerMemory:
             if not self._storage.exists(self._path):
                 return ()
             return msgspec.json.decode(self._storage.read(self._path), type=_Content).memories
-        except (msgspec.DecodeError, OSError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
             _log.error("%s is damaged, no bundle is kept out: %s", self._path, error)
             return ()
 

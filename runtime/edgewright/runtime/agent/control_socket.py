@@ -93,7 +93,7 @@ class ControlSocket:
                     yield last
                 last = message
             yield {"ok": True, "result": last}
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             yield {"ok": False, "kind": "user", "error": f"not a request: {error}"}
         except Fault as fault:
             yield {"ok": False, "kind": "user" if isinstance(fault, UserFault) else "environment", "error": str(fault)}

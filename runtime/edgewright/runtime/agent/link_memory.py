@@ -28,7 +28,7 @@ class LinkMemory:
         if storage.exists(path):
             try:
                 content = msgspec.json.decode(storage.read(path), type=_Content)
-            except (msgspec.DecodeError, OSError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
                 _log.error("%s is damaged, the epoch starts from zero: %s", path, error)
             else:
                 self.epoch = content.epoch if content.fleet == fleet else 0

@@ -137,7 +137,7 @@ def decode_state(content: bytes, where: str) -> ModelState:
     """
     try:
         state = msgspec.json.decode(content, type=ModelState)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StateFileError(f"{where} is damaged: {error}") from error
     if state.format != FORMAT_VERSION:
         raise StateFileError(f"{where}: format {state.format}; this agent reads {FORMAT_VERSION}")

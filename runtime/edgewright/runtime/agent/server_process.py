@@ -167,7 +167,7 @@ class _Run:
             while line := _next_line(lines):
                 try:
                     reply = decode_reply(line)
-                except msgspec.DecodeError as error:
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
                     return f"it sent a line on its control channel that is no reply: {error}"
                 loop.post(lambda reply=reply: on_reply(reply))  # type: ignore[misc] # mypy loses the default's type
         return ""

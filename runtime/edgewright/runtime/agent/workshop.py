@@ -143,7 +143,7 @@ def _kill_late(process: subprocess.Popen[bytes], timeout_s: float, cancelled: Ca
 def _read_verdict(said: bytes, code: int, timeout_s: float) -> Verdict:
     try:
         return msgspec.json.decode(said, type=Verdict)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         late = f" (it has {timeout_s:g} s)" if code == -signal.SIGKILL else ""
         return Verdict(False, f"the trial process ended without a verdict, {describe_exit(code)}{late}")
 

@@ -233,7 +233,7 @@ def _parse(path: Path, content: bytes) -> WindowRecord:
         raise CounterFileError(f"{path}: expected {start + 8 * (count + 1)} bytes by its header, got {len(content)}")
     try:
         identity = msgspec.json.decode(content[_HEADER_BYTES:][: words[_IDENTITY_LENGTH]], type=Identity)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CounterFileError(f"{path}: unreadable identity: {error}") from error
     sizes = identity.histogram_sizes
     if any(size < 0 for size in sizes) or count != _FIXED_CELLS + sum(sizes):
