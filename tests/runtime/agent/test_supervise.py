@@ -92,7 +92,7 @@ class Stage:
 
     def load(self) -> list[str | None]:
         answers: list[str | None] = []
-        self.supervisor.load("m", SLOT, Path("/x"), answers.append)
+        self.supervisor.orders.load("m", SLOT, Path("/x"), answers.append)
         return answers
 
 

@@ -94,13 +94,13 @@ class Device:
         self._jobs = ThreadJobs()
         self._store = SlotStore(storage, places.state / "models")
         self.breakers = BreakerMemory(storage, places.state / "breakers.json")
-        self._guard = Guard(loop, supervisor, self.breakers, config.settings_of, time.time)
+        self._guard = Guard(loop, supervisor.orders, self.breakers, config.settings_of, time.time)
         self.updater = self._make_updater()
         self.offering = Offering(
             storage,
             places.routes,
             self._store,
-            supervisor,
+            supervisor.orders,
             self._guard,
             lambda: self.updater.states,
             config.settings_of,

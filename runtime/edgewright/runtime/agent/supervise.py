@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from ..control import (
     BreakerMoved,
-    BreakerState,
     Done,
     Failed,
-    Installed,
-    Load,
     Ready,
     Reply,
     Request,
-    SetRoutes,
-    Unload,
 )
-from ..serving import ModelSettings
 from .conversation import Answer, Conversation
 from .crashes import CrashHistory
 from .departure import Departures
 from .loop import Scheduler
-from .model_state import Slot
+from .orders import Orders
 from .pulse import Pulse
 from .replacement import Replacement
 from .server_process import Spawn
 from .timers import Timers
-from .told import Told
 from .watch import Crash, Watch
 
 _log = logging.getLogger(__name__)
@@ -55,7 +47,8 @@ class Supervisor:
         self._timers = Timers(loop)
         self._stopped: Callable[[], None] | None = None
         self._announced = False
-        self._told = Told()
+        self.orders = Orders(self._change, self._tell, lambda: self.incarnation)
+        """What is to be served; for the rest of the agent."""
         self.crashes = CrashHistory()
 
     @property
@@ -90,58 +83,6 @@ class Supervisor:
         self._started_s = watch.clock()
         self._timers.later(_START_DEADLINE_S, self._not_ready)
 
-    def load(
-        self,
-        model: str,
-        slot: Slot,
-        directory: Path,
-        done: Answer,
-        *,
-        settings: ModelSettings = ModelSettings(),  # noqa: B008 - immutable
-        breaker: BreakerState = "closed",
-        beside: bool = False,
-    ) -> None:
-        """Ask for a bundle to be loaded; does nothing where no server is ready."""
-        load = Load(
-            id=0,
-            model=model,
-            version=slot.version,
-            bundle=slot.bundle,
-            directory=str(directory),
-            settings=settings,
-            breaker=breaker,
-            beside=beside,
-        )
-
-        def answered(reason: str | None) -> None:
-            if reason is None:
-                self._told.loaded(load)
-            done(reason)
-
-        self._change(load, answered)
-
-    def unload(self, model: str, version: str | None = None) -> None:
-        """Ask for a model, or for one version of it, to be served no more."""
-        self._told.unloaded(model, version)
-        self._change(Unload(id=0, model=model, version=version), _ignore)
-
-    def installed(self, models: tuple[Load, ...], held: tuple[str, ...] = ()) -> None:
-        """Tell the server what it could load, and what it must not for a while."""
-        message = Installed(id=0, models=models, held=held)
-        self._told.installed(message)
-        self._tell(message, _ignore)
-
-    def set_routes(self, text: str, done: Answer) -> None:
-        """Switch the routes of the server; `done` is not called where there is none."""
-        message = SetRoutes(id=0, toml=text)
-
-        def answered(reason: str | None) -> None:
-            if reason is None:
-                self._told.routes(message)
-            done(reason)
-
-        self._change(message, answered)
-
     def replace(self, done: Answer) -> None:
         """Start a second server on the same sockets, have it load what this one serves, then let this one leave."""
         if self.incarnation is None or self._stopped is not None:
@@ -154,7 +95,7 @@ class Supervisor:
             except OSError as error:
                 done(f"a second server cannot be started: {error}")
                 return
-            self._replacement = Replacement(self._loop, server, self._told.in_order(), self._took_over, done)
+            self._replacement = Replacement(self._loop, server, self.orders.told.in_order(), self._took_over, done)
 
     def stop(self, stopped: Callable[[], None]) -> None:
         """Let the server answer what it has accepted, then end it; `stopped` is called when it is gone."""
@@ -279,7 +220,7 @@ class Supervisor:
             return
         self._timers.cancel()
         self._abort_replacement("the old server died meanwhile")
-        self._told.clear()
+        self.orders.told.clear()
         if self._watch is not None:
             self._crashed(self._watch, crash, f"the server process ended: {crash.reason}")
 
@@ -322,7 +263,3 @@ def _crash(server: Conversation, reason: str) -> Crash:
 
 def _late(server: Conversation, deadline_s: float) -> None:
     server.kill(f"it did not answer within {deadline_s:g} s", "busy")
-
-
-def _ignore(_: str | None) -> None:
-    """Nobody waits for this answer."""
