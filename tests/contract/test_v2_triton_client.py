@@ -79,6 +79,7 @@ def test_every_datatype_survives_the_round_trip(client: Any, binary: bool) -> No
             values[datatype] = (
                 random.normal(size=(1, 3)) > 0 if kind is np.bool_ else random.normal(size=(1, 3))
             ).astype(kind)
+    values["BYTES"] = np.array([[b"", "grün".encode(), b"two words"]], np.object_)
     inputs, outputs = [], []
     for datatype, array in values.items():
         as_binary = binary or datatype == "FP16"
@@ -88,7 +89,10 @@ def test_every_datatype_survives_the_round_trip(client: Any, binary: bool) -> No
         outputs.append(triton.InferRequestedOutput(f"out_{datatype.lower()}", binary_data=as_binary))
     result = client.infer("echo", inputs, outputs=outputs)
     for datatype, array in values.items():
-        np.testing.assert_array_equal(result.as_numpy(f"out_{datatype.lower()}"), array)
+        found = result.as_numpy(f"out_{datatype.lower()}")
+        if datatype == "BYTES" and not binary:  # of JSON it makes texts
+            found = np.vectorize(str.encode, otypes=[object])(found)
+        np.testing.assert_array_equal(found, array)
 
 
 def test_statistics_count_what_was_done(client: Any) -> None:

@@ -118,7 +118,9 @@ def echo(request: Request, respond: Respond) -> None:
 def ask(body: bytes, **headers: bytes) -> Response:
     answers: list[Response] = []
     fields = {name.replace("_", "-").encode(): value for name, value in headers.items()}
-    with_compression(echo, LIMITS)(Request(b"POST", b"/", fields, memoryview(body), True, 1, 0), answers.append)
+    with_compression(echo, LIMITS)(
+        Request(b"POST", b"/v2/models/m/infer", fields, memoryview(body), True, 1, 0), answers.append
+    )
     (answer,) = answers
     return answer
 
@@ -134,3 +136,27 @@ def test_small_answers_and_clients_without_a_wish_are_left_alone() -> None:
     assert ask(b"short", accept_encoding=b"gzip").body == [b"short"]
     assert ask(b"long" * 1000).headers == ((b"x", b"y"),)
     assert ask(b"long" * 1000, content_encoding=b"identity").body == [b"long" * 1000]
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "compressed_answer"),
+    [
+        (b"/v2/models/m/infer", 200, True),
+        (b"/v2/models/m/versions/1/infer?x=/stats", 200, True),
+        (b"/metrics", 200, True),
+        (b"/v2/openapi.json", 200, True),
+        (b"/v2/models/stats", 200, False),
+        (b"/v2/models/m?/infer", 200, False),
+        (b"/v2/repository/index", 200, False),
+        (b"/v2/models/m/infer", 400, False),
+    ],
+)
+def test_answers_that_a_client_may_not_expand_are_left_as_they_are(
+    target: bytes, status: int, compressed_answer: bool
+) -> None:
+    """tritonclient.http.aio accepts gzip with every request, and expands answers of inferences only."""
+    answers: list[Response] = []
+    handler = with_compression(lambda _, respond: respond(Response(status, [b"x" * 5000])), LIMITS)
+    fields = {b"accept-encoding": b"gzip, deflate"}
+    handler(Request(b"GET", target, fields, memoryview(b""), True, 1, 0), answers.append)
+    assert (b"content-encoding" in dict(answers[0].headers)) == compressed_answer

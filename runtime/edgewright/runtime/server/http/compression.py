@@ -21,6 +21,9 @@ _SMALLEST_BYTES = 1024
 """Smaller answers fit a packet as they are."""
 _LARGEST_BYTES = 4 * 1024 * 1024
 """Compressing a larger answer would keep the event loop from other requests for a tenth of a second."""
+_COMPRESSED = (b"/infer", b"/metrics", b"/openapi.json")
+"""How the resources end whose answers may be compressed. tritonclient.http.aio says with each request that it accepts
+gzip (aiohttp does), and expands the answers of inferences only: of a longer statistics it could make nothing."""
 _LEVEL = 1
 _EITHER_FORMAT = 32 + 15
 """zlib's window bits for "gzip or zlib, whichever comes": as Triton reads what is named gzip or deflate."""
@@ -38,11 +41,19 @@ def with_compression(handler: Handler, limits: Limits) -> Handler:
         if coding is not None and coding.lower() != b"identity":
             request.body = expanded(request.body, coding.lower(), limits, body_padding(headers))
         accepted = headers.get(b"accept-encoding")
-        if accepted is not None and (chosen := accepted_coding(accepted)) is not None:
+        if (
+            accepted is not None
+            and _is_compressed(request.target)
+            and (chosen := accepted_coding(accepted)) is not None
+        ):
             respond = functools.partial(_compress, respond, chosen)
         handler(request, respond)
 
     return handle
+
+
+def _is_compressed(target: bytes) -> bool:
+    return target.partition(b"?")[0].endswith(_COMPRESSED)
 
 
 def expanded(body: memoryview, coding: bytes, limits: Limits, padding: int = 0) -> memoryview:
@@ -103,7 +114,7 @@ def _weight(part: bytes) -> tuple[bytes, float]:
 
 
 def _compress(respond: Respond, coding: bytes, response: Response) -> None:
-    if _SMALLEST_BYTES <= sum(map(len, response.body)) <= _LARGEST_BYTES:
+    if response.status == 200 and _SMALLEST_BYTES <= sum(map(len, response.body)) <= _LARGEST_BYTES:
         fields = (*response.headers, (b"content-encoding", coding), (b"vary", b"accept-encoding"))
         response = Response(response.status, [compressed(response.body, coding)], response.content_type, fields)
     respond(response)
