@@ -18,7 +18,7 @@ from edgewright.runtime.server.child import ServerChild, listen_tcp
 from edgewright.runtime.serving import ListenerSettings
 from tests.contract.exchange import ask
 from tests.contract.known_deviations import DEVIATIONS
-from tests.runtime.small_bundle import digits_bundle, echo_bundle
+from tests.runtime.small_bundle import DATATYPES, digits_bundle, echo_bundle
 
 HERE = Path(__file__).parent
 
@@ -61,7 +61,7 @@ def v2_servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         yield given, given
         return
     base = tmp_path_factory.mktemp("contract")
-    digits, echo = digits_bundle(base / "digits-1"), echo_bundle(base / "echo-1")
+    digits, echo = digits_bundle(base / "digits-1"), echo_bundle(base / "echo-1", (*DATATYPES, "BYTES"))
     with listen_tcp() as tcp, listen_tcp() as admin:
         listeners = (ListenerSettings(fd=tcp.fileno()), ListenerSettings(fd=admin.fileno(), kind="admin"))
         with ServerChild([tcp, admin], base, listeners=listeners) as child:

@@ -46,6 +46,9 @@ DATATYPES = {
     "FP32": (TensorProto.FLOAT, np.float32),
     "FP64": (TensorProto.DOUBLE, np.float64),
 }
+"""Those of numbers; `BYTES` there is, too."""
+TEXTS = {"BYTES": (TensorProto.STRING, np.object_)}
+_ALL = {**DATATYPES, **TEXTS}
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -95,7 +98,7 @@ def echo_model(datatypes: tuple[str, ...], shape: tuple[int | str, ...]) -> onnx
     """Return a model that gives each input back: `in_fp32 -> out_fp32`, and so on."""
     nodes, inputs, outputs = [], [], []
     for datatype in datatypes:
-        name, kind = datatype.lower(), DATATYPES[datatype][0]
+        name, kind = datatype.lower(), _ALL[datatype][0]
         nodes.append(helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"]))
         inputs.append(helper.make_tensor_value_info(f"in_{name}", kind, shape))
         outputs.append(helper.make_tensor_value_info(f"out_{name}", kind, shape))
@@ -170,14 +173,16 @@ def digits_bundle(directory: Path, *, seed: int = 0, hidden: int = 16, **options
 
 
 def echo_bundle(directory: Path, datatypes: tuple[str, ...] = tuple(DATATYPES), **options: Any) -> SmallBundle:
-    """Write a bundle that gives every input back, shape [-1, 3] each."""
+    """Write a bundle that gives every input back, shape [-1, 3] each; `BYTES` may be among the datatypes."""
+    numbers = np.arange(12).reshape(4, 3)
     values: dict[str, NDArray[Any]] = {
-        f"in_{kind.lower()}": np.arange(12).reshape(4, 3).astype(DATATYPES[kind][1]) for kind in datatypes
+        f"in_{kind.lower()}": numbers.astype(str).astype(np.object_) if kind in TEXTS else numbers.astype(_ALL[kind][1])
+        for kind in datatypes
     }
     return write_bundle(directory, echo_model(datatypes, ("n", 3)), values, **{"name": "echo", **options})
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     kind = value.type.tensor_type
-    datatype: Any = next(name for name, (code, _) in DATATYPES.items() if code == kind.elem_type)
+    datatype: Any = next(name for name, (code, _) in _ALL.items() if code == kind.elem_type)
     return TensorSpec(name=value.name, datatype=datatype, shape=tuple(d.dim_value or -1 for d in kind.shape.dim))

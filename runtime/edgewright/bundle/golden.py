@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .errors import GoldenError
 from .files import read_bounded, write_atomically
 from .golden_header import INPUT_PREFIX, MAX_GOLDEN_BYTES, OUTPUT_PREFIX, read_golden_header
+from .golden_texts import differing, is_text, read_texts, spelled
 from .tensorfile import MAX_HEADER_BYTES
 
 Tensors = dict[str, NDArray[Any]]
@@ -72,6 +73,10 @@ def encode_golden(golden: Golden) -> bytes:
     }
     tensors = {INPUT_PREFIX + name: array for name, array in golden.inputs.items()}
     tensors |= {OUTPUT_PREFIX + name: array for name, array in golden.outputs.items()}
+    texts = {name: list(array.shape) for name, array in sorted(tensors.items()) if is_text(array)}
+    if texts:
+        metadata["texts"] = json.dumps(texts, separators=(",", ":"), ensure_ascii=False)
+        tensors |= {name: spelled(tensors[name]) for name in texts}
     header: dict[str, Any] = {"__metadata__": metadata}
     parts: list[bytes] = []
     position = 0
@@ -108,6 +113,9 @@ def decode_golden(data: bytes) -> Golden:
     tensors: Tensors = {}
     for name, entry in header.file.tensors.items():
         start = header.file.data_start + entry.data_offsets[0]
+        if name in header.texts:
+            tensors[name] = read_texts(name, data[start : start + entry.size_bytes], header.texts[name])
+            continue
         flat = np.frombuffer(data, dtype=_NUMPY[entry.dtype], count=math.prod(entry.shape), offset=start)
         tensors[name] = flat.reshape(entry.shape)
     return Golden(
@@ -140,6 +148,8 @@ def _compare_one(golden: Golden, name: str, got: NDArray[Any] | None) -> tuple[f
     expected = golden.outputs[name]
     if got is None:
         return math.inf, math.inf, f"output {name!r} is missing"
+    if is_text(expected):
+        return _compare_texts(name, got, expected)
     if got.shape != expected.shape or got.dtype.newbyteorder("<") != expected.dtype:
         wanted = f"{expected.dtype}{list(expected.shape)}"
         return math.inf, math.inf, f"output {name!r} is {got.dtype}{list(got.shape)}, expected {wanted}"
@@ -156,6 +166,19 @@ def _compare_one(golden: Golden, name: str, got: NDArray[Any] | None) -> tuple[f
         f"{expected.flat[worst]!s}, allowed {float(allowed.flat[worst]):.3g}"
     )
     return excess, error, detail
+
+
+def _compare_texts(name: str, got: NDArray[Any], expected: NDArray[Any]) -> tuple[float, float, str]:
+    """Texts are the same or they are not: no tolerance applies."""
+    if got.shape != expected.shape or not is_text(got):
+        wanted = f"texts{list(expected.shape)}"
+        return math.inf, math.inf, f"output {name!r} is {got.dtype}{list(got.shape)}, expected {wanted}"
+    wrong = differing(got, expected)
+    if not wrong:
+        return 0.0, 0.0, f"output {name!r}: all texts are equal"
+    at = wrong[0]
+    detail = f"output {name!r}: {len(wrong)} texts differ, the first: got {got.flat[at]!r:.80}, expected "
+    return math.inf, math.inf, detail + f"{expected.flat[at]!r:.80}"
 
 
 def _difference(got: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:

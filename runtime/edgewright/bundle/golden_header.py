@@ -7,7 +7,7 @@ import math
 import msgspec
 
 from .errors import GoldenError, TooLargeError
-from .tensorfile import LENGTH_BYTES, MAX_HEADER_BYTES, TensorFileError, TensorHeader, read_header
+from .tensorfile import LENGTH_BYTES, MAX_HEADER_BYTES, MAX_RANK, TensorFileError, TensorHeader, read_header
 
 MAX_GOLDEN_BYTES = 64 << 20
 INPUT_PREFIX = "input/"
@@ -22,6 +22,8 @@ class GoldenHeader(msgspec.Struct, frozen=True):
     file: TensorHeader
     relative_tolerance: float
     absolute_tolerance: float
+    texts: dict[str, tuple[int, ...]]
+    """Tensors that hold texts, and their shapes; in the file they are bytes."""
 
 
 def read_golden_header(start: bytes, file_bytes: int) -> GoldenHeader:
@@ -45,7 +47,8 @@ def read_golden_header(start: bytes, file_bytes: int) -> GoldenHeader:
         raise GoldenError(f"golden.safetensors: unexpected tensor {strange[0][:80]!r}; expected input/… and output/….")
     if any(math.prod(entry.shape) == 0 for entry in header.tensors.values()):
         raise GoldenError("golden.safetensors: an empty tensor tests nothing.")
-    return GoldenHeader(header, _tolerance(header, "relative_tolerance"), _tolerance(header, "absolute_tolerance"))
+    tolerances = _tolerance(header, "relative_tolerance"), _tolerance(header, "absolute_tolerance")
+    return GoldenHeader(header, *tolerances, _texts(header))
 
 
 def _tolerance(header: TensorHeader, key: str) -> float:
@@ -57,3 +60,17 @@ def _tolerance(header: TensorHeader, key: str) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise GoldenError(f"golden.safetensors: metadata `{key}` is {text[:40]!r}; expected a number of 0 or more.")
     return value
+
+
+def _texts(header: TensorHeader) -> dict[str, tuple[int, ...]]:
+    try:
+        found = msgspec.json.decode(header.metadata.get("texts", "{}"), type=dict[str, tuple[int, ...]])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise GoldenError(f"golden.safetensors: metadata `texts`: {error}.") from error
+    for name, shape in found.items():
+        entry = header.tensors.get(name)
+        if entry is None or entry.dtype != "U8" or len(entry.shape) != 1:
+            raise GoldenError(f"golden.safetensors: texts need a tensor {name[:80]!r} of U8 with one dimension.")
+        if len(shape) > MAX_RANK or min(shape, default=1) < 1 or 4 * math.prod(shape) > entry.size_bytes:
+            raise GoldenError(f"golden.safetensors: tensor {name[:80]!r} has no room for texts of such a shape.")
+    return found

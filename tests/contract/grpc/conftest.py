@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgewright.runtime.control import Done
 from edgewright.runtime.server.child import ServerChild, listen_tcp
 from edgewright.runtime.serving import GrpcSettings
-from tests.runtime.small_bundle import SmallBundle, digits_bundle, echo_bundle
+from tests.runtime.small_bundle import DATATYPES, SmallBundle, digits_bundle, echo_bundle
 
 SLOW_ROWS = 4096
 
@@ -37,7 +37,7 @@ def grpc_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GrpcRunni
     base = tmp_path_factory.mktemp("grpc")
     bundles = (
         digits_bundle(base / "digits-1"),
-        echo_bundle(base / "echo-1"),
+        echo_bundle(base / "echo-1", (*DATATYPES, "BYTES")),
         digits_bundle(base / "slow-1", hidden=4096, name="slow"),
     )
     grpc = GrpcSettings(address="127.0.0.1:0", admin=True)

@@ -14,7 +14,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from tests.contract.grpc.conftest import SLOW_ROWS, image
-from tests.runtime.small_bundle import DATATYPES
+from tests.runtime.small_bundle import DATATYPES, TEXTS
 
 
 @pytest.fixture
@@ -74,10 +74,12 @@ def test_an_inference_is_answered(client: Any, rows: int) -> None:
 def test_every_datatype_survives_the_round_trip(client: Any) -> None:
     random = np.random.default_rng(5)
     inputs, expected = [], {}
-    for datatype, (_, kind) in DATATYPES.items():
-        if np.issubdtype(kind, np.integer):
+    for datatype, (_, kind) in {**DATATYPES, **TEXTS}.items():
+        if datatype in TEXTS:
+            array: np.ndarray = np.array([[b"", "grün".encode(), b"two words"]], kind)
+        elif np.issubdtype(kind, np.integer):
             limits = np.iinfo(kind)
-            array: np.ndarray = np.array([[limits.min, limits.max, 1]], kind)
+            array = np.array([[limits.min, limits.max, 1]], kind)
         else:
             array = (random.normal(size=(1, 3)) > 0 if kind is np.bool_ else random.normal(size=(1, 3))).astype(kind)
         tensor = triton.InferInput(f"in_{datatype.lower()}", [1, 3], datatype)
@@ -138,7 +140,7 @@ def test_models_are_unloaded_and_loaded(client: Any) -> None:
     with pytest.raises(InferenceServerException) as caught:
         client.load_model("absent")
     assert status_of(caught) == "NOT_FOUND"
-    with pytest.raises(InferenceServerException, match="signed bundles") as caught:
+    with pytest.raises(InferenceServerException, match="come as bundles") as caught:
         client.load_model("echo", config="{}")
     assert status_of(caught) == "INVALID_ARGUMENT"
 

@@ -91,6 +91,8 @@ def test_every_datatype_has_a_typed_or_a_raw_form(stub: Stub) -> None:
         tensor = request.inputs.add(name=f"in_{datatype.lower()}", datatype=datatype, shape=[1, 3])
         if datatype in CONTENTS:
             getattr(tensor.contents, f"{CONTENTS[datatype]}_contents").extend([0, 1, 1])
+    texts = request.inputs.add(name="in_bytes", datatype="BYTES", shape=[1, 3])
+    texts.contents.bytes_contents.extend([b"", b"a", "grün".encode()])
     with pytest.raises(grpc.RpcError, match="FP16 has no typed form") as caught:
         stub("ModelInfer", request)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
