@@ -7,6 +7,7 @@ import fcntl
 import gc
 import mmap
 import os
+import resource
 import socket
 import tempfile
 from collections.abc import Callable
@@ -137,6 +138,19 @@ def test_what_is_sealed_is_read_and_stays(parts: list[bytes]) -> None:
             with pytest.raises(PermissionError):
                 change()
     finally:
+        os.close(descriptor)
+
+
+def test_what_the_reader_lacks_is_not_the_senders_fault() -> None:
+    """A mapping keeps a descriptor; without one left the client is told to come again, not that it was wrong."""
+    descriptor = sealed_memory([b"x" * SIZE])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            map_sealed(descriptor, SIZE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         os.close(descriptor)
 
 

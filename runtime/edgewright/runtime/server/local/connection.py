@@ -161,6 +161,9 @@ class TensorConnection:
         except NotSealed as error:
             self._release(size_bytes)
             raise Refusal(400, str(error)) from error
+        except OSError as error:
+            self._release(size_bytes)
+            raise not_now("no memory or descriptor is left for the tensors") from error
         headers = {} if call.json_bytes is None else {HEADER_LENGTH_FIELD: b"%d" % call.json_bytes}
         return Request(
             call.method.encode(), call.target.encode(), headers, body, True, 1, time.perf_counter_ns(), tensors=tensors

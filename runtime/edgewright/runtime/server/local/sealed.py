@@ -19,6 +19,7 @@ SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 _POPULATE_READ = 22
 """MADV_POPULATE_READ (Linux 5.14): brings in all pages at once, and fails where touching them would be a SIGBUS."""
+_NONE_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _BLOCK_BYTES = 512
 """What `st_blocks` counts."""
 _BUFFERS = 512
@@ -56,6 +57,7 @@ def map_sealed(descriptor: int, size_bytes: int) -> memoryview:
 
     Raises:
         NotSealed: it is not sealed, has holes, or holds less. Nothing was mapped.
+        OSError: this process has no memory or descriptor left; a mapping takes one.
     """
     try:
         seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
@@ -72,6 +74,8 @@ def map_sealed(descriptor: int, size_bytes: int) -> memoryview:
         mapping = mmap.mmap(descriptor, size_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
         _bring_in(mapping)
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _NONE_LEFT:
+            raise
         raise NotSealed(f"the memfd cannot be mapped: {error}") from error
     return memoryview(mapping)
 
