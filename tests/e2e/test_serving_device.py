@@ -179,6 +179,7 @@ def test_a_worker_that_is_killed_or_stopped_costs_nobody_else_a_request(
     assert isolated.worker() != worker
     assert isolated.server() == server
     assert isolated.ask("ear").by == "fragile"
+    assert [model["blamed"] for model in isolated.daemon.status()["models"]] == [[], []], "it came from outside"
 
 
 def test_an_input_that_crashes_a_worker_opens_the_breaker_and_the_fallback_serves(isolated: Serving) -> None:

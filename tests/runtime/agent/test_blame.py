@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.runtime.agent import blame
-from edgewright.runtime.agent.blame import Memory, suspects
+from edgewright.runtime.agent.blame import Memory, is_workers_own_fault, suspects
 from edgewright.runtime.agent.breaker_memory import BreakerMemory
 from edgewright.runtime.agent.guard import Guard
 from edgewright.runtime.agent.loop import VirtualLoop
@@ -53,6 +53,21 @@ def test_suspects(
     found: tuple[tuple[str, str], ...],
 ) -> None:
     assert suspects(executing, loading, reason, hung) == found
+
+
+@pytest.mark.parametrize(
+    ("reason", "own"),
+    [
+        ("killed by SIGSEGV", True),
+        ("exit code 1", True),
+        ("it did not answer for 0.2 s", True),
+        ("killed by SIGKILL", False),
+        ("killed by SIGTERM", False),
+        ("the model's process has ended: it is stopped (SIGSTOP); it is being started again", False),
+    ],
+)
+def test_a_worker_that_somebody_kills_or_stops_is_not_its_models_fault(reason: str, own: bool) -> None:
+    assert is_workers_own_fault(reason) is own
 
 
 def test_pauses_double_to_a_limit_and_the_third_crash_in_ten_minutes_is_the_last() -> None:

@@ -115,6 +115,14 @@ def suspects(
 _NO_MODELS = frozenset({"killed by SIGKILL", "killed by SIGTERM", "killed by SIGINT", "exit code 0", "exit code 1"})
 
 
+def is_workers_own_fault(reason: str) -> bool:
+    """Whether the end of a worker process, as the server tells it, may be its model's doing."""
+    return not any(end in reason for end in _FROM_OUTSIDE)
+
+
+_FROM_OUTSIDE = ("killed by SIGKILL", "killed by SIGTERM", "killed by SIGINT", "it is stopped (SIGSTOP)")
+
+
 def _recent(memory: Memory, now_s: float) -> tuple[Strike, ...]:
     return tuple(strike for strike in memory.strikes if abs(now_s - strike.at_s) < WINDOW_S)
 

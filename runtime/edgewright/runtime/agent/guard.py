@@ -194,7 +194,7 @@ class Guard:
         memory = self._memory.get(asked.model, asked.slot.bundle)
         if moved.state == "closed" and memory is not None and memory.state == "open":
             self._memory.put(blame.tried(memory, self._wall_clock()))
-        elif moved.state == "open" and moved.crashed:
+        elif moved.state == "open" and moved.crashed and blame.is_workers_own_fault(moved.reason):
             memory = self._strike(asked, 1.0, moved.reason or "its worker process died")
             if memory.state == "out":
                 asked.done(memory.reason)

@@ -95,9 +95,9 @@ class Updater:
         )
         return command
 
-    def server_ready(self) -> None:
-        """A new server waits for its models."""
-        for model, state in tuple(self.states.items()):
+    def server_ready(self, last: frozenset[str] = frozenset()) -> None:
+        """A new server waits for its models. Those of `last` take long to start; the others do not wait for them."""
+        for model, state in sorted(self.states.items(), key=lambda item: item[0] in last):
             if state.active:
                 self._load(model, state.active)
 

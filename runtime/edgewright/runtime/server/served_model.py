@@ -244,7 +244,7 @@ def _refusal(error: Exception | None) -> Refusal:
     if not isinstance(error, WorkerLost):
         return Refusal(500, "the model failed to run; the server's log has the details")
     if error.executing:
-        return Refusal(500, "the model's process ended while it ran; it is being started again")
+        return Refusal(500, f"{error}; it is being started again")
     return not_now("the model's process is being started again")
 
 
