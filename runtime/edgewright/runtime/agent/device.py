@@ -243,7 +243,8 @@ class Device:
 
     def _server_ready(self) -> None:
         self.offering.server_ready()
-        self.updater.server_ready()
+        workers = (name for name, settings in self.config.models.items() if settings.isolation == "worker")
+        self.updater.server_ready(frozenset(workers))
 
     def _update_moved(self, record: UpdateRecord) -> None:
         del record
