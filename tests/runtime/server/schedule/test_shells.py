@@ -160,12 +160,12 @@ def test_while_the_engine_is_busy_jobs_gather_to_a_batch(template: Manifest) -> 
 def test_a_deadline_is_answered_while_the_engine_is_busy(template: Manifest) -> None:
     async def scenario() -> None:
         gate = Gate()
-        desk = Desk(template, MemoryEngine(gate), SLOW, timeout_ms=20)
+        desk = Desk(template, MemoryEngine(gate), SLOW, timeout_ms=300)
         desk.ask(job_of(0))
         await asyncio.to_thread(gate.entered.wait, 10)
         desk.ask(job_of(1))
         now_ns = time.perf_counter_ns()
-        desk.ask(job_of(2, deadline_ns=now_ns + 5_000_000))
+        desk.ask(job_of(2, deadline_ns=now_ns + 50_000_000))
         await desk.until(2)
         assert [execution.refusal.status for _, execution in desk.ended if execution.refusal] == [504, 504]
         assert [float(job.inputs["x"][0, 0]) for job, _ in desk.ended] == [2, 1], "each when its time is over"
