@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -128,3 +129,9 @@ def _keys(data: object) -> set[str]:
     if isinstance(data, dict):
         return set(data).union(*(_keys(value) for value in data.values()))
     return set().union(*(_keys(value) for value in data)) if isinstance(data, list) else set()
+
+
+@pytest.mark.parametrize(("text", "kind"), [("x = " + "9" * 5000, "toml"), ('{"x": ' + "9" * 5000 + "}", "json")])
+def test_a_number_of_thousands_of_digits_is_refused(text: str, kind: Literal["toml", "json"]) -> None:
+    with pytest.raises(PolicyError, match="not"):
+        parse_policy(text, kind=kind, where="policy")

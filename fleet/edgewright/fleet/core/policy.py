@@ -134,7 +134,7 @@ def parse_policy(text: str, *, kind: Literal["toml", "json"], where: str) -> Pol
         raise PolicyError(f"{where}: policy of {len(text.encode())} bytes; the limit is {MAX_POLICY_BYTES}")
     try:
         data = tomllib.loads(text) if kind == "toml" else json.loads(text)
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:  # also a number of more digits than Python converts
         raise PolicyError(f"{where}: not {kind.upper()}: {error}") from error
     except RecursionError as error:
         raise PolicyError(f"{where}: nested too deeply") from error
