@@ -406,3 +406,27 @@ def test_whatever_comes_in_only_whole_responses_go_out(pieces: list[bytes]) -> N
         assert status in {100, 200} or msgspec.json.decode(body)["error"]
     peer.connection.connection_lost(None)
     assert len(peer.connections) == 0
+
+
+INFER = b"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: 1000\r\n\r\n" + bytes(1000)
+
+
+def test_a_client_that_is_never_idle_holds_only_what_is_not_answered() -> None:
+    """Otherwise its bodies would add up to the limit of all connections, and everybody would be refused."""
+    peer = Peer(answer_at_once=False).send(INFER)
+    for _ in range(40):
+        peer.send(INFER)
+        peer.late.pop(0)()
+    assert {status for status, _ in peer.answers} == {200}
+    peer.late.pop(0)()
+    assert peer.connections.hold(LIMITS.total_body_bytes), "all was given back"
+
+
+def test_a_stranger_is_refused_before_a_large_body_is_read() -> None:
+    peer = Peer(limits=Limits())
+    peer.connections.admits = lambda target, headers: Refusal(401, f"{target!r} needs a token, not {len(headers)}")
+    peer.connection = Connection(peer.handle, Limits(), peer.connections)
+    peer.connection.connection_made(peer.transport)
+    peer.send(b"POST /a HTTP/1.1\r\ncontent-length: 60000000\r\n\r\n")
+    assert [status for status, _ in peer.answers] == [401]
+    assert peer.transport.half_closed

@@ -38,11 +38,13 @@ _OVERLAPPING = b"/infer"
 class _Exchange:
     """One request on its way to its response; called with the response, once."""
 
-    __slots__ = ("_answered", "item", "response")
+    __slots__ = ("_answered", "held_bytes", "item", "response")
 
     def __init__(self, item: Request | Refusal, answered: Callable[[], None]) -> None:
         self.item = item
         self.response: Response | None = None
+        self.held_bytes = len(item.body) if isinstance(item, Request) else 0
+        """Of the body as it came: whoever handles the request may put another in its place."""
         self._answered = answered
 
     def __call__(self, response: Response) -> None:
@@ -64,7 +66,7 @@ class Connection(asyncio.Protocol):
         self._limits = limits
         self._connections = connections
         self._transport: asyncio.Transport | None = None
-        self._incoming = Incoming(limits, connections.hold)
+        self._incoming = Incoming(limits, connections.hold, connections.admits)
         self._waiting = self._incoming.arrived
         self._open: deque[_Exchange] = deque()
         self._flushing = False
@@ -188,9 +190,9 @@ class Connection(asyncio.Protocol):
         self._connections.answered(response.status)
         self._write(transport, exchange.item, response, close=last)
         self._since_s = time.monotonic()
-        if not (self._waiting or self._open or self._incoming.in_body):
-            self._connections.release(self._incoming.held_bytes)
-            self._incoming.held_bytes = 0
+        # Each answer gives back what its request held: a client that always has a next one under way is never idle.
+        self._connections.release(exchange.held_bytes)
+        self._incoming.held_bytes -= exchange.held_bytes
         if last:
             self._finish(transport, lingering=isinstance(exchange.item, Refusal))
 
