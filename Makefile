@@ -5,9 +5,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ENGINES := $(VENV)/.engines
 
-# What computes can share the machine; what waits for processes, sockets and clocks has it alone.
-SIDE_BY_SIDE := tests/bundle tests/compiler tests/targets
-ALONE := $(filter-out $(SIDE_BY_SIDE) tests/__pycache__ tests/vectors,$(patsubst %/,%,$(wildcard tests/*/))) $(wildcard tests/test_*.py)
+# Whole devices and fleets have the machine alone; the rest passes on a busy one, and mostly waits.
+SIDE_BY_SIDE := tests/bundle tests/compiler tests/contract tests/runtime tests/targets $(wildcard tests/test_*.py)
+ALONE := $(filter-out $(SIDE_BY_SIDE) tests/__pycache__ tests/vectors,$(patsubst %/,%,$(wildcard tests/*/)))
 
 .PHONY: help install demo test check protocol bench clean
 help:
