@@ -62,8 +62,8 @@ class Repository:
             if parameter == "config" or parameter.startswith("file:"):
                 raise Refusal(
                     400,
-                    f"the parameter '{parameter[:100]}' is not accepted: models and their configuration come as bundles, "
-                    "through the agent",
+                    f"the parameter '{parameter[:100]}' is not accepted: models and their configuration "
+                    "come as bundles, through the agent",
                 )
         wanted = self._installed.choice(name)
         if wanted is None:
