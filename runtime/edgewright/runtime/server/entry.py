@@ -51,9 +51,10 @@ def main() -> None:
             runner.run(serve())
         except Fault as fault:
             sys.exit(f"the server cannot start: {fault}")
-    sys.stderr.flush()
-    # Counters and connections are closed. A thread may still be inside an engine that loads a model: not waited for.
-    os._exit(0)
+        sys.stderr.flush()
+        # Counters and connections are closed. A thread may still be inside an engine that loads a model: the end of the
+        # runner would wait for it.
+        os._exit(0)
 
 
 def _arguments(words: list[str]) -> tuple[int, ServerSettings]:

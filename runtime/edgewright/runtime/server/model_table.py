@@ -27,6 +27,7 @@ from .loading import LoadedModel
 from .memory import release_memory
 from .recorder import CounterStore
 from .refusal import Refusal, not_now
+from .schedule.adaptive import NO_LANES, SHELLS
 from .served_model import ServedModel
 from .versions import InService, Versions
 
@@ -191,9 +192,15 @@ class ModelTable:
             raise NoRoom(f"{wanted.model} {wanted.version}: {reason}")
 
     def _in_service(self, wanted: Load, loaded: LoadedModel) -> InService:
-        lane = self._box.lane(wanted.model, wanted.version) if self._box else None
+        box = self._box
+        lanes = () if box is None else tuple(box.lane(wanted.model, wanted.version) for _ in range(SHELLS))
         served = ServedModel(
-            loaded, bundle=wanted.bundle, store=self._store, limits=self._limits, settings=wanted.settings, lane=lane
+            loaded,
+            bundle=wanted.bundle,
+            store=self._store,
+            limits=self._limits,
+            settings=wanted.settings,
+            lanes=lanes or NO_LANES,
         )
 
         def moved(state: BreakerState, reason: str, crashed: bool) -> None:
@@ -208,7 +215,7 @@ class ModelTable:
         served.statistics.breaker = wanted.breaker
         assembly = assemble(served, wanted.settings, moved=moved, state=wanted.breaker)
         follow_worker(loaded, assembly, served.statistics)
-        return InService(served, assembly, wanted.beside, lane)
+        return InService(served, assembly, wanted.beside, lanes)
 
     def _after(self, replaced: list[InService]) -> None:
         """The names lead elsewhere now; what no name leads to is retired."""
@@ -226,8 +233,9 @@ class ModelTable:
     async def _end(self, entry: InService) -> None:
         await entry.served.retire()
         self._leaving.remove(entry)
-        if self._box is not None and entry.lane is not None:
-            self._box.release(entry.lane)
+        if self._box is not None:
+            for lane in entry.lanes:
+                self._box.release(lane)
         del entry
         await asyncio.to_thread(release_memory)
 

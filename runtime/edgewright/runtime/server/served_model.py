@@ -12,7 +12,6 @@ import msgspec
 from edgewright.bundle.manifest import TensorSpec
 from edgewright.targets.faults import UserFault
 
-from ..black_box import Lane
 from ..engines.protocol import WorkerLost
 from ..serving import ModelSettings
 from .drift import DriftCounter
@@ -21,7 +20,7 @@ from .loading import LoadedModel
 from .pipeline import Deliver, Job, Outcome, Signature, Tensors
 from .recorder import Counted, CounterStore, Recorder
 from .refusal import Refusal, not_now
-from .schedule.adaptive import scheduler_for
+from .schedule.adaptive import NO_LANES, Lanes, scheduler_for
 from .schedule.execution import BatchTimes, Execution, Scheduler
 from .sequences import Sequences, client_specs
 from .statistics import ModelStatistics
@@ -45,7 +44,7 @@ class ServedModel:
         store: CounterStore,
         limits: Limits,
         settings: ModelSettings = ModelSettings(),  # noqa: B008 - immutable
-        lane: Lane | None = None,
+        lanes: Lanes = NO_LANES,
     ) -> None:
         manifest = loaded.manifest
         self.name, self.version, self.bundle = manifest.model, manifest.version, bundle
@@ -71,7 +70,7 @@ class ServedModel:
             ),
         )
         self._batching = scheduler_for(
-            loaded.instance, manifest, loaded.warm_up or ((1, loaded.p50_s),), settings, self._executed, lane
+            loaded.instance, manifest, loaded.warm_up or ((1, loaded.p50_s),), settings, self._executed, lanes
         )
         self.scheduler: Scheduler = self._batching
         self._sequences: Sequences | None = None
@@ -93,7 +92,16 @@ class ServedModel:
             if execution.refusal is not None:
                 deliver(self._dropped(job, execution, execution.refusal))
                 return
-            deliver(self._counted(job, execution))
+            try:
+                outcome = self._counted(job, execution)
+            except Exception:
+                deliver(
+                    Outcome(
+                        None, Refusal(500, "internal error; the server's log has the details"), self.name, self.version
+                    )
+                )
+                raise  # to the scheduler, which logs it
+            deliver(outcome)
             if execution.outputs is not None:
                 self._observe_later(job.inputs, execution.outputs)
 
@@ -236,6 +244,10 @@ class ServedModel:
             "inputs": [_described(spec) for spec in self.signature.inputs.values()],
             "outputs": [_described(spec) for spec in self.signature.outputs.values()],
         }
+
+
+def _internal_error() -> Refusal:
+    return Refusal(500, "internal error; the server's log has the details")
 
 
 def _refusal(error: Exception | None) -> Refusal:

@@ -19,7 +19,7 @@ class InService:
     assembly: Assembly
     beside: bool
     """Whether it was loaded beside the version that the name alone means."""
-    lane: Lane | None = None
+    lanes: tuple[Lane, ...] = ()
 
     @property
     def endpoint(self) -> Guarded:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgewright.bundle.manifest import Manifest
@@ -30,6 +30,13 @@ RUN_OVERHEAD_NS = 8_000
 """Of one run on the event loop beside the engine, whatever its rows."""
 BATCH_OVERHEAD_NS = 50_000
 """Of a batch in the thread beside the engine."""
+
+
+SHELLS = 2
+"""On the event loop and in a thread: both may run at one time."""
+Lanes = Sequence[Lane | None]
+"""Of the black box, one for each shell: of the event loop, of the thread."""
+NO_LANES: Lanes = (None,) * SHELLS
 
 
 class AdaptiveScheduler:
@@ -104,7 +111,7 @@ def scheduler_for(
     points: tuple[Point, ...],
     settings: ModelSettings,
     executed: Executed,
-    lane: Lane | None = None,
+    lanes: Lanes = NO_LANES,
 ) -> AdaptiveScheduler:
     """Return the scheduler of a loaded model.
 
@@ -114,24 +121,24 @@ def scheduler_for(
         points: what the warm-up measured, rows and seconds, 1 row among them.
         settings: of the model.
         executed: is told of every run of the engine, on the event loop.
-        lane: of the black box.
+        lanes: of the black box.
     """
     model = LatencyModel(points)
 
-    def runner() -> Runner:  # each with buffers of its own, as both may run at one time
+    def runner(lane: Lane | None = None) -> Runner:  # each with buffers of its own, as both may run at one time
         return Runner(instance, manifest, lane)
 
     max_rows = settings.max_batch_rows if runner().batchable else 1
     free_batch = any(spec.shape[:1] == (-1,) for spec in manifest.inputs)
     core = _core_factory(model, settings, free_batch=free_batch)
     threaded_policy = BatchPolicy(model, max_rows, overhead_ns=BATCH_OVERHEAD_NS)
-    threaded = ThreadedScheduler(core(threaded_policy), runner(), executed)
+    threaded = ThreadedScheduler(core(threaded_policy), runner(lanes[1]), executed)
     policies = [threaded_policy]
     inline: InlineScheduler | None = None
     if not (isinstance(instance, Blocking) and instance.blocking):
         policy = BatchPolicy(model, max_rows, overhead_ns=RUN_OVERHEAD_NS, budget_ns=INLINE_BATCH_NS)
         policies.append(policy)
-        inline = InlineScheduler(core(policy), runner(), executed)
+        inline = InlineScheduler(core(policy), runner(lanes[0]), executed)
     return AdaptiveScheduler(model, inline, threaded, tuple(policies), free_batch=free_batch)
 
 

@@ -80,6 +80,12 @@ class Runner:
 
     def run_batch(self, batch: Sequence[Waiting], executed: Executed) -> list[Execution]:
         """Run jobs together and say how each ended, in their order. What fails together is tried one by one."""
+        try:
+            return self._run_batch(batch, executed)
+        except Exception as error:  # noqa: BLE001 - a fault of ours: even then each of them is answered
+            return [Execution(None, error, None, 0, 0, waiting.rows) for waiting in batch]
+
+    def _run_batch(self, batch: Sequence[Waiting], executed: Executed) -> list[Execution]:
         if len(batch) == 1:
             return [self._alone(batch[0], executed)]
         if self._same_shapes:
