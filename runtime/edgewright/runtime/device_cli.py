@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 CTRL_C_EXIT_CODE = 130
 
+_START_S = 3.0
+"""A daemon that was started in the line before takes a moment."""
+
 
 @click.group()
 def device() -> None:
@@ -103,7 +106,7 @@ def install(state: Path, bundle: Path, wait: str, as_json: bool) -> None:
     """Install a bundle from a file: verify, try, activate. What serves now serves on if that fails."""
     from .agent.client import ask  # start-up time: not needed for --help
 
-    messages = ask(state, op="install", path=str(bundle.absolute()), wait=wait)
+    messages = ask(state, patience_s=_START_S, op="install", path=str(bundle.absolute()), wait=wait)
     result = _follow(messages, as_json=as_json)
     if not as_json:
         note = f" ({result['reason']})" if result["reason"] else ""

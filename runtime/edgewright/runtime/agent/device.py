@@ -142,6 +142,9 @@ class Device:
         self.updater.stop()
         if self.link is not None:
             self.link.stop()
+        for listener in self.listeners:
+            listener.socket.close()  # the server has them too: when it closes them, a client is refused and not forgotten
+        self.listeners = ()
         self.supervisor.stop(self._server_stopped)
 
     def close(self) -> None:

@@ -57,9 +57,14 @@ class Listener:
             asyncio.get_running_loop().add_reader(self._socket, self._accept)
 
     async def stop(self) -> None:
-        """Take no more connections; those that were taken are set up when this returns."""
+        """Take what the kernel has queued by now, and no more; all that was taken is set up when this returns.
+
+        Where nobody else listens on the socket, whoever is left in its queue is reset when it is closed.
+        """
         self._stopped = True
         self._pause()
+        while self._accept_one():
+            pass
         self._socket.close()
         if self._starting:
             await asyncio.wait(self._starting)
@@ -71,20 +76,26 @@ class Listener:
 
     def _accept(self) -> None:
         for _ in range(_TURN):
-            if len(self.connections) + len(self._starting) >= self._limits.connections:
-                self._pause()
+            if not self._accept_one():
                 return
-            try:
-                accepted, _ = self._socket.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                _log.error("cannot accept a connection: %s", error)
-                self._pause()  # out of file descriptors or memory: `sweep` tries again in a second
-                return
-            task = asyncio.get_running_loop().create_task(self._start(accepted))
-            self._starting.add(task)
-            task.add_done_callback(self._starting.discard)
+
+    def _accept_one(self) -> bool:
+        """Take one connection; False where there is none, or no room for it."""
+        if len(self.connections) + len(self._starting) >= self._limits.connections:
+            self._pause()
+            return False
+        try:
+            accepted, _ = self._socket.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        except OSError as error:
+            _log.error("cannot accept a connection: %s", error)
+            self._pause()  # out of file descriptors or memory: `sweep` tries again in a second
+            return False
+        task = asyncio.get_running_loop().create_task(self._start(accepted))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+        return True
 
     async def _start(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)

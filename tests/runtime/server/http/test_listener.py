@@ -1,0 +1,36 @@
+"""A listener that ends: whom the kernel has taken in already is served, whoever comes later is told at once."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from edgewright.runtime.server.http.listener import Listener
+from edgewright.runtime.server.http.messages import Request, Respond, Response
+from edgewright.runtime.server.limits import DEFAULT_LIMITS
+
+
+def answer(request: Request, respond: Respond) -> None:
+    respond(Response(200, [request.target]))
+
+
+def test_those_who_wait_in_the_queue_are_served_by_a_listener_that_ends() -> None:
+    async def scenario() -> None:
+        listening = socket.create_server(("127.0.0.1", 0))
+        address = listening.getsockname()
+        clients = [socket.create_connection(address) for _ in range(5)]
+        listener = Listener(listening, answer, DEFAULT_LIMITS)
+        await listener.stop()
+        assert len(listener.connections) == len(clients)
+        for client in clients:
+            reader, writer = await asyncio.open_connection(sock=client)
+            writer.write(b"GET /x HTTP/1.1\r\nConnection: close\r\n\r\n")
+            assert (await reader.read()).endswith(b"\r\n\r\n/x")
+            writer.close()
+            await writer.wait_closed()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+
+    asyncio.run(scenario())
