@@ -143,7 +143,7 @@ class Device:
         if self.link is not None:
             self.link.stop()
         for listener in self.listeners:
-            listener.socket.close()  # the server has them too: when it closes them, a client is refused and not forgotten
+            listener.socket.close()  # the server has it too: when that closes it, clients are refused, not forgotten
         self.listeners = ()
         self.supervisor.stop(self._server_stopped)
 
