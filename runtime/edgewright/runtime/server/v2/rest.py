@@ -34,9 +34,10 @@ def infer(
     Raises:
         Refusal: the request does not fit, or cannot be taken now; nothing was executed.
     """
-    if isinstance(endpoint, Guarded) and not _names_a_priority(request):
+    if isinstance(endpoint, Guarded):
         refusal = endpoint.turn_away()
-        if refusal is not None:  # at once: in overload, reading what is then refused would be most of the work
+        # At once: in overload, reading what is then refused would be most of the work.
+        if refusal is not None and not _names_a_priority(request):
             raise refusal
     signature = endpoint.signature
     inference = read_request(request, signature, limits, plans)
