@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgewright.bundle.manifest import Manifest
 from edgewright.runtime.server.pipeline import Job
@@ -91,8 +92,12 @@ def test_what_arrives_in_one_turn_of_the_loop_is_one_batch(template: Manifest) -
 
 
 def test_between_batches_the_loop_gets_its_turn(template: Manifest) -> None:
+    def slow(inputs: Tensors) -> dict[str, NDArray[Any]]:
+        time.sleep(0.002)  # longer than a turn may take
+        return doubled(inputs)
+
     async def scenario() -> None:
-        desk = Desk(template, MemoryEngine(), FAST)
+        desk = Desk(template, MemoryEngine(slow), FAST)
         for _ in range(100):
             desk.ask(job_of(1))
         turns = []

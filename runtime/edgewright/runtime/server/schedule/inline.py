@@ -19,8 +19,8 @@ from .queue import Waiting, is_dead
 from .runner import Runner
 from .scheduled import answer, dismiss
 
-_FRESH_JOBS = 64
-"""So many jobs of one turn need no queue, if that could hold them; with more, who goes first is a question."""
+_FRESH_JOBS = 256
+"""So many jobs need no queue, if that could hold them and they are done before anybody would be shed."""
 _TURN_NS = 1_000_000
 """After so long the sockets have their turn."""
 
@@ -44,7 +44,8 @@ class InlineScheduler:
         core, now_ns = self._core, time.perf_counter_ns()
         waiting = core.waiting(job, deliver, now_ns)
         fresh = self._fresh
-        if core.queue.jobs or len(fresh) >= self._most_fresh or (fresh and not _ordinary(waiting, fresh[0])):
+        most = min(self._most_fresh, core.shedding.target_ns // core.model.single_ns)
+        if core.queue.jobs or len(fresh) >= most or (fresh and not _ordinary(waiting, fresh[0])):
             self._queue([*fresh, waiting], now_ns)
         else:
             fresh.append(waiting)
