@@ -32,7 +32,7 @@ from edgewright.runtime.engines.catalog import engine_for
 from edgewright.runtime.engines.protocol import LoadOptions
 
 LOAD_CORE = 1
-ENGINES = ("onnxruntime", "native")
+ENGINES = ("onnxruntime", "native", "int8")
 Figures = dict[str, Any]
 
 
@@ -43,7 +43,7 @@ class Bench:
         self._base = base
         self._load = load
         self._rounds = 1 if quick else 3
-        self._seconds = 1.0 if quick else 4.0
+        self._seconds = 1.0 if quick else 3.0
         self._swaps = 5 if quick else 100
         self._kws = nets.kws(base, servers.edgewright_command())
         self._forms = write_requests(self._kws, base)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-JUDGED = "edgewright, ONNX Runtime"
-"""The engine that the peers have, so that what differs is the server."""
+JUDGED = "edgewright, native"
+"""The same float net in our faster engine, as the peers are measured at their best. The rows in ONNX Runtime, which is
+the peers' engine, and in int8, which `compile` ships by default, stand beside it and are not judged."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def _throughput(figures: dict[str, Any]) -> list[Promise]:
         judged.append(_more(f"binary x{connections}, over MLServer's JSON", ours, binary, rival, case, 6.0))
         grpc = f"grpc x{connections}"
         judged.append(_more(f"gRPC x{connections}, over MLServer's gRPC", ours, grpc, rival, grpc, 2.0))
-    beyond_us = ours["binary x8"]["server_cpu_us"] - figures["engine_us"]["onnxruntime"]
+    beyond_us = ours["binary x8"]["server_cpu_us"] - figures["engine_us"]["native"]
     judged.append(Promise("binary, server CPU beyond the engine, us", round(beyond_us, 1), 100.0, at_least=False))
     return judged
 
@@ -80,7 +81,7 @@ def _overload(figures: dict[str, Any]) -> list[Promise]:
 def _cost(figures: dict[str, Any]) -> list[Promise]:
     swaps = figures["swaps"]
     return [
-        Promise("binary p50 beyond the engine, us", figures["overhead_us"]["onnxruntime"], 150.0, at_least=False),
+        Promise("binary p50 beyond the engine, us", max(figures["overhead_us"].values()), 150.0, at_least=False),
         Promise("hot swaps, failed requests", swaps["failed"], 0.0, at_least=False),
         Promise("hot swaps, growth of memory", swaps["growth"], 0.1, at_least=False),
     ]

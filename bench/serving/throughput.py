@@ -26,6 +26,7 @@ def contenders(net: Net, base: Path) -> dict[str, Callable[[], AbstractContextMa
     return {
         "edgewright, ONNX Runtime": lambda: servers.ours(net, "onnxruntime", base / "ours-ort", core, grpc=True),
         "edgewright, native": lambda: servers.ours(net, "native", base / "ours-native", core, grpc=True),
+        "edgewright, int8": lambda: servers.ours(net, "int8", base / "ours-int8", core, grpc=True),
         "MLServer": lambda: servers.mlserver(net, base, core),
         "MLServer, batching": lambda: servers.mlserver(net, base, core, batch=32),
         "LitServe": lambda: servers.litserve(net, base, core),
