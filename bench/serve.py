@@ -43,7 +43,7 @@ class Bench:
         self._base = base
         self._load = load
         self._rounds = 1 if quick else 3
-        self._seconds = 1.0 if quick else 3.0
+        self._seconds = 1.0 if quick else 2.0
         self._swaps = 5 if quick else 100
         self._kws = nets.kws(base, servers.edgewright_command())
         self._forms = write_requests(self._kws, base)
