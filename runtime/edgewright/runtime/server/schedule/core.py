@@ -86,6 +86,11 @@ class Core:
             raise refusal
         queue.push(waiting)
 
+    def requeue(self, waiting: Waiting) -> None:
+        """Put a job into the queue that was taken already: it is not asked again whether there is room."""
+        waiting.size_bytes = waiting.job.size_bytes
+        self.queue.push(waiting)
+
     def turn_away(self, priority: int = 0) -> Refusal | None:
         """The refusal that one more job would meet for overload."""
         return self.shedding.refusal(self.queue.rows_before(priority), self._full_rows, self.model)

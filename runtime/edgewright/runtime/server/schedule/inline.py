@@ -46,7 +46,7 @@ class InlineScheduler:
         fresh = self._fresh
         most = min(self._most_fresh, core.shedding.target_ns // core.model.single_ns)
         if core.queue.jobs or len(fresh) >= most or (fresh and not _ordinary(waiting, fresh[0])):
-            self._queue([*fresh, waiting], now_ns)
+            self._queue(waiting, now_ns)
         else:
             fresh.append(waiting)
         if not self._planned:
@@ -69,13 +69,14 @@ class InlineScheduler:
         self._planned = True
         asyncio.get_running_loop().call_soon(self._turn)
 
-    def _queue(self, jobs: list[Waiting], now_ns: int) -> None:
-        """Move jobs into the queue; raises what the last of them, which is new, is refused with."""
-        self._fresh = []
+    def _queue(self, waiting: Waiting, now_ns: int) -> None:
+        """Take a job into the queue, behind those of this turn; they were taken before, so only it can be refused."""
+        taken, self._fresh = self._fresh, []
+        for each in taken:
+            self._core.requeue(each)
         dead: list[Waiting] = []
         try:
-            for waiting in jobs:
-                self._core.admit(waiting, now_ns, dead)
+            self._core.admit(waiting, now_ns, dead)
         finally:
             dismiss(dead, self._core, now_ns)
 
