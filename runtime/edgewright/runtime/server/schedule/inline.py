@@ -82,41 +82,49 @@ class InlineScheduler:
 
     def _turn(self) -> None:
         self._planned = False
-        if self._fresh:
-            self._run_fresh()
-        else:
-            self._run_some(time.perf_counter_ns())
-        if (self._core.queue.jobs or self._fresh) and not self._planned:
-            self._plan_turn()
+        try:
+            if self._fresh:
+                self._run_fresh()
+            else:
+                self._run_some(time.perf_counter_ns())
+        finally:  # whatever happens to one batch, the others have their turn
+            if (self._core.queue.jobs or self._fresh) and not self._planned:
+                self._plan_turn()
 
     def _run_fresh(self) -> None:
         """Run the jobs of a turn, as far as its time allows; what is left stays in front."""
         jobs, self._fresh = self._fresh, []
-        now_ns = begun_ns = time.perf_counter_ns()
+        begun_ns = time.perf_counter_ns()
         done = 0
-        while done < len(jobs) and now_ns - begun_ns < _TURN_NS:
-            rows, reason = self._core.policy.rows(len(jobs) - done) if jobs[done].rows == 1 else (1, Reason.ALONE)
-            batch = jobs[done : done + rows]
-            done += rows
-            dead = [waiting for waiting in batch if is_dead(waiting, now_ns)]
-            if dead:
-                dismiss(dead, self._core, now_ns)
-                batch = [waiting for waiting in batch if waiting not in dead]
-            if batch:
-                executions = self._runner.run_batch(batch, self._executed)
-                ended_ns = time.perf_counter_ns()
-                self._core.ran_fresh(batch, reason, now_ns, ended_ns - now_ns, len(jobs) - done)
-                answer(batch, executions)
-            now_ns = time.perf_counter_ns()
-        self._fresh = jobs[done:] + self._fresh
+        try:
+            while done < len(jobs) and time.perf_counter_ns() - begun_ns < _TURN_NS:
+                rows, reason = self._core.policy.rows(len(jobs) - done) if jobs[done].rows == 1 else (1, Reason.ALONE)
+                batch = jobs[done : done + rows]
+                done += rows
+                self._run_batch(batch, reason, left=len(jobs) - done)
+        finally:
+            self._fresh = jobs[done:] + self._fresh
+
+    def _run_batch(self, batch: list[Waiting], reason: Reason, left: int) -> None:
+        now_ns = time.perf_counter_ns()
+        dead = [waiting for waiting in batch if is_dead(waiting, now_ns)]
+        if dead:
+            dismiss(dead, self._core, now_ns)
+            batch = [waiting for waiting in batch if waiting not in dead]
+        if batch:
+            executions = self._runner.run_batch(batch, self._executed)
+            took_ns = time.perf_counter_ns() - now_ns
+            answer(batch, executions)
+            self._core.ran_fresh(batch, reason, now_ns, took_ns, left)
 
     def _run_some(self, now_ns: int) -> None:
         dead: list[Waiting] = []
         batch = self._core.take(now_ns, dead)
         if batch is not None:
             executions = self._runner.run_batch(batch.jobs, self._executed)
-            self._core.ran(batch, time.perf_counter_ns() - now_ns)
+            took_ns = time.perf_counter_ns() - now_ns
             answer(batch.jobs, executions)
+            self._core.ran(batch, took_ns)
         dismiss(dead, self._core, now_ns)
 
 
