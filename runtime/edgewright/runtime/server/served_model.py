@@ -95,11 +95,7 @@ class ServedModel:
             try:
                 outcome = self._counted(job, execution)
             except Exception:
-                deliver(
-                    Outcome(
-                        None, Refusal(500, "internal error; the server's log has the details"), self.name, self.version
-                    )
-                )
+                deliver(Outcome(None, _internal_error(), self.name, self.version))
                 raise  # to the scheduler, which logs it
             deliver(outcome)
             if execution.outputs is not None:

@@ -22,6 +22,7 @@ def test_those_who_wait_in_the_queue_are_served_by_a_listener_that_ends() -> Non
         address = listening.getsockname()
         clients = [socket.create_connection(address) for _ in range(5)]
         listener = Listener(listening, answer, DEFAULT_LIMITS)
+        listener.resume()
         await listener.stop()
         assert len(listener.connections) == len(clients)
         for client in clients:
@@ -32,5 +33,19 @@ def test_those_who_wait_in_the_queue_are_served_by_a_listener_that_ends() -> Non
             await writer.wait_closed()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address)
+
+    asyncio.run(scenario())
+
+
+def test_a_listener_that_never_began_leaves_the_queue_to_the_other_server() -> None:
+    async def scenario() -> None:
+        listening = socket.create_server(("127.0.0.1", 0))
+        client = socket.create_connection(listening.getsockname())
+        listener = Listener(listening.dup(), answer, DEFAULT_LIMITS)
+        await listener.stop()
+        assert len(listener.connections) == 0
+        accepted, _ = listening.accept()
+        for each in (accepted, client, listening):
+            each.close()
 
     asyncio.run(scenario())

@@ -59,11 +59,13 @@ class Listener:
     async def stop(self) -> None:
         """Take what the kernel has queued by now, and no more; all that was taken is set up when this returns.
 
-        Where nobody else listens on the socket, whoever is left in its queue is reset when it is closed.
+        Where nobody else listens on the socket, whoever is left in its queue is reset when it is closed. A listener
+        that has not begun leaves the queue to the server that it should have followed.
         """
         self._stopped = True
+        begun = self._accepting
         self._pause()
-        while self._accept_one():
+        while begun and self._accept_one():
             pass
         self._socket.close()
         if self._starting:
