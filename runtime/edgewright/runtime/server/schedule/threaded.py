@@ -107,9 +107,9 @@ class ThreadedScheduler:
         times: list[BatchTimes] = []
         executions = self._runner.run_batch(batch.jobs, times.append)
         took_ns = time.perf_counter_ns() - batch.taken_ns
+        self._soon(self._deliver, batch, executions, times)
         with self._lock:
             self._core.ran(batch, took_ns)
-        self._soon(self._deliver, batch, executions, times)
         return True
 
     def _soon(self, *call: Any) -> None:
