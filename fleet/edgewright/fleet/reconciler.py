@@ -18,6 +18,7 @@ from .core import rollout as core
 from .core.evidence import KnownBundle, TargetEvidence, gather
 from .core.gates import GateStatus
 from .core.rows import Assignment, Device, Rollout
+from .core.situation import Situation
 from .core.slots import FLEET, cohort_of
 from .ingest.downlink import Postbox
 from .ingest.downlink import desired as desired_letter
@@ -89,7 +90,9 @@ class Reconciler:
             assignments = rollouts.assignments_of(connection, rollout.id)
         watched = rollout.state in windows.GATED
         evidence = self._gather(rollout, devices, assignments, now_s) if watched else ()
-        commands = core.tick(rollout, now_s, devices, assignments, evidence)
+        commands = core.tick(
+            Situation(rollout=rollout, now_s=now_s, devices=devices, assignments=assignments, evidence=evidence)
+        )
         gates = core.gate_status(rollout, now_s, assignments, evidence) if watched else ()
         changed = watched and gates != self._gates.get(rollout.id)
         if not commands and not changed:

@@ -20,7 +20,8 @@ from .core import rollout as core
 from .core.back import is_way_back_unknown
 from .core.drift import DriftReport, Totals, drift_report
 from .core.gates import GateStatus
-from .core.policy import DriftGate, policy_from
+from .core.policy import policy_from
+from .core.policy_sections import DriftGate
 from .core.rows import Assignment, ReleaseBundle, Rollout
 from .faults import ConflictError, FleetError
 from .store import audit_log, enrolment, releases, rollouts

@@ -15,6 +15,7 @@ from edgewright.fleet.core.ledger import Ledger
 from edgewright.fleet.core.policy import policy_from
 from edgewright.fleet.core.rollout import tick
 from edgewright.fleet.core.rows import Command, Device, ReleaseBundle, Rollout
+from edgewright.fleet.core.situation import Situation
 from edgewright.fleet.core.windows import Totals
 
 MOST_TICKS = 4
@@ -77,7 +78,16 @@ class World:
         raise AssertionError(f"still acting after {MOST_TICKS} ticks at one moment: {commands}")
 
     def _tick(self, now_s: float) -> tuple[Command, ...]:
-        return tick(self.ledger.rollout, now_s, self.devices, self.ledger.assignments, self.evidence)
+        return tick(self.situation(now_s))
+
+    def situation(self, now_s: float) -> Situation:
+        return Situation(
+            rollout=self.ledger.rollout,
+            now_s=now_s,
+            devices=self.devices,
+            assignments=self.ledger.assignments,
+            evidence=self.evidence,
+        )
 
     def report(self, device: str, phase: str, now_s: float, reason: str = "") -> None:
         self.ledger = self.ledger.report(device, phase=phase, started_s=now_s, ended_s=now_s, phase_reason=reason)

@@ -10,7 +10,7 @@ import pytest
 from edgewright.bundle.reference import Reference
 from edgewright.fleet.core.attribution import drift_gate
 from edgewright.fleet.core.evidence import ControlKind, TargetEvidence
-from edgewright.fleet.core.policy import DriftGate
+from edgewright.fleet.core.policy_sections import DriftGate
 from edgewright.fleet.core.windows import Totals
 
 from .conftest import Traffic

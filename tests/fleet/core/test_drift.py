@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edgewright.fleet.core.drift import compare, drift_report, estimate_accuracy, verdict_of
-from edgewright.fleet.core.policy import DriftGate
+from edgewright.fleet.core.policy_sections import DriftGate
 from edgewright.fleet.core.windows import Totals
 
 from .conftest import CONFIDENCE_TABLE, Traffic

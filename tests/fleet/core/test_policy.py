@@ -49,7 +49,7 @@ def test_toml_and_json_say_the_same() -> None:
     [
         ({"wave": [1, "rest"]}, ["`wave`", "did you mean 'waves'?"]),
         ({"failureGate": {"maxFailurePercent": 2}}, ["$.failureGate", "maxFailurePercentage"]),
-        ({"failureGate": {"alpha": 0}}, ["$.failureGate.alpha", "> 0"]),
+        ({"alpha": 0}, ["$.alpha", "> 0"]),
         ({"failureGate": {"action": "STOP"}}, ["STOP", "$.failureGate.action"]),
         ({"waves": []}, ["1 to 50", "got 0"]),
         ({"waves": [1, 5]}, ['"rest" must be the last wave']),

@@ -230,7 +230,7 @@ def test_offline_devices_are_named_at_the_end(world: Make) -> None:
         here.report(device, "confirmed", 1.0)
     gone = {one.device for one in here.ledger.assignments}
     here.devices = [one if one.id in gone else msgspec.structs.replace(one, last_seen_s=None) for one in here.devices]
-    commands = tick(here.ledger.rollout, 2000.0, here.devices, here.ledger.assignments, ())
+    commands = tick(here.situation(2000.0))
     here.ledger = here.ledger.apply(commands)
     assert here.state == "completed"
     assert "1 offline and left as they are" in here.ledger.rollout.reason
@@ -345,7 +345,7 @@ def test_gate_status_survives_json(world: Make, traffic: Callable[[int], Traffic
 def test_two_servers_cannot_both_act_on_one_row(world: Make) -> None:
     here = world(SMALL, 6)
     here.seen(0.0)
-    commands = tick(here.ledger.rollout, 0.0, here.devices, (), ())
+    commands = tick(here.situation(0.0))
     after = here.ledger.apply(commands)
     with pytest.raises(StaleRevisionError):
         after.apply(commands)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from edgewright.bundle.reference import Reference
 
 from ..core.drift import DriftReport, Totals, drift_report
-from ..core.policy import DriftGate
+from ..core.policy_sections import DriftGate
 from ..service import Fleet, RolloutView
 from ..store import audit_log, enrolment, releases, rollouts
 from ..traffic import traffic_of

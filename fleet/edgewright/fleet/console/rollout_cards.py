@@ -9,6 +9,7 @@ import msgspec
 
 from ..core.gates import GateStatus
 from ..core.outcomes import FAILURES, outcome
+from ..core.policy import wave_of
 from ..core.rollout import OPERATOR_EVENTS, TRANSITIONS
 from ..core.rows import ENDED, Assignment, Number
 from ..service import RolloutView
@@ -99,7 +100,7 @@ def _wave(view: RolloutView, number: int, at_s: float) -> Wave:
     rollout = view.rollout
     orders = [one for one in view.assignments if one.wave == number]
     states = Counter(_order_state(one, view, at_s) for one in orders)
-    plan = rollout.policy.waves[number]
+    plan = wave_of(rollout.policy, number).add
     return Wave(
         number=number + 1,
         plan=_plan(plan),

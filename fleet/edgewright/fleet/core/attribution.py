@@ -25,7 +25,7 @@ from edgewright.bundle.reference import Histogram, Reference
 from .drift import FeatureDrift, Verdict, compare, estimate_accuracy, verdict_of
 from .evidence import TargetEvidence
 from .gates import GateOutcome, GateStatus
-from .policy import Action, DriftGate
+from .policy_sections import Action, DriftGate
 from .rows import Number
 from .statistics import chi2_two_samples, chi2_upper, normal_upper
 

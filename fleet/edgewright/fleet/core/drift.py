@@ -22,7 +22,7 @@ import msgspec
 from edgewright.bundle.reference import Histogram, Reference
 
 from . import divergence
-from .policy import DriftGate
+from .policy_sections import DriftGate
 from .statistics import chi2_critical, chi2_two_samples, chi2_upper
 from .windows import ObservedWindow, Totals, Windows, latest, merge, total
 

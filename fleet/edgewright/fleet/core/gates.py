@@ -21,7 +21,7 @@ import msgspec
 
 from .drift import FeatureDrift
 from .outcomes import FAILURES, PENDING, Outcome, outcome
-from .policy import AbortCriterion, Action
+from .policy_sections import AbortCriterion, Action
 from .rows import Assignment, Number, Rollout
 from .statistics import log_e_process, log_e_value
 
@@ -89,7 +89,7 @@ def failure_gate(rollout: Rollout, now_s: float, assignments: Sequence[Assignmen
     limit = gate.max_failure_percentage / 100
     evidence = _exp(log_e_process(failed, limit))
     lean = _exp(log_e_value(sum(failed), len(failed), limit)) if failed else 0.0
-    threshold = 1 / gate.alpha
+    threshold = 1 / rollout.policy.alpha
     proven = evidence >= threshold and sum(failed) >= gate.min_failures
     wiped_out = 0 < len(in_wave) < gate.min_failures and wave_ended and all(one in FAILURES for one in in_wave)
     counts = f"{sum(failed)} of {len(failed)} devices failed"

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
-from .rows import Alert, Assign, Assignment, Command, Decision, Record, RollBack, Rollout, SaveRollout, Withdraw
+from .observations import GateMemory
+from .rows import (
+    Alert,
+    Assign,
+    Assignment,
+    Command,
+    Decision,
+    Graduate,
+    Record,
+    Retry,
+    RollBack,
+    Rollout,
+    SaveMemory,
+    SaveRollout,
+    Withdraw,
+)
 
 
 class StaleRevisionError(Exception):
@@ -20,6 +36,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     assignments: tuple[Assignment, ...] = ()
     decisions: tuple[Decision, ...] = ()
     alerts: tuple[Alert, ...] = ()
+    memory: GateMemory = GateMemory()
 
     def apply(self, commands: Iterable[Command]) -> Ledger:
         """Return the ledger after the commands, all of them.
@@ -44,12 +61,20 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
                 return self.report(device, rollback_command=order, rolled_back_s=at_s)
             case Withdraw(device=device, at_s=at_s):
                 return self.report(device, withdrawn_s=at_s)
+            case Graduate(assignment=assignment):
+                return self.report(assignment.device, **msgspec.structs.asdict(assignment))
+            case Retry(device=device, command=order, attempt=attempt, at_s=at_s):
+                return self.report(
+                    device, command=order, attempt=attempt, dispatched_s=at_s, phase=None, started_s=None, ended_s=None
+                )
+            case SaveMemory(memory=memory):
+                return msgspec.structs.replace(self, memory=memory)
             case Record(decision=decision):
                 return msgspec.structs.replace(self, decisions=(*self.decisions, decision))
             case Alert():
                 return msgspec.structs.replace(self, alerts=(*self.alerts, command))
 
-    def report(self, device: str, **fields: str | float | None) -> Ledger:
+    def report(self, device: str, **fields: Any) -> Ledger:
         """Return the ledger with these fields of one device's assignment changed."""
         changed = tuple(
             msgspec.structs.replace(one, **fields) if one.device == device else one for one in self.assignments

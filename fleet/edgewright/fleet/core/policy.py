@@ -12,103 +12,55 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from edgewright.targets.faults import UserFault
 
+from . import policy_sections
+from .policy_sections import (
+    AbortConfig,
+    BlastRadius,
+    Control,
+    ControlGate,
+    DriftGate,
+    FailureGate,
+    PositiveSeconds,
+    Probability,
+    RetryConfig,
+    RollbackConfig,
+    RolloutConfig,
+    SchedulingConfig,
+    Seconds,
+    Strict,
+    TimeoutConfig,
+    Wave,
+)
+
 MAX_POLICY_BYTES = 32 * 1024
 MAX_WAVES = 50
-
-Action = Literal["PAUSE", "CANCEL", "ROLLBACK"]
-OnInconclusive = Literal["PAUSE", "CONTINUE"]
-FailureType = Literal["FAILED", "REJECTED", "TIMED_OUT", "ALL"]
-
-Percentage = Annotated[float, msgspec.Meta(gt=0, le=100)]
-Probability = Annotated[float, msgspec.Meta(gt=0, le=0.5)]
-PositiveSeconds = Annotated[float, msgspec.Meta(gt=0, le=366 * 86400)]
-Seconds = Annotated[float, msgspec.Meta(ge=0, le=366 * 86400)]
-Count = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
 
 
 class PolicyError(UserFault):
     """The policy cannot be used; the message says which key, what was expected and what came."""
 
 
-class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """Immutable, keyword-only, camelCase outside, and unknown keys are refused."""
-
-
-class AbortCriterion(_Strict, frozen=True, kw_only=True):
-    """Stop when the share of a kind of failure among executed devices goes over a fixed threshold."""
-
-    failure_type: FailureType
-    action: Action
-    threshold_percentage: Percentage
-    min_number_of_executed_things: Count
-
-
-class AbortConfig(_Strict, frozen=True, kw_only=True):
-    """Fixed thresholds, as in AWS IoT Jobs. They come on top of the gates, which need no tuning."""
-
-    criteria_list: tuple[AbortCriterion, ...] = ()
-
-
-class TimeoutConfig(_Strict, frozen=True, kw_only=True):
-    """Deadlines inside the horizon. None: only the horizon counts."""
-
-    in_progress_timeout_in_minutes: Annotated[float, msgspec.Meta(gt=0, le=10080)] | None = None
-    """From the device's first report about the update to its last."""
-    queued_timeout_in_minutes: Annotated[float, msgspec.Meta(gt=0, le=10080)] | None = None
-    """From the order to the device's first report."""
-
-
-class RolloutConfig(_Strict, frozen=True, kw_only=True):
-    """How fast orders go out inside a wave."""
-
-    maximum_per_minute: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
-
-
-class FailureGate(_Strict, frozen=True, kw_only=True):
-    """Failed installs against an absolute limit, as an always-valid test (gates.py)."""
-
-    enabled: bool = True
-    max_failure_percentage: Annotated[float, msgspec.Meta(gt=0, lt=100)] = 2.0
-    """The share of failing devices that is still accepted."""
-    alpha: Probability = 0.05
-    """Highest chance of stopping a release that is within the limit, over all looks together."""
-    min_failures: Count = 3
-    """Never stop on fewer failures; in a wave of fewer devices, all of them failing is enough."""
-    action: Action = "ROLLBACK"
-    on_inconclusive: OnInconclusive = "PAUSE"
-    """At the end of a wave whose failures lean towards bad but prove nothing yet."""
-
-
-class DriftGate(_Strict, frozen=True, kw_only=True):
-    """Outputs, errors and estimated accuracy of devices on the new release against those on the old (gates.py)."""
-
-    enabled: bool = True
-    alpha: Probability = 0.01
-    """Chance of a false alarm, shared by all features, comparisons and looks."""
-    min_samples: Count = 200
-    """Samples needed on the new release before anything is concluded."""
-    max_psi: Annotated[float, msgspec.Meta(gt=0, le=10)] = 0.2
-    max_ks: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.15
-    max_accuracy_drop_percentage: Percentage = 3.0
-    """Points of estimated accuracy (from confidence) that the new release may lose against the old."""
-    max_error_percentage: Percentage = 1.0
-    """Points of failed requests that the new release may have more than the old."""
-    action: Action = "ROLLBACK"
-    on_inconclusive: OnInconclusive = "PAUSE"
-    """At the horizon, when there was too little traffic to tell."""
-
-
-class Policy(_Strict, frozen=True, kw_only=True):
+class Policy(Strict, frozen=True, kw_only=True):
     """One rollout policy."""
 
-    waves: tuple[int | str, ...] = (1, "10%", "rest")
+    alpha: Probability = 0.05
+    """Highest chance of stopping a release that is within its limits, over all gates (but `driftGate` and
+    `abortConfig`), boards and looks together."""
+    waves: tuple[int | str | Wave, ...] = (1, "10%", "rest")
     """Devices that each wave adds: a number, a share of all eligible ones (`"10%"`, rounded up), or `"rest"` (last)."""
+    group: str = ""
+    """Which devices: a query (selector.py); empty: all whose board has a bundle in the release."""
+    target_selection: Literal["SNAPSHOT", "CONTINUOUS"] = "SNAPSHOT"
+    """`SNAPSHOT`: the devices that were enrolled when the rollout was made. `CONTINUOUS`: also those that join later,
+    until another release of the model takes its place."""
+    on_conflict: Literal["REFUSE", "SUPERSEDE"] = "REFUSE"
+    """Where a rollout of the same model has not ended and their groups meet."""
     horizon_seconds: PositiveSeconds = 3600.0
     """A device that has not reported a result this long after its order has failed."""
     soak_seconds: Seconds = 0.0
@@ -120,6 +72,12 @@ class Policy(_Strict, frozen=True, kw_only=True):
     job_executions_rollout_config: RolloutConfig = RolloutConfig()
     abort_config: AbortConfig = AbortConfig()
     timeout_config: TimeoutConfig = TimeoutConfig()
+    job_executions_retry_config: RetryConfig = RetryConfig()
+    scheduling_config: SchedulingConfig = SchedulingConfig()
+    blast_radius: BlastRadius = BlastRadius()
+    control: Control = Control()
+    control_gate: ControlGate = ControlGate()
+    rollback: RollbackConfig = RollbackConfig()
     failure_gate: FailureGate = FailureGate()
     drift_gate: DriftGate = DriftGate()
 
@@ -172,6 +130,12 @@ def policy_from(data: Any, *, where: str) -> Policy:
     return policy
 
 
+def wave_of(policy: Policy, number: int) -> Wave:
+    """Return a wave with its conditions spelled out."""
+    wave = policy.waves[number]
+    return wave if isinstance(wave, Wave) else Wave(add=wave)
+
+
 def policy_to_json(policy: Policy) -> bytes:
     """Return the policy as JSON with every key spelled out."""
     return msgspec.json.encode(policy)
@@ -191,15 +155,8 @@ _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 _KEYS = sorted(
     {
         field.encode_name
-        for kind in (
-            Policy,
-            AbortConfig,
-            AbortCriterion,
-            TimeoutConfig,
-            RolloutConfig,
-            FailureGate,
-            DriftGate,
-        )
+        for kind in (Policy, *vars(policy_sections).values())
+        if isinstance(kind, type) and issubclass(kind, Strict)
         for field in msgspec.structs.fields(kind)
     }
 )
@@ -214,11 +171,11 @@ def _teach(message: str) -> str:
     return f"{message}; {hint}"
 
 
-def _check_waves(waves: tuple[int | str, ...], where: str) -> None:
+def _check_waves(waves: tuple[int | str | Wave, ...], where: str) -> None:
     if not 1 <= len(waves) <= MAX_WAVES:
         raise PolicyError(f"{where}: waves: expected 1 to {MAX_WAVES} of them, got {len(waves)}")
     for number, wave in enumerate(waves, start=1):
-        if not _wave_fits(wave):
+        if not _wave_fits(wave.add if isinstance(wave, Wave) else wave):
             raise PolicyError(
                 f'{where}: waves: wave {number} is {wave!r}; expected a number (5), a share ("10%") or "rest"'
             )

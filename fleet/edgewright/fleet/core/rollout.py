@@ -3,7 +3,7 @@
 How the server uses this, every second or so and after each batch of telemetry, for each rollout that has not ended:
 
     evidence = gather(rollout, assignments, slots, reporting, bundles)
-    commands = tick(rollout, now_s, devices, assignments, evidence)
+    commands = tick(Situation(rollout=rollout, now_s=now_s, devices=devices, assignments=assignments, …))
     # apply all of them in one transaction, or none if the stored revision is not rollout.revision
 
 and when a person presses a button:
@@ -29,8 +29,9 @@ from .evidence import TargetEvidence
 from .forward import go_on, has_wave_ended, wave_horizon_s
 from .gates import GateStatus, abort_gates, failure_gate
 from .outcomes import PENDING, outcome
-from .policy import Action
-from .rows import ENDED, Alert, Assignment, Command, Device, Number, Rollout
+from .policy_sections import Action
+from .rows import ENDED, Alert, Assignment, Command, Number, Rollout
+from .situation import Situation
 from .transitions import OPERATOR_EVENTS, TRANSITIONS, Event
 
 __all__ = ["OPERATOR_EVENTS", "TRANSITIONS", "Event", "RolloutConflict", "fire", "gate_status", "tick"]
@@ -38,6 +39,11 @@ __all__ = ["OPERATOR_EVENTS", "TRANSITIONS", "Event", "RolloutConflict", "fire",
 EVENT_OF_ACTION: dict[Action, Event] = {"PAUSE": "pause", "CANCEL": "abort", "ROLLBACK": "rollback"}
 SEVERITY: dict[Action, int] = {"PAUSE": 1, "CANCEL": 2, "ROLLBACK": 3}
 ACTION_WORD: dict[Event, str] = {
+    "start": "started",
+    "await_approval": "awaiting_approval",
+    "approve": "approved",
+    "follow": "following",
+    "supersede": "superseded",
     "pause": "paused",
     "resume": "resumed",
     "abort": "aborted",
@@ -51,19 +57,14 @@ class RolloutConflict(UserFault):
     """The event is not possible in the rollout's state; the message says which are."""
 
 
-def tick(
-    rollout: Rollout,
-    now_s: float,
-    devices: Sequence[Device],
-    assignments: Sequence[Assignment],
-    evidence: Sequence[TargetEvidence],
-) -> tuple[Command, ...]:
+def tick(seen: Situation) -> tuple[Command, ...]:
     """Return what is to be done now. Empty when there is nothing to do, and for a rollout that has ended."""
+    rollout, now_s, assignments = seen.rollout, seen.now_s, seen.assignments
     if rollout.state in ENDED:
         return ()
     if rollout.state == "rolling_back":
-        return go_back(rollout, now_s, devices, assignments)
-    gates = gate_status(rollout, now_s, assignments, evidence)
+        return go_back(rollout, now_s, seen.devices, assignments)
+    gates = gate_status(rollout, now_s, assignments, seen.evidence)
     stop = _strongest(rollout, gates)
     if stop is not None and stop.action is not None:
         return _move(
@@ -72,7 +73,7 @@ def tick(
     rollout, alerts = _alerts(rollout, gates)
     if rollout.state == "paused":
         return batch(rollout, alerts)
-    return go_on(rollout, now_s, devices, assignments, gates, alerts)
+    return go_on(rollout, now_s, seen.devices, assignments, gates, alerts)
 
 
 def fire(

@@ -13,10 +13,30 @@ import msgspec
 
 from edgewright.runtime.telemetry.records import UpdatePhase
 
+from .observations import BlockOutcome, GateMemory
 from .policy import Policy
+from .policy_sections import Action
 
-RolloutState = Literal["running", "paused", "rolling_back", "rolled_back", "completed", "aborted"]
-ENDED: frozenset[RolloutState] = frozenset({"rolled_back", "completed", "aborted"})
+RolloutState = Literal[
+    "scheduled",
+    "running",
+    "awaiting_approval",
+    "paused",
+    "following",
+    "rolling_back",
+    "rolled_back",
+    "completed",
+    "aborted",
+    "superseded",
+]
+"""`scheduled`: before its start time. `awaiting_approval`: a wave is ready and a person must say yes. `following`: all
+waves have passed, and devices that join get the release (`targetSelection = "CONTINUOUS"`). `superseded`: a later
+release of the model took its place."""
+ENDED: frozenset[RolloutState] = frozenset({"rolled_back", "completed", "aborted", "superseded"})
+
+Arm = Literal["treated", "control", "graduated"]
+"""`treated`: got the release. `control`: was drawn into the same wave and keeps the old one, to compare with.
+`graduated`: was a control, and got the release at the end."""
 
 Number = int | float | str | bool | None
 
@@ -26,6 +46,24 @@ class ReleaseBundle(msgspec.Struct, frozen=True, kw_only=True):
 
     target: str
     digest: str
+
+
+class BoardHalt(msgspec.Struct, frozen=True, kw_only=True):
+    """One board of a release that was stopped while the others go on."""
+
+    target: str
+    action: Action
+    """`PAUSE`: no more orders. `CANCEL`: and unheard orders are taken back. `ROLLBACK`: and devices return."""
+    reason: str
+    at_s: float
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """A person's yes to one wave."""
+
+    wave: int
+    by: str
+    at_s: float
 
 
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +93,13 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """Why the rollout is in its state, for people."""
     alerts: tuple[str, ...] = ()
     """Keys of the alerts that were raised, each once."""
+    halted: tuple[BoardHalt, ...] = ()
+    """Boards that go no further, each once; the strongest action stands."""
+    approvals: tuple[Approval, ...] = ()
+    security_floor: int = 0
+    """No device is ordered to a bundle with a lower security epoch, on no way."""
+    failure_unit: Literal["DEVICE", "SITE"] = "DEVICE"
+    """What the failure gate counts; fixed when the first wave starts, before any outcome is known."""
     revision: int = 0
     """Grows with every change; the store refuses to save over a row whose revision it did not read."""
 
@@ -74,6 +119,17 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     """When it reported `version`, `bundle` and `idle`."""
     taken: bool = False
     """Another rollout that has not ended has an order for this model on this device."""
+    site: str = ""
+    """The place it stands in; empty: none was said, and the device counts as a site of its own."""
+    time_zone: str = "UTC"
+    """IANA name; maintenance windows are in it."""
+    labels: dict[str, str] = {}
+    software: str = ""
+    enrolled_s: float = 0.0
+    security_epoch: int = 0
+    """Of the bundle that it runs."""
+    orders_last_day: int = 0
+    """Orders of all rollouts for this model in the last 24 h: a device that goes to and fro is left alone."""
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +163,14 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     rollback_phase: UpdatePhase | None = None
     withdrawn_s: float | None = None
     """When the order was taken back from a device that has no way back (nothing ran before)."""
+    arm: Arm = "treated"
+    block: int = -1
+    """Number of the block in which the arms were drawn, from 0 within the rollout; -1: a wave without controls."""
+    site: str = ""
+    drawn_s: float | None = None
+    """When the arm was drawn; for a graduated control, `dispatched_s` is later. None: at `dispatched_s`."""
+    attempt: int = 1
+    """Grows with each retry; `command` then names the newest attempt."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +180,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     rollout: str
     wave: int
     action: str
-    """`wave_started`, `wave_passed`, `paused`, `resumed`, `rolling_back`, `rolled_back`, `completed`, `aborted`."""
+    """`wave_started`, `wave_passed`, `board_halted`, `graduating`, or a word of `rollout.ACTION_WORD`."""
     reason: str
     actor: str
     """`gate`, `fleet`, or who asked."""
@@ -152,6 +216,31 @@ class Withdraw(msgspec.Struct, frozen=True, kw_only=True, tag="withdraw"):
     at_s: float
 
 
+class Graduate(msgspec.Struct, frozen=True, kw_only=True, tag="graduate"):
+    """Turn a control into `graduated` and make the release its desired state under `assignment.command`.
+
+    The whole new row comes with it: `arm`, `wave`, `position`, `dispatched_s` and the way back are new.
+    """
+
+    assignment: Assignment
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True, tag="retry"):
+    """Order a device again that failed: the same bundle under a new command id, as another attempt."""
+
+    device: str
+    command: str
+    attempt: int
+    at_s: float
+
+
+class SaveMemory(msgspec.Struct, frozen=True, kw_only=True, tag="save_memory"):
+    """Keep what the control gates have learnt, and append the observations that they learnt from to the audit log."""
+
+    memory: GateMemory
+    learnt: tuple[BlockOutcome, ...]
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag="record"):
     """Append the decision to the audit log."""
 
@@ -167,4 +256,4 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True, tag="alert"):
     numbers: dict[str, Number] = {}
 
 
-Command = SaveRollout | Assign | RollBack | Withdraw | Record | Alert
+Command = SaveRollout | Assign | RollBack | Withdraw | Graduate | Retry | SaveMemory | Record | Alert

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from .policy import wave_size
+from .policy import wave_of, wave_size
 from .rows import Assignment, Device, Rollout
 
 
@@ -39,7 +39,7 @@ def is_offline(rollout: Rollout, now_s: float, device: Device) -> bool:
 
 def size_of_wave(rollout: Rollout, wave: int, free: int, assigned: int) -> int:
     """Return how many devices the wave adds when it starts; never more than there are."""
-    size = wave_size(rollout.policy.waves[wave], free + assigned)
+    size = wave_size(wave_of(rollout.policy, wave).add, free + assigned)
     return free if size is None else min(size, free)
 
 
