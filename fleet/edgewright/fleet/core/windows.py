@@ -7,7 +7,7 @@ commutative and idempotent, and duplicates, reordering and late arrivals cannot 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import repeat
+from itertools import repeat, zip_longest
 from operator import add, sub
 
 import msgspec
@@ -43,6 +43,13 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     latency_us_sum: int = 0
     latency: tuple[int, ...] = ()
     histograms: tuple[tuple[int, ...], ...] = ()
+    crashes: int = 0
+    energy_uj_sum: int = 0
+    energy_requests: int = 0
+    shadow_rows: int = 0
+    shadow_disagreements: int = 0
+    labelled: tuple[int, ...] = ()
+    labelled_correct: tuple[int, ...] = ()
 
 
 def latest(windows: Iterable[ObservedWindow]) -> dict[WindowKey, ObservedWindow]:
@@ -69,15 +76,8 @@ def total(windows: Windows) -> Totals:
     records = _same_shape([window for _, window in sorted(windows.items())])
     if not records:
         return Totals()
-    return Totals(
-        devices=len({window.device for window in records}),
-        windows=len(records),
-        requests=sum(window.record.requests for window in records),
-        failures=sum(window.record.failures for window in records),
-        rows=sum(window.record.rows for window in records),
-        latency_us_sum=sum(window.record.latency_us_sum for window in records),
-        latency=_add([window.record.latency for window in records]),
-        histograms=tuple(_add(column) for column in zip(*(w.record.histograms for w in records), strict=True)),
+    return msgspec.structs.replace(
+        sum_of(amounts(window.record) for window in records), devices=len({window.device for window in records})
     )
 
 
@@ -91,6 +91,13 @@ def amounts(record: WindowRecord) -> Totals:
         latency_us_sum=record.latency_us_sum,
         latency=record.latency,
         histograms=record.histograms,
+        crashes=record.crashes,
+        energy_uj_sum=record.energy_uj_sum,
+        energy_requests=record.energy_requests,
+        shadow_rows=record.shadow_rows,
+        shadow_disagreements=record.shadow_disagreements,
+        labelled=record.labelled,
+        labelled_correct=record.labelled_correct,
     )
 
 
@@ -107,6 +114,13 @@ def sum_of(parts: Iterable[Totals]) -> Totals:
         latency_us_sum=_bounded(part.latency_us_sum for part in found),
         latency=_columns(part.latency for part in found),
         histograms=tuple(_columns(column) for column in zip(*(part.histograms for part in found), strict=True)),
+        crashes=_bounded(part.crashes for part in found),
+        energy_uj_sum=_bounded(part.energy_uj_sum for part in found),
+        energy_requests=_bounded(part.energy_requests for part in found),
+        shadow_rows=_bounded(part.shadow_rows for part in found),
+        shadow_disagreements=_bounded(part.shadow_disagreements for part in found),
+        labelled=_ragged_columns(part.labelled for part in found),
+        labelled_correct=_ragged_columns(part.labelled_correct for part in found),
     )
 
 
@@ -122,12 +136,34 @@ def difference(one: Totals, other: Totals) -> Totals:
         latency_us_sum=max(0, one.latency_us_sum - other.latency_us_sum),
         latency=_less(one.latency, other.latency),
         histograms=tuple(_less(*pair) for pair in zip(one.histograms, other.histograms, strict=True)),
+        crashes=max(0, one.crashes - other.crashes),
+        energy_uj_sum=max(0, one.energy_uj_sum - other.energy_uj_sum),
+        energy_requests=max(0, one.energy_requests - other.energy_requests),
+        shadow_rows=max(0, one.shadow_rows - other.shadow_rows),
+        shadow_disagreements=max(0, one.shadow_disagreements - other.shadow_disagreements),
+        labelled=_ragged_less(one.labelled, other.labelled),
+        labelled_correct=_ragged_less(one.labelled_correct, other.labelled_correct),
     )
 
 
 def rank(seq: int, closed: bool, counts: Totals) -> tuple[object, ...]:
     """Order records of one key. Past `closed` it only matters to a device that lies: then only that order is fixed."""
-    return seq, closed, counts.requests, counts.rows, counts.failures, counts.latency, counts.histograms
+    return (
+        seq,
+        closed,
+        counts.requests,
+        counts.rows,
+        counts.failures,
+        counts.latency,
+        counts.histograms,
+        counts.labelled,
+        counts.labelled_correct,
+        counts.crashes,
+        counts.energy_uj_sum,
+        counts.energy_requests,
+        counts.shadow_rows,
+        counts.shadow_disagreements,
+    )
 
 
 def _bounded(values: Iterable[int]) -> int:
@@ -144,6 +180,16 @@ def _columns(rows: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
     for row in rest:
         first = tuple(map(add, first, row))
     return first if max(first, default=0) <= MOST else tuple(min(count, MOST) for count in first)
+
+
+def _ragged_columns(rows: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """Add up column by column; most devices have no labels, and their rows are empty."""
+    filled = [row for row in rows if row]
+    return tuple(min(sum(column), MOST) for column in zip_longest(*filled, fillvalue=0))
+
+
+def _ragged_less(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(max(0, a - b) for a, b in zip_longest(one, other, fillvalue=0))
 
 
 def _key(window: ObservedWindow) -> WindowKey:
@@ -171,7 +217,3 @@ def _same_shape(windows: list[ObservedWindow]) -> list[ObservedWindow]:
         shape = (len(record.latency), *(len(counts) for counts in record.histograms))
         shapes.setdefault(shape, []).append(window)
     return max(shapes.values(), key=len) if shapes else []
-
-
-def _add(rows: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
-    return tuple(sum(column) for column in zip(*rows, strict=True))

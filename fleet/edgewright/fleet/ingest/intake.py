@@ -26,6 +26,8 @@ MAX_WINDOW_S = 86_400
 MAX_COUNT = 2**36
 """Of one device in one window: a thousand million a second. Sums of millions of devices stay far below 64 bits."""
 MAX_LATENCY_SUM_US = 2**46
+MAX_ENERGY_SUM_UJ = 2**50
+"""A kilowatt for a month."""
 LATEST_S = 4_102_444_800
 """The year 2100: a clock past it is broken."""
 
@@ -172,6 +174,11 @@ def _check_window(record: WindowRecord) -> None:
     for name in ("requests", "failures", "rows"):
         _check_integer(getattr(record, name), name, MAX_COUNT)
     _check_integer(record.latency_us_sum, "latency_us_sum", MAX_LATENCY_SUM_US)
+    for name in ("crashes", "energy_requests", "shadow_rows"):
+        _check_integer(getattr(record, name), name, MAX_COUNT)
+    _check_integer(record.shadow_disagreements, "shadow_disagreements", record.shadow_rows)
+    _check_integer(record.energy_uj_sum, "energy_uj_sum", MAX_ENERGY_SUM_UJ)
+    _check_labels(record)
     _check_integer(record.window_start_s, "window_start_s", LATEST_S)
     if not 1 <= record.window_s <= MAX_WINDOW_S or record.window_start_s % record.window_s:
         raise wire.WireError(
@@ -184,6 +191,14 @@ def _check_window(record: WindowRecord) -> None:
         _check_length(counts, MAX_BINS, "bins")
         if counts and not (min(counts) >= 0 and max(counts) <= MAX_COUNT):
             raise wire.WireError(f"a count is outside 0 to {MAX_COUNT}")
+
+
+def _check_labels(record: WindowRecord) -> None:
+    for counts in (record.labelled, record.labelled_correct):
+        _check_length(counts, MAX_BINS, "labelled bins")
+    pairs = zip(record.labelled_correct, record.labelled, strict=False)
+    if len(record.labelled) != len(record.labelled_correct) or not all(0 <= a <= b <= MAX_COUNT for a, b in pairs):
+        raise wire.WireError("labelled_correct: expected as many bins as labelled, and no more in any of them")
 
 
 def _check_text(text: str, name: str, limit: int = MAX_NAME) -> None:

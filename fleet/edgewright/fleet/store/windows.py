@@ -277,4 +277,11 @@ def _record(row: Any) -> WindowRecord:
         latency_us_sum=counts.latency_us_sum,
         latency=counts.latency,
         histograms=counts.histograms,
+        crashes=counts.crashes,
+        energy_uj_sum=counts.energy_uj_sum,
+        energy_requests=counts.energy_requests,
+        shadow_rows=counts.shadow_rows,
+        shadow_disagreements=counts.shadow_disagreements,
+        labelled=counts.labelled,
+        labelled_correct=counts.labelled_correct,
     )

@@ -48,6 +48,22 @@ class WindowRecord(msgspec.Struct, frozen=True, kw_only=True, tag="window"):
     """Counts by `LATENCY_EDGES_US`."""
     histograms: tuple[tuple[int, ...], ...]
     """Counts, one tuple for each histogram of the reference, in its order."""
+    crashes: int = 0
+    """1 where the server died without closing this window: a crash, a kill or a power cut."""
+    energy_uj_sum: int = 0
+    """Energy of the board, in microjoules, in times when only this model's requests were executed or, by rows, its
+    share where several were."""
+    energy_requests: int = 0
+    """Requests in those times; 0 where the board measures no energy."""
+    shadow_rows: int = 0
+    """Samples that this bundle answered as the shadow of another one."""
+    shadow_disagreements: int = 0
+    """Samples of those that it answered otherwise."""
+    labelled: tuple[int, ...] = ()
+    """Samples whose truth was told, by the bins of the reference's first confidence histogram (one bin where it has
+    none); empty: no truth was told."""
+    labelled_correct: tuple[int, ...] = ()
+    """Samples of those that were answered right."""
 
 
 UpdatePhase = Literal[
