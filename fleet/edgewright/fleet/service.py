@@ -77,12 +77,20 @@ class DriftView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fleet:
-    """The operations. `now` is a clock, so that tests can bring their own."""
+    """The operations. `now` is a clock and `random_bits` a source of chance, so that a simulation can bring its own."""
 
-    def __init__(self, database: Database, artifacts: Artifacts, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        artifacts: Artifacts,
+        *,
+        now: Callable[[], float],
+        random_bits: Callable[[int], int] = secrets.randbits,
+    ) -> None:
         self.database = database
         self.artifacts = artifacts
         self.now = now
+        self._random_bits = random_bits
         self.tenant = _tenant(database)
 
     def add_token(self, *, label: str, lifetime_s: float) -> str:
@@ -200,14 +208,14 @@ class Fleet:
         with self.database.write() as connection:
             release = releases.get_release(connection, model, version)
             rollout = Rollout(
-                id=f"r-{secrets.token_hex(4)}",
+                id=f"r-{self._random_bits(32):08x}",
                 model=model,
                 version=version,
                 bundles=tuple(
                     ReleaseBundle(target=target, digest=digest) for target, digest in release.bundles.items()
                 ),
                 policy=checked,
-                seed=secrets.randbits(32),
+                seed=self._random_bits(32),
                 created_s=now_s,
             )
             rollouts.add(connection, rollout)

@@ -7,6 +7,7 @@ update through a spool that it keeps until the fleet acknowledges it, and counts
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -56,6 +57,14 @@ class _Update(msgspec.Struct):
     next_step: int = 0
 
 
+class Applied(msgspec.Struct, frozen=True):
+    """An order that a device began to carry out."""
+
+    epoch: int
+    command: str
+    bundle: str
+
+
 class VirtualDevice:
     """One device with one model. Give it messages with `receive`, time with `step`; both return what it sends."""
 
@@ -72,7 +81,7 @@ class VirtualDevice:
         self._spool: dict[int, Record] = {}
         self._next_seq = 1
         self._spool_id = f"spool-{identity.device}"
-        self._windows: dict[tuple[str, int], WindowRecord] = {}
+        self._windows: dict[tuple[str, str, int], WindowRecord] = {}
         self.model = ""
         self.active: Installed | None = None
         self.previous: Installed | None = None
@@ -81,6 +90,28 @@ class VirtualDevice:
         self._update: _Update | None = None
         self.requests = 0
         """Requests that were served, by the device's own count: the fleet's sum must agree."""
+        self.served: Counter[str] = Counter()
+        """The same, by bundle."""
+        self.applied: list[Applied] = []
+        """Every order that was begun, in this order."""
+        self.reported: list[UpdateRecord] = []
+        """Every step of an update that went into the spool."""
+        self._counting: tuple[str, str, int] | None = None
+        self._closed: set[tuple[str, str, int]] = set()
+
+    def restart(self) -> None:
+        """Lose power: what is on the disk stays (spool, epoch, the update under way), the counters begin anew."""
+        if self._counting is not None:
+            self._close(self._counting, crashes=1)
+        self._boot = f"boot-{self._random.getrandbits(48):012x}"
+        self._incarnation = f"run-{self._random.getrandbits(48):012x}"
+        self._seq = 0
+        self._counting = None
+
+    @property
+    def backlog(self) -> int:
+        """How many records were not acknowledged yet."""
+        return len(self._spool)
 
     def connect(self) -> list[Message]:
         """Greet, and send again whatever was not acknowledged."""
@@ -111,9 +142,12 @@ class VirtualDevice:
             ack = wire.body(envelope, wire.Ack)
             if ack.spool == self._spool_id:
                 self._spool = {seq: record for seq, record in self._spool.items() if seq > ack.seq}
-        elif envelope.kind == "desired" and envelope.epoch >= self.epoch:
+        elif envelope.kind == "desired" and not self._is_stale(envelope.epoch):
             self.epoch = envelope.epoch
             self._want(wire.body(envelope, wire.Desired).models, now_s=now_s)
+
+    def _is_stale(self, epoch: int) -> bool:
+        return epoch < self.epoch
 
     def step(self, now_s: float) -> list[Message]:
         """Let time pass: go on with the update, serve traffic, report."""
@@ -134,6 +168,7 @@ class VirtualDevice:
             if order.command in self._done or order.command == running:
                 continue
             self.model = order.model
+            self.applied.append(Applied(self.epoch, order.command, order.bundle))
             if self.active is not None and self.active.bundle == order.bundle:
                 self._report(order, "confirmed", now_s)
                 self._update = None
@@ -163,18 +198,18 @@ class VirtualDevice:
     def _report(self, order: wire.DesiredModel, phase: UpdatePhase, now_s: float) -> None:
         if phase in {"refused", "confirmed", "failed", "rolled_back"}:
             self._done.add(order.command)
-        self._append(
-            UpdateRecord(
-                command=order.command,
-                model=order.model,
-                version=order.version,
-                bundle=order.bundle,
-                phase=phase,
-                reason="" if phase in STEPS else "as the simulation was told",
-                at_s=now_s,
-                boot=self._boot,
-            )
+        record = UpdateRecord(
+            command=order.command,
+            model=order.model,
+            version=order.version,
+            bundle=order.bundle,
+            phase=phase,
+            reason="" if phase in STEPS else "as the simulation was told",
+            at_s=now_s,
+            boot=self._boot,
         )
+        self.reported.append(record)
+        self._append(record)
 
     def _serve(self, now_s: float) -> None:
         if self.active is None:
@@ -184,7 +219,7 @@ class VirtualDevice:
         if count == 0:
             return
         start_s = int(now_s) // self._window_s * self._window_s
-        window = self._windows.get((self.active.bundle, start_s)) or self._empty_window(behaviour, start_s)
+        window = self._window(behaviour, start_s)
         window = msgspec.structs.replace(
             window,
             seq=window.seq + 1,
@@ -198,9 +233,29 @@ class VirtualDevice:
                 for counts, weights in zip(window.histograms, behaviour.weights, strict=True)
             ),
         )
-        self._windows[window.bundle, start_s] = window
+        self._windows[window.incarnation, window.bundle, start_s] = window
         self.requests += count
+        self.served[window.bundle] += count
         self._append(window)
+
+    def _window(self, behaviour: Behaviour, start_s: int) -> WindowRecord:
+        """Return the window that is counted in; the one before is closed, and stays so when the clock is set back."""
+        bundle = self.active.bundle if self.active else ""
+        incarnation, turn = self._incarnation, 1
+        while (incarnation, bundle, start_s) in self._closed:
+            turn += 1
+            incarnation = f"{self._incarnation}.{turn}"
+        key = (incarnation, bundle, start_s)
+        if self._counting is not None and self._counting != key:
+            self._close(self._counting)
+        self._counting = key
+        found = self._windows.get(key) or self._empty_window(behaviour, start_s)
+        return msgspec.structs.replace(found, incarnation=incarnation)
+
+    def _close(self, key: tuple[str, str, int], *, crashes: int = 0) -> None:
+        window = self._windows.pop(key)
+        self._closed.add(key)
+        self._append(msgspec.structs.replace(window, seq=window.seq + 1, closed=True, crashes=crashes))
 
     def _empty_window(self, behaviour: Behaviour, start_s: int) -> WindowRecord:
         active = self.active or Installed(version="", bundle="")
