@@ -20,12 +20,14 @@ from typing import Literal
 import msgspec
 
 from .drift import FeatureDrift
+from .observations import Metric
 from .outcomes import FAILURES, PENDING, Outcome, outcome
 from .policy_sections import AbortCriterion, Action
 from .rows import Assignment, Number, Rollout
 from .statistics import log_e_process, log_e_value
 
-GateName = Literal["abort_config", "failure", "drift"]
+GateName = Literal["abort_config", "failure", "drift", "all"] | Metric
+"""A metric is its test against the controls; `all`: those tests of one board together."""
 GateOutcome = Literal["pass", "wait", "inconclusive", "fail"]
 """`wait`: not enough yet; `inconclusive`: the wave is over and it is still not enough."""
 
@@ -44,6 +46,12 @@ class GateStatus(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[FeatureDrift, ...] = ()
     data_drift: bool = False
     """The inputs changed on all devices: tell people, the release is not to blame."""
+    drifted_sites: tuple[str, ...] = ()
+    """The inputs changed on both arms of these sites, and not on the others."""
+    log_e: float = 0.0
+    """Highest ln E so far, of a gate that is an e-process."""
+    weight: float = 0.0
+    """Its share of alpha: it is proof when `weight * E >= 1 / alpha`."""
 
 
 def abort_gates(rollout: Rollout, now_s: float, assignments: Sequence[Assignment]) -> tuple[GateStatus, ...]:
