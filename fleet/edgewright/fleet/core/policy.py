@@ -16,9 +16,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from edgewright.targets.faults import UserFault
-
 from . import policy_sections
+from .policy_faults import PolicyError
 from .policy_sections import (
     AbortConfig,
     BlastRadius,
@@ -38,12 +37,21 @@ from .policy_sections import (
     Wave,
 )
 
+__all__ = [
+    "MAX_POLICY_BYTES",
+    "MAX_WAVES",
+    "Policy",
+    "PolicyError",
+    "parse_policy",
+    "policy_from",
+    "policy_to_json",
+    "read_policy",
+    "wave_of",
+    "wave_size",
+]
+
 MAX_POLICY_BYTES = 32 * 1024
 MAX_WAVES = 50
-
-
-class PolicyError(UserFault):
-    """The policy cannot be used; the message says which key, what was expected and what came."""
 
 
 class Policy(Strict, frozen=True, kw_only=True):
