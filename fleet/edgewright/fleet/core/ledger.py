@@ -57,8 +57,14 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
                 return msgspec.structs.replace(self, rollout=rollout)
             case Assign(assignment=assignment):
                 return msgspec.structs.replace(self, assignments=(*self.assignments, assignment))
-            case RollBack(device=device, command=order, at_s=at_s):
-                return self.report(device, rollback_command=order, rolled_back_s=at_s)
+            case RollBack(device=device, command=order, version=version, bundle=bundle, at_s=at_s):
+                return self.report(
+                    device,
+                    rollback_command=order,
+                    rollback_version=version,
+                    rollback_bundle=bundle,
+                    rolled_back_s=at_s,
+                )
             case Withdraw(device=device, at_s=at_s):
                 return self.report(device, withdrawn_s=at_s)
             case Graduate(assignment=assignment):

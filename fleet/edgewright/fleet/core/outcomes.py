@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from edgewright.runtime.telemetry.records import UpdatePhase
 
 from .policy import Policy
-from .rows import Assignment, Device
+from .rows import Assignment, Device, Rollout
 
-Outcome = Literal["queued", "in_progress", "succeeded", "failed", "rejected", "timed_out"]
-"""Execution states as in AWS IoT Jobs."""
+Outcome = Literal["control", "queued", "in_progress", "succeeded", "failed", "rejected", "timed_out", "recalled"]
+"""Execution states as in AWS IoT Jobs, and two of our own. `control`: no order was given. `recalled`: the order was
+taken back before it had a result; for every count it is neither a success nor a failure (an e-process over the
+dispatch order takes it as a success, like one that is pending)."""
 
 FAILURES: frozenset[Outcome] = frozenset({"failed", "rejected", "timed_out"})
 PENDING: frozenset[Outcome] = frozenset({"queued", "in_progress"})
+EXECUTED: frozenset[Outcome] = FAILURES | {"succeeded"}
+"""What has a result: the denominator of a share."""
 
 ENDING_PHASES: dict[UpdatePhase, Outcome] = {
     "confirmed": "succeeded",
@@ -23,15 +28,42 @@ ENDING_PHASES: dict[UpdatePhase, Outcome] = {
 }
 
 
+def outcomes_of(rollout: Rollout, assignments: Sequence[Assignment], now_s: float) -> list[Outcome]:
+    """Return the outcome of each assignment, in the same order. A tick computes this once for all that need it."""
+    policy = rollout.policy
+    return [outcome(assignment, policy, now_s) for assignment in assignments]
+
+
 def outcome(assignment: Assignment, policy: Policy, now_s: float) -> Outcome:
-    """Return the state of an order. Silence at the deadline is a failure, and stays one if a result comes later."""
+    """Return the state of an order. Silence at the deadline is a failure, and stays one if a result comes later.
+
+    A failure after which the policy tries again counts as pending until it was tried, or for one more horizon.
+    """
+    if assignment.arm == "control":
+        return "control"
     ended = ENDING_PHASES.get(assignment.phase) if assignment.phase is not None else None
     deadline = deadline_s(assignment, policy)
-    if ended is not None and (assignment.ended_s is None or assignment.ended_s <= deadline):
-        return ended
-    if now_s >= deadline:
-        return "timed_out"
-    return "queued" if assignment.started_s is None else "in_progress"
+    at_s = assignment.ended_s if ended is not None and assignment.ended_s is not None else deadline
+    if ended is None or at_s > deadline:
+        ended, at_s = ("timed_out" if now_s >= deadline else None), deadline
+    taken_back_s = assignment.rolled_back_s if assignment.rolled_back_s is not None else assignment.withdrawn_s
+    if taken_back_s is not None and (ended is None or at_s > taken_back_s):
+        return "recalled"
+    if ended is None:
+        return "queued" if assignment.started_s is None else "in_progress"
+    if now_s < at_s + policy.horizon_seconds and is_tried_again(assignment, ended, policy):
+        return "queued"
+    return ended
+
+
+def is_tried_again(assignment: Assignment, ended: Outcome, policy: Policy) -> bool:
+    """Tell whether the policy leaves another attempt after this result."""
+    kind = ended.upper()
+    return any(
+        criterion.failure_type in {kind, "ALL"} and assignment.attempt <= criterion.number_of_retries
+        for criterion in policy.job_executions_retry_config.criteria_list
+        if ended in {"failed", "timed_out"}
+    )
 
 
 def deadline_s(assignment: Assignment, policy: Policy) -> float:

@@ -56,6 +56,8 @@ class BoardHalt(msgspec.Struct, frozen=True, kw_only=True):
     """`PAUSE`: no more orders. `CANCEL`: and unheard orders are taken back. `ROLLBACK`: and devices return."""
     reason: str
     at_s: float
+    returned_s: float | None = None
+    """When all its devices were back, or given up on; only with `ROLLBACK`."""
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +90,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """An operator resumed after a gate had paused this wave: gates do not pause it again (they can still roll back)."""
     paused_by_gate: bool = False
     returning_since_s: float | None = None
+    is_return_approved: bool = False
+    """A person asked for the way back, not a gate: then it may also lead to what was itself rolled back."""
     finished_s: float | None = None
     reason: str = ""
     """Why the rollout is in its state, for people."""
@@ -148,6 +152,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     previous_known: bool = True
     """Whether `previous_bundle` was ever uploaded to this fleet. Without it there is nothing to order a device back to:
     neither its size nor its security epoch is known."""
+    previous_epoch: int = 0
+    """Security epoch of `previous_bundle`."""
     command: str
     dispatched_s: float
     phase: UpdatePhase | None = None
@@ -158,6 +164,9 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     ended_s: float | None = None
     """When the fleet first heard a phase that ends the update."""
     rollback_command: str | None = None
+    rollback_version: str | None = None
+    rollback_bundle: str | None = None
+    """What it was ordered back to: not always `previous_bundle` (regime.py)."""
     rolled_back_s: float | None = None
     """When the way back was ordered."""
     rollback_phase: UpdatePhase | None = None
@@ -200,7 +209,7 @@ class Assign(msgspec.Struct, frozen=True, kw_only=True, tag="assign"):
 
 
 class RollBack(msgspec.Struct, frozen=True, kw_only=True, tag="roll_back"):
-    """Make the previous bundle the device's desired state with rollback=true under this new command id."""
+    """Make this bundle the device's desired state with rollback=true under this new command id."""
 
     device: str
     command: str

@@ -35,5 +35,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     blocks: Sequence[Block] = ()
     """Blocks from `memory.next_block` on whose observation time is over, in their order, without a gap."""
     good_releases: Sequence[GoodRelease] = ()
+    """Newest first."""
+    taken_back: frozenset[str] = frozenset()
+    """Bundles of the model that another rollout ordered devices back from, and that no later one brought out again."""
     is_stopped: bool = False
     """The whole fleet's emergency stop: no order goes out but those that take devices back."""
