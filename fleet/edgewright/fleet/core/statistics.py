@@ -110,7 +110,7 @@ def chi2_critical(alpha: float, degrees: int) -> float:
     return high
 
 
-def chi2_two_samples(one: Sequence[int], other: Sequence[int]) -> tuple[float, int]:
+def chi2_two_samples(one: Sequence[float], other: Sequence[float]) -> tuple[float, int]:
     """Return Pearson's statistic for "both counts come from one distribution" and its degrees of freedom."""
     n, m = sum(one), sum(other)
     if n == 0 or m == 0:
