@@ -28,7 +28,7 @@ from scipy import stats
 from scipy.spatial import distance
 from scipy.special import rel_entr
 
-from edgewright.bundle.observe import Observer, build_reference
+from edgewright.bundle.observe import build_reference
 from edgewright.fleet.core import divergence
 from edgewright.fleet.core.statistics import chi2_two_samples, chi2_upper
 
@@ -210,7 +210,7 @@ def _of(name: str, one: Array, other: Array) -> float:
 def _joined(counts: Array, both: Array, cuts: Array) -> Array:
     """Add up the cells of the joint cutting that one of the two cuttings holds together."""
     place = np.searchsorted(cuts, np.concatenate(([-np.inf], both)), side="right")
-    return np.bincount(place, weights=counts, minlength=len(cuts) + 1)
+    return np.bincount(place, weights=counts, minlength=len(cuts) + 1).astype(np.float64)
 
 
 def _ks_within(one: Compared, mine: Array) -> dict[str, Any]:
