@@ -87,5 +87,5 @@ def has_returned(assignment: Assignment, device: Device | None) -> bool:
         and device.reported_s is not None
         and device.reported_s > assignment.rolled_back_s
         and device.idle
-        and device.bundle == assignment.previous_bundle
+        and device.bundle == (assignment.rollback_bundle or assignment.previous_bundle)
     )
