@@ -173,6 +173,7 @@ def test_abort_takes_back_what_nobody_heard_and_leaves_the_rest(world: Make) -> 
     assert here.state == "aborted"
     assert [one.device for one in here.ledger.assignments if one.rollback_command] == [unheard]
     act(here, "rollback", 3.0)
+    here.step(3.0)
     assert all(one.rollback_command for one in here.ledger.assignments)
 
 
@@ -180,6 +181,7 @@ def test_a_completed_rollout_can_be_taken_back(world: Make) -> None:
     here = world(SMALL, 6)
     run_to_end(here, lambda _: "confirmed")
     act(here, "rollback", 500.0)
+    here.step(500.0)
     assert here.state == "rolling_back"
     assert all(one.rollback_command for one in here.ledger.assignments)
 

@@ -26,7 +26,7 @@ from .policy_sections import AbortCriterion, Action
 from .rows import Assignment, Number, Rollout
 from .statistics import log_e_process, log_e_value
 
-GateName = Literal["abort_config", "failure", "drift", "all"] | Metric
+GateName = Literal["abort_config", "failure", "drift", "all", "storm"] | Metric
 """A metric is its test against the controls; `all`: those tests of one board together."""
 GateOutcome = Literal["pass", "wait", "inconclusive", "fail"]
 """`wait`: not enough yet; `inconclusive`: the wave is over and it is still not enough."""

@@ -23,7 +23,7 @@ import msgspec
 from edgewright.targets.faults import UserFault
 
 from .attribution import drift_gate
-from .back import go_back, take_back
+from .back import go_back, take_back_unheard
 from .batch import batch, record
 from .evidence import TargetEvidence
 from .forward import go_on, has_wave_ended, wave_horizon_s
@@ -32,6 +32,7 @@ from .outcomes import PENDING, outcome
 from .policy_sections import Action
 from .rows import ENDED, Alert, Assignment, Command, Number, Rollout
 from .situation import Situation
+from .storms import needs_a_person
 from .transitions import OPERATOR_EVENTS, TRANSITIONS, Event
 
 __all__ = ["OPERATOR_EVENTS", "TRANSITIONS", "Event", "RolloutConflict", "fire", "gate_status", "tick"]
@@ -63,9 +64,9 @@ def tick(seen: Situation) -> tuple[Command, ...]:
     if rollout.state in ENDED:
         return ()
     if rollout.state == "rolling_back":
-        return go_back(rollout, now_s, seen.devices, assignments)
+        return go_back(seen)
     gates = gate_status(rollout, now_s, assignments, seen.evidence)
-    stop = _strongest(rollout, gates)
+    stop = _strongest(rollout, _passed_by_a_person(seen, gates))
     if stop is not None and stop.action is not None:
         return _move(
             rollout, EVENT_OF_ACTION[stop.action], now_s, assignments, actor="gate", reason=stop.reason, gate=stop
@@ -116,6 +117,21 @@ def _runs_new(rollout: Rollout, now_s: float, assignment: Assignment) -> bool:
     return outcome(assignment, rollout.policy, now_s) in {*PENDING, "succeeded"}
 
 
+def _passed_by_a_person(seen: Situation, gates: Sequence[GateStatus]) -> list[GateStatus]:
+    """Turn a gate's rollback into a pause where the way back leads only to what was itself rolled back."""
+    if not any(gate.action == "ROLLBACK" for gate in gates):
+        return list(gates)
+    why = needs_a_person(seen)
+    if why is None:
+        return list(gates)
+    return [
+        msgspec.structs.replace(gate, action="PAUSE", reason=f"{gate.reason}; {why}")
+        if gate.action == "ROLLBACK"
+        else gate
+        for gate in gates
+    ]
+
+
 def _strongest(rollout: Rollout, gates: Sequence[GateStatus]) -> GateStatus | None:
     """Return the gate that stops the rollout. One that only pauses is passed by where an operator accepted the wave."""
     may_pause = rollout.state == "running" and rollout.accepted_wave != rollout.wave
@@ -148,15 +164,13 @@ def _move(
         accepted_wave=rollout.wave if event == "resume" and rollout.paused_by_gate else rollout.accepted_wave,
         paused_by_gate=event == "pause" and gate is not None,
         returning_since_s=now_s if event == "rollback" else rollout.returning_since_s,
+        is_return_approved=rollout.is_return_approved or (event == "rollback" and gate is None),
         finished_s=now_s if state in ENDED else None,
     )
     numbers: dict[str, Number] = {} if gate is None else {"gate": gate.gate, "target": gate.target, **gate.numbers}
     commands: list[Command] = [record(moved, now_s, ACTION_WORD[event], reason, actor, numbers)]
-    if event == "rollback":
-        commands += take_back(rollout, now_s, assignments)
     if event == "abort":
-        unheard = [one for one in assignments if one.started_s is None and one.phase is None]
-        commands += take_back(rollout, now_s, unheard)
+        commands += take_back_unheard(rollout, now_s, assignments)
     return batch(moved, commands)
 
 
