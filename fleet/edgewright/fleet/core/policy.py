@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from . import policy_checks as checks
 from . import policy_sections
 from .policy_faults import PolicyError
 from .policy_sections import (
@@ -39,7 +40,6 @@ from .policy_sections import (
 
 __all__ = [
     "MAX_POLICY_BYTES",
-    "MAX_WAVES",
     "Policy",
     "PolicyError",
     "parse_policy",
@@ -51,7 +51,6 @@ __all__ = [
 ]
 
 MAX_POLICY_BYTES = 32 * 1024
-MAX_WAVES = 50
 
 
 class Policy(Strict, frozen=True, kw_only=True):
@@ -133,8 +132,15 @@ def policy_from(data: Any, *, where: str) -> Policy:
         policy = msgspec.convert(data, Policy)
     except msgspec.ValidationError as error:
         raise PolicyError(f"{where}: {_teach(str(error))}") from error
-    _check_waves(policy.waves, where)
-    _check_timeouts(policy, where)
+    checks.check_waves(policy.waves, where)
+    checks.check_group(policy.group, where)
+    checks.check_pace(policy.job_executions_rollout_config, where)
+    checks.check_timeouts(policy.timeout_config, policy.horizon_seconds, where)
+    checks.check_retries(policy.job_executions_retry_config, policy.timeout_config, where)
+    checks.check_schedule(policy.scheduling_config, where)
+    checks.check_control(policy.control, where)
+    checks.check_control_gate(policy.control_gate, where)
+    checks.check_failure_gate(policy.failure_gate, where)
     return policy
 
 
@@ -158,7 +164,6 @@ def wave_size(wave: int | str, eligible: int) -> int | None:
     return max(1, -int(-float(wave[:-1]) * eligible // 100))
 
 
-_WAVE = re.compile(r"rest|[0-9]{1,3}(\.[0-9]{1,6})?%")
 _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 _KEYS = sorted(
     {
@@ -177,33 +182,3 @@ def _teach(message: str) -> str:
     near = difflib.get_close_matches(unknown.group(1), _KEYS, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(_KEYS)}"
     return f"{message}; {hint}"
-
-
-def _check_waves(waves: tuple[int | str | Wave, ...], where: str) -> None:
-    if not 1 <= len(waves) <= MAX_WAVES:
-        raise PolicyError(f"{where}: waves: expected 1 to {MAX_WAVES} of them, got {len(waves)}")
-    for number, wave in enumerate(waves, start=1):
-        if not _wave_fits(wave.add if isinstance(wave, Wave) else wave):
-            raise PolicyError(
-                f'{where}: waves: wave {number} is {wave!r}; expected a number (5), a share ("10%") or "rest"'
-            )
-    if waves[-1] != "rest" or "rest" in waves[:-1]:
-        raise PolicyError(f'{where}: waves: "rest" must be the last wave, and only the last; got {list(waves)}')
-
-
-def _wave_fits(wave: int | str) -> bool:
-    if isinstance(wave, int):
-        return wave >= 1
-    return _WAVE.fullmatch(wave) is not None and (wave == "rest" or 0 < float(wave[:-1]) <= 100)
-
-
-def _check_timeouts(policy: Policy, where: str) -> None:
-    for key, minutes in (
-        ("inProgressTimeoutInMinutes", policy.timeout_config.in_progress_timeout_in_minutes),
-        ("queuedTimeoutInMinutes", policy.timeout_config.queued_timeout_in_minutes),
-    ):
-        if minutes is not None and minutes * 60 > policy.horizon_seconds:
-            raise PolicyError(
-                f"{where}: timeoutConfig.{key} is {minutes:g} min, longer than horizonSeconds "
-                f"({policy.horizon_seconds:g} s), so it would never apply: raise horizonSeconds or lower it"
-            )
