@@ -68,6 +68,11 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return sum(len(histogram.counts) for histogram in self.histograms)
 
 
+def confidence_histogram(reference: Reference) -> Histogram | None:
+    """Return the histogram that labels are counted by: the first one of confidence."""
+    return next((each for each in reference.histograms if each.source.statistic == "confidence"), None)
+
+
 def encode_reference(reference: Reference) -> bytes:
     """Canonical CBOR (RFC 7049 section 3.9: shortest numbers, keys by length and then by bytes)."""
     check_reference(reference)

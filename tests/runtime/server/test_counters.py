@@ -346,3 +346,26 @@ def send(port: int, stop: threading.Event, attempted: itertools.count[int], ackn
             if not answer.startswith(b"HTTP/1.1 200 "):
                 return
             next(acknowledged)
+
+
+def test_energy_shadow_and_labels_are_read_beside_the_histograms(tmp_path: Path) -> None:
+    identity = Identity(**{**{name: getattr(IDENTITY, name) for name in IDENTITY.__struct_fields__}, "label_bins": 2})
+    file = CounterFile.create(tmp_path, 0, identity)
+    file.add_energy(1500, 3)
+    file.add_shadow(10, 2)
+    file.add_labels([(0, False), (1, True), (1, True)])
+    file.histogram_cells[4] += 7
+    record = read_counters(only(tmp_path), writer_alive=True)
+    assert (record.energy_uj_sum, record.energy_requests) == (1500, 3)
+    assert (record.shadow_rows, record.shadow_disagreements) == (10, 2)
+    assert (record.labelled, record.labelled_correct) == ((1, 2), (0, 2))
+    assert record.histograms == ((0, 0), (0, 0, 7))
+    file.close()
+
+
+def test_only_a_server_that_did_not_close_its_file_has_crashed(tmp_path: Path) -> None:
+    new_file(tmp_path, 0)
+    new_file(tmp_path, 1).close()
+    crashes = [read_counters(counter_path(tmp_path, "abc", n), writer_alive=False).crashes for n in (0, 1)]
+    assert crashes == [1, 0]
+    assert read_counters(counter_path(tmp_path, "abc", 0), writer_alive=True).crashes == 0

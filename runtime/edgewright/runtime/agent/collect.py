@@ -42,7 +42,7 @@ class Collector:
 
     def _one(self, path: Path, writer_alive: bool, finished: list[Path]) -> int:
         record = read_counters(path, writer_alive=writer_alive)
-        fresh = self._reported.get(path, -1) < record.seq and record.requests > 0
+        fresh = self._reported.get(path, -1) < record.seq and (record.requests > 0 or record.crashes > 0)
         if fresh:
             self._spool.append(record, self._wall_clock())
             self._reported[path] = record.seq

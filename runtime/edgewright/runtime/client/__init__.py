@@ -8,7 +8,7 @@ from .address import Tls
 from .aio import AsyncClient
 from .errors import AnswerTimeout, BadAnswer, ClientError, ServerRefused, Unreachable
 from .inference import Result, Sequence
-from .operations import ModelMetadata, RepositoryEntry, ServerMetadata, TensorMetadata
+from .operations import Label, ModelMetadata, RepositoryEntry, ServerMetadata, TensorMetadata
 from .shared import SharedTensors, share
 from .sync import Client
 
@@ -18,6 +18,7 @@ __all__ = [
     "BadAnswer",
     "Client",
     "ClientError",
+    "Label",
     "ModelMetadata",
     "RepositoryEntry",
     "Result",

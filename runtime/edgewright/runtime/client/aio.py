@@ -14,7 +14,7 @@ from .async_tensor_connection import AsyncTensorConnection
 from .errors import AnswerTimeout, ClientError
 from .http1 import Answer, Outgoing
 from .inference import Options, Result, Sequence, Tensors
-from .operations import ModelMetadata, Operation, RepositoryEntry, ServerMetadata
+from .operations import Label, ModelMetadata, Operation, RepositoryEntry, ServerMetadata
 from .retry import Retry
 from .shared import SharedTensors
 
@@ -94,6 +94,10 @@ class AsyncClient:
     async def statistics(self, model: str | None = None, *, version: str | None = None) -> list[dict[str, Any]]:
         """Return what the server has counted, one entry for each model (the `statistics` extension)."""
         return await self._run(operations.statistics(model, version))
+
+    async def tell_labels(self, model: str, told: list[Label], *, version: str | None = None) -> None:
+        """Tell a model of ours which of its answers were right; the same twice counts twice."""
+        await self._run(operations.labels(model, told, version))
 
     async def index(self, *, ready_only: bool = False) -> list[RepositoryEntry]:
         """Return the models that the server could serve (an admin listener)."""

@@ -58,6 +58,14 @@ class RepositoryEntry(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class Label(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one sample: the class that was answered, the true one, and the largest probability (0 to 1)."""
+
+    predicted: int | str
+    label: int | str
+    confidence: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[T]):
     """One call."""
@@ -122,6 +130,11 @@ def model_metadata(model: str, version: str | None) -> Operation[ModelMetadata]:
 def statistics(model: str | None, version: str | None) -> Operation[list[dict[str, Any]]]:
     target = "/v2/models/stats" if model is None else f"{_model(model, version)}/stats"
     return Operation("GET", target, _statistics)
+
+
+def labels(model: str, told: list[Label], version: str | None) -> Operation[None]:
+    body = msgspec.json.encode({"rows": told})
+    return Operation("POST", f"{_model(model, version)}/labels", _nothing, (body,), (_JSON,), repeatable=False)
 
 
 def index(*, ready_only: bool) -> Operation[list[RepositoryEntry]]:

@@ -13,7 +13,7 @@ from .deadline import Deadline
 from .errors import ClientError
 from .http1 import Answer, Outgoing
 from .inference import Options, Result, Sequence, Tensors
-from .operations import ModelMetadata, Operation, RepositoryEntry, ServerMetadata
+from .operations import Label, ModelMetadata, Operation, RepositoryEntry, ServerMetadata
 from .retry import Retry
 from .shared import SharedTensors
 from .sync_connection import SyncConnection
@@ -123,6 +123,10 @@ class Client:
     def statistics(self, model: str | None = None, *, version: str | None = None) -> list[dict[str, Any]]:
         """Return what the server has counted, one entry for each model (the `statistics` extension)."""
         return self._run(operations.statistics(model, version))
+
+    def tell_labels(self, model: str, told: list[Label], *, version: str | None = None) -> None:
+        """Tell a model of ours which of its answers were right; the same twice counts twice."""
+        self._run(operations.labels(model, told, version))
 
     def index(self, *, ready_only: bool = False) -> list[RepositoryEntry]:
         """Return the models that the server could serve (an admin listener)."""

@@ -81,6 +81,10 @@ class ModelTable:
         """
         return self._find(name, version).served
 
+    def count_shadow(self, name: str, version: str, rows: int, disagreements: int) -> None:
+        """Note at a model how often it answered otherwise than the one whose shadow it is."""
+        self.find(name, version).recorder.add_shadow(rows, disagreements)
+
     def endpoint(self, name: str, version: str | None) -> Guarded:
         """Return where jobs for a name go; without a version, to the one that the name means now.
 

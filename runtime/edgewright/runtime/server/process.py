@@ -80,7 +80,7 @@ class ServerProcess:
         store = CounterStore(Path(settings.counters_dir), settings.boot, self._state.incarnation, settings.window_s)
         box = _black_box(settings.black_box)
         self._table = ModelTable(store, limits, LoadOptions(emulated=settings.emulated), box, tell=self._send)
-        self._routes = RouteTable(self._table.endpoint)
+        self._routes = RouteTable(self._table.endpoint, count_shadow=self._table.count_shadow)
         self._installed = InstalledModels()
         self._changes = Changes(self._table, self._installed)
         self._repository = Repository(self._table, self._changes, self._installed, self._routes.has)

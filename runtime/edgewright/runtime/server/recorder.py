@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ class Counted:
     bundle: str
     reference: str
     histogram_sizes: tuple[int, ...]
+    label_bins: int = 1
+    """Of the first confidence histogram; 1 where there is none."""
 
 
 @dataclass(slots=True)
@@ -82,6 +85,7 @@ class CounterStore:
             boot=self.boot,
             incarnation=self.incarnation if use == 1 else f"{self.incarnation}.{use}",
             histogram_sizes=counted.histogram_sizes,
+            label_bins=counted.label_bins,
         )
 
     def _forget_old_uses(self, start_s: int) -> None:
@@ -127,6 +131,21 @@ class Recorder:
         if histograms is not None:
             with file.update():
                 histograms += cells
+
+    def add_energy(self, energy_uj: int, requests: int) -> None:
+        """Add what the board used while these requests were executed, in microjoules."""
+        self._open_file().add_energy(energy_uj, requests)
+
+    def add_shadow(self, rows: int, disagreements: int) -> None:
+        """Add samples that were answered as a shadow, and those of them that were answered otherwise."""
+        self._open_file().add_shadow(rows, disagreements)
+
+    def add_labels(self, told: Sequence[tuple[int, bool]]) -> None:
+        """Add samples whose truth was told: the bin of their confidence, and whether they were answered right."""
+        self._open_file().add_labels(told)
+
+    def _open_file(self) -> CounterFile:
+        return self._in_memory() if self._file is None else self._file
 
     def _in_memory(self) -> CounterFile:
         self._memory = self._memory or CounterFile.in_memory(self._store.identity(self._counted, 0, 1))

@@ -28,6 +28,8 @@ class _Model(Protocol):
 
     def cap_batch_rows(self, rows: int | None) -> None: ...
 
+    def add_energy(self, energy_uj: int) -> None: ...
+
 
 class _Routes(Protocol):
     hot: bool
@@ -44,6 +46,9 @@ class Saving:
         self._cpus = cpus
         self._per_row = JoulesPerRow()
         self._readings = Readings()
+        self._joules = board.meter.joules if board.meter is not None else 0.0
+        self._rows: dict[int, int] = {}
+        """Samples that each model had executed at the last look."""
         self.plan: Plan = AT_EASE
         if board.meter is not None:
             board.meter.update(now_s)
@@ -67,6 +72,7 @@ class Saving:
         self._readings = readings
         if self._board.meter is not None:
             self._per_row.add(now_s, self._board.meter.joules, sum(model.statistics.rows for model in models))
+            self._share_out(self._board.meter.joules, models)
         before, self.plan = self.plan, self._policy.decide(readings, now_s)
         self._routes.hot = self.plan.saving
         if self.plan.max_cpus != before.max_cpus:
@@ -76,6 +82,15 @@ class Saving:
                 model.cap_batch_rows(self.plan.max_batch_rows)
         if self.plan.saving != before.saving:
             _log.warning("power is saved: %s", self.plan.reason or "no longer")
+
+    def _share_out(self, joules: float, models: Sequence[_Model]) -> None:
+        """Count the board's energy since the last look at the models, by the samples that each executed in it."""
+        rows = {id(model): model.statistics.rows for model in models}
+        executed = {key: max(0, count - self._rows.get(key, 0)) for key, count in rows.items()}
+        used_uj, self._joules, self._rows = (joules - self._joules) * 1e6, joules, rows
+        total = sum(executed.values())
+        for model in models:
+            model.add_energy(int(used_uj * executed[id(model)] / total) if total else 0)
 
     def families(self) -> Iterator[Family]:
         """Metrics: only what this board can tell."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from edgewright.bundle.manifest import TensorSpec
+from edgewright.bundle.reference import confidence_histogram
 from edgewright.targets.faults import UserFault
 
 from ..engines.protocol import WorkerLost
 from ..serving import ModelSettings
 from .drift import DriftCounter
+from .labels import Label, bin_of
 from .limits import Limits
 from .loading import LoadedModel
 from .pipeline import Deliver, Job, Outcome, Signature, Tensors
@@ -58,6 +61,7 @@ class ServedModel:
         )
         self.metadata = msgspec.json.encode(self._metadata())
         self.statistics = ModelStatistics()
+        self._confidence = confidence_histogram(loaded.reference)
         sizes = tuple(len(histogram.counts) for histogram in loaded.reference.histograms)
         self.recorder = Recorder(
             store,
@@ -67,6 +71,7 @@ class ServedModel:
                 bundle=bundle,
                 reference=loaded.reference_digest,
                 histogram_sizes=sizes,
+                label_bins=len(self._confidence.counts) if self._confidence is not None else 1,
             ),
         )
         self._batching = scheduler_for(
@@ -81,6 +86,7 @@ class ServedModel:
         self._instance = loaded.instance
         self._drift = DriftCounter(loaded.reference, self.signature.inputs, self.signature.outputs)
         self._drift_timer: asyncio.TimerHandle | None = None
+        self._energy_counted = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -138,6 +144,22 @@ class ServedModel:
         self.recorder.record(now_s, latency_us=latency_ns // 1000, rows=job.rows, failed=failed)
         if outcome.outputs is not None:
             self._observe_later(job.inputs, outcome.outputs)
+
+    def add_energy(self, energy_uj: int) -> None:
+        """Count what the board used, in microjoules, for the requests since this was called last."""
+        answered = self.statistics.success.count + self.statistics.fail.count
+        requests, self._energy_counted = answered - self._energy_counted, answered
+        if energy_uj > 0 and requests > 0:
+            self.recorder.add_energy(energy_uj, requests)
+
+    def add_labels(self, told: Sequence[Label]) -> None:
+        """Count answers whose truth is known by now.
+
+        Raises:
+            Refusal: 400, a confidence is missing that this model's labels are counted by.
+        """
+        edges = () if self._confidence is None else self._confidence.edges
+        self.recorder.add_labels([(bin_of(each, edges), each.is_right) for each in told])
 
     def told_versions(self, versions: tuple[str, ...]) -> None:
         """Say in the metadata which versions of the name are in service."""

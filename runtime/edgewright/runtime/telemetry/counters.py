@@ -19,7 +19,9 @@ and the last reading of a file is made when nobody writes it any more.
         24     8  length of the identity
         32     8  number of cells
         40     n  identity, JSON, padded with zeros to a multiple of 8
-      40+n   8*m  cells, u64 in native order: requests, failures, rows, latency sum, latency bins, histogram bins
+      40+n   8*m  cells, u64 in native order: requests, failures, rows, latency sum, latency bins, histogram bins,
+                  and where the identity has label bins: energy, its requests, shadow rows, disagreements, labelled
+                  samples by bin, those answered right by bin
                8  begun: number of updates that were begun
 
 Nothing here imports numpy: the agent stays small. The server wraps `CounterFile.histogram_cells` with numpy.
@@ -51,6 +53,8 @@ _HEADER_BYTES = 40
 _FINISHED, _CLOSED, _IDENTITY_LENGTH, _CELL_COUNT = 1, 2, 3, 4
 _REQUESTS, _FAILURES, _ROWS, _LATENCY_SUM, _LATENCY = 0, 1, 2, 3, 4
 _FIXED_CELLS = _LATENCY + len(LATENCY_EDGES_US) + 1
+_ENERGY, _ENERGY_REQUESTS, _SHADOW_ROWS, _SHADOW_DISAGREEMENTS, _LABELS = range(5)
+"""Places behind the histograms."""
 
 _READ_TRIES = 200
 _READ_PAUSE_S = 0.001
@@ -73,6 +77,13 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str
     """Of the server; with `.2`, `.3` … where one run counts a bundle and window again (reload, clock set back)."""
     histogram_sizes: tuple[int, ...] = ()
+    label_bins: int = 0
+    """Bins of confidence in which told truths are counted; 0: a file without these counts, nor energy and shadow's."""
+
+    @property
+    def side_cells(self) -> int:
+        """Cells behind the histograms."""
+        return _LABELS + 2 * self.label_bins if self.label_bins else 0
 
 
 def counter_path(directory: Path, incarnation: str, number: int) -> Path:
@@ -88,13 +99,16 @@ def incarnation_of(path: Path) -> str:
 class CounterFile:
     """The writer's side of one counter file. One thread at a time."""
 
-    def __init__(self, mapped: mmap.mmap, cell_offset: int, cell_count: int) -> None:
+    def __init__(self, mapped: mmap.mmap, cell_offset: int, cell_count: int, identity: Identity) -> None:
         self._map = mapped
         self._words = memoryview(mapped).cast("Q")
         first = cell_offset // 8
         self._cells = self._words[first : first + cell_count]
-        self.histogram_cells = self._cells[_FIXED_CELLS:]
+        side = cell_count - identity.side_cells
+        self.histogram_cells = self._cells[_FIXED_CELLS:side]
         """Bins of all histograms, one after the other; numpy may wrap it. Change it only inside `update()`."""
+        self._side = self._cells[side:]
+        self._label_bins = identity.label_bins
 
     @classmethod
     def create(cls, directory: Path, number: int, identity: Identity) -> CounterFile:
@@ -113,7 +127,7 @@ class CounterFile:
         except OSError as error:
             draft.unlink(missing_ok=True)
             raise CounterFileError(f"cannot make the counter file {path}: {error.strerror or error}") from error
-        return cls(mapped, len(head), cell_count)
+        return cls(mapped, len(head), cell_count, identity)
 
     @classmethod
     def in_memory(cls, identity: Identity) -> CounterFile:
@@ -121,7 +135,7 @@ class CounterFile:
         head, cell_count = _head(identity)
         mapped = mmap.mmap(-1, len(head) + 8 * (cell_count + 1))
         mapped.write(head)
-        return cls(mapped, len(head), cell_count)
+        return cls(mapped, len(head), cell_count, identity)
 
     def absorb(self, other: CounterFile) -> None:
         """Add what another one with the same cells has counted, and let go of that one."""
@@ -153,6 +167,25 @@ class CounterFile:
         finally:
             words[_FINISHED] += 1
 
+    def add_energy(self, energy_uj: int, requests: int) -> None:
+        """Add what the board used while these requests were executed."""
+        with self.update():
+            self._side[_ENERGY] += energy_uj
+            self._side[_ENERGY_REQUESTS] += requests
+
+    def add_shadow(self, rows: int, disagreements: int) -> None:
+        """Add samples that were answered as a shadow, and those of them that were answered otherwise."""
+        with self.update():
+            self._side[_SHADOW_ROWS] += rows
+            self._side[_SHADOW_DISAGREEMENTS] += disagreements
+
+    def add_labels(self, told: Sequence[tuple[int, bool]]) -> None:
+        """Add samples whose truth was told: the bin of their confidence, and whether they were answered right."""
+        with self.update():
+            for place, is_right in told:
+                self._side[_LABELS + place] += 1
+                self._side[_LABELS + self._label_bins + place] += is_right
+
     @contextlib.contextmanager
     def update(self) -> Iterator[None]:
         """Mark the file as changing; keep the body short, readers wait for its end."""
@@ -168,6 +201,7 @@ class CounterFile:
         with self.update():
             self._words[_CLOSED] = 1
         self.histogram_cells.release()
+        self._side.release()
         self._cells.release()
         self._words.release()
         self._map.close()
@@ -196,7 +230,7 @@ def read_counters(path: Path, *, writer_alive: bool) -> WindowRecord:
 def _head(identity: Identity) -> tuple[bytes, int]:
     """Return what stands before the cells, and how many cells there are."""
     encoded = msgspec.json.encode(identity)
-    cell_count = _FIXED_CELLS + sum(identity.histogram_sizes)
+    cell_count = _FIXED_CELLS + sum(identity.histogram_sizes) + identity.side_cells
     padding = bytes(-len(encoded) % 8)
     return MAGIC + struct.pack("=4Q", 0, 0, len(encoded), cell_count) + encoded + padding, cell_count
 
@@ -236,7 +270,7 @@ def _parse(path: Path, content: bytes) -> WindowRecord:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CounterFileError(f"{path}: unreadable identity: {error}") from error
     sizes = identity.histogram_sizes
-    if any(size < 0 for size in sizes) or count != _FIXED_CELLS + sum(sizes):
+    if min(sizes, default=0) < 0 or identity.label_bins < 0 or count != _FIXED_CELLS + sum(sizes) + identity.side_cells:
         raise CounterFileError(f"{path}: {count} cells do not fit the histogram sizes of its identity")
     cells = struct.unpack_from(f"={count}Q", content, start)
     return _record(identity, words[_FINISHED], words[_CLOSED] == 1, cells)
@@ -244,6 +278,8 @@ def _parse(path: Path, content: bytes) -> WindowRecord:
 
 def _record(identity: Identity, finished: int, closed: bool, cells: Sequence[int]) -> WindowRecord:
     bounds = list(accumulate(identity.histogram_sizes, initial=_FIXED_CELLS))
+    side = cells[bounds[-1] :] or (0,) * _LABELS
+    right = _LABELS + identity.label_bins
     return WindowRecord(
         model=identity.model,
         version=identity.version,
@@ -261,6 +297,12 @@ def _record(identity: Identity, finished: int, closed: bool, cells: Sequence[int
         latency_us_sum=cells[_LATENCY_SUM],
         latency=tuple(cells[_LATENCY:_FIXED_CELLS]),
         histograms=tuple(tuple(cells[begin:end]) for begin, end in pairwise(bounds)),
+        energy_uj_sum=side[_ENERGY],
+        energy_requests=side[_ENERGY_REQUESTS],
+        shadow_rows=side[_SHADOW_ROWS],
+        shadow_disagreements=side[_SHADOW_DISAGREEMENTS],
+        labelled=tuple(side[_LABELS:right]) if any(side[_LABELS:right]) else (),
+        labelled_correct=tuple(side[right:]) if any(side[_LABELS:right]) else (),
     )
 
 
@@ -268,4 +310,6 @@ def _closed_for_a_dead_writer(record: WindowRecord, begun: int) -> WindowRecord:
     if record.closed and record.seq == begun:
         return record
     # One more than any living reader can have reported: this closed record is the later one.
-    return msgspec.structs.replace(record, closed=True, requests=sum(record.latency), seq=begun + 1)
+    return msgspec.structs.replace(
+        record, closed=True, requests=sum(record.latency), seq=begun + 1, crashes=int(not record.closed)
+    )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgewright.bundle.manifest import Datatype, TensorSpec
 from edgewright.runtime.server.pipeline import Deliver, Endpoint, Job, Outcome, SequenceStep, Signature
 from edgewright.runtime.server.refusal import Refusal
+from edgewright.runtime.server.routes.shadow import CountShadow
 from edgewright.runtime.server.routes.table import RouteTable
 
 Function = Callable[[NDArray[np.float32]], NDArray[Any]]
@@ -74,9 +75,16 @@ class House:
     draws: Callable[[], float] = lambda: 0.5
     now_ns: int = 0
     later: list[Callable[[], None]] = field(default_factory=list)
+    count_shadow: CountShadow = lambda *_: None
 
     def __post_init__(self) -> None:
-        self.table = RouteTable(self.find, draw=self.draws, clock=lambda: self.now_ns, later=self.later.append)
+        self.table = RouteTable(
+            self.find,
+            draw=self.draws,
+            clock=lambda: self.now_ns,
+            later=self.later.append,
+            count_shadow=self.count_shadow,
+        )
 
     def find(self, name: str, version: str | None) -> Endpoint:
         for model in self.models:

@@ -181,3 +181,16 @@ def test_an_output_that_is_not_there_is_refused_when_routes_are_set() -> None:
     house = House([plain])
     text = '[routes.r]\nkind = "shadow"\nprimary = "a"\nshadow = "b"\noutput = "z"'
     assert house.table.apply(text) == ["b"]
+
+
+def test_the_model_that_is_tried_is_told_how_it_did() -> None:
+    seen, unseen = StandInModel("seen"), StandInModel("unseen", lambda x: x[:, ::-1])
+    counted: list[tuple[object, ...]] = []
+    house = House([seen, unseen], count_shadow=lambda *counts: counted.append(counts))
+    house.table.apply(
+        '[routes.r]\nkind = "shadow"\nprimary = "seen"\nshadow = "unseen"\nfraction = 1.0\nmax_busy_share = 1.0'
+    )
+    house.ask("r", job(1))
+    house.turn()
+    agreement = told(house)["agreement"]
+    assert counted == [("unseen", "1", agreement["rows"], agreement["disagreed_rows"])]

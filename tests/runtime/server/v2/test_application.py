@@ -240,3 +240,12 @@ def test_a_directory_is_not_told(server: Server, tmp_path: Path) -> None:
         answer = server.ask("POST", target, {}, admin=True)
         assert answer.status == 404
         assert str(tmp_path.parent) not in answer.json["error"]
+
+
+def test_told_truths_are_taken_by_model_and_by_version(server: Server) -> None:
+    row = {"predicted": 3, "label": 3, "confidence": 0.9}
+    for path in ("/v2/models/digits/labels", "/v2/models/digits/versions/1/labels"):
+        answer = server.ask("POST", path, {"rows": [row]})
+        assert answer.status == 200, answer.body
+    assert server.ask("POST", "/v2/models/digits/labels", {"rows": "all"}).status == 400
+    assert server.ask("POST", "/v2/models/nothing/labels", {"rows": [row]}).status == 404

@@ -21,6 +21,9 @@ from .legs import Clock, Lead, Leg
 
 _log = logging.getLogger(__name__)
 
+CountShadow = Callable[[str, str, int, int], None]
+"""Takes name and version of the model that was tried, samples compared, and those answered otherwise."""
+
 Later = Callable[[Callable[[], None]], None]
 """Calls a function in a later turn of the event loop."""
 
@@ -63,6 +66,7 @@ class ShadowRoute:
         clock: Clock,
         later: Later,
         hot: Callable[[], bool],
+        count: CountShadow,
     ) -> None:
         self._settings = settings
         self._primary, self._shadow = legs
@@ -71,6 +75,7 @@ class ShadowRoute:
         self._clock = clock
         self._later = later
         self._hot = hot
+        self._count = count
         self._budget = BusyBudget(settings.max_busy_share, clock())
         self._agreement = Agreement(settings.compare, settings.tolerance)
         self._waiting = 0
@@ -157,7 +162,11 @@ class ShadowRoute:
             if outcome.outputs is None:
                 self._skipped["failed"] += 1
                 return
+            before = self._agreement.rows, self._agreement.disagreed
             self._compare(outputs, outcome.outputs, _compared(self._settings.output, signature))
+            rows, differing = self._agreement.rows - before[0], self._agreement.disagreed - before[1]
+            if rows:
+                self._count(outcome.model, outcome.version, rows, differing)
 
         self._shadow.submit(endpoint, copy, answered)
 

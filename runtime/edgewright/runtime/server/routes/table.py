@@ -22,7 +22,7 @@ from .cascade import CascadeRoute
 from .fallback import FallbackRoute
 from .hot import HotSwitch
 from .legs import Clock, Leg
-from .shadow import Later, ShadowRoute
+from .shadow import CountShadow, Later, ShadowRoute
 from .split import SplitRoute
 
 Find = Callable[[str, str | None], Endpoint]
@@ -63,11 +63,13 @@ class RouteTable:
         draw: Callable[[], float] = random.random,
         clock: Clock = time.perf_counter_ns,
         later: Later | None = None,
+        count_shadow: CountShadow = lambda *_: None,
     ) -> None:
         self._find = find
         self._draw = draw
         self._clock = clock
         self._later = later or _next_turn
+        self._count_shadow = count_shadow
         self._built: dict[str, _Built] = {}
         self.hot = False
         """Whether the board is to be kept from getting hotter: routes take their `when_hot`, shadows rest."""
@@ -150,6 +152,7 @@ class RouteTable:
                     clock=self._clock,
                     later=self._later,
                     hot=self._is_hot,
+                    count=self._count_shadow,
                 )
             case Cascade():
                 return CascadeRoute(name, settings, legs, self._clock)

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import msgspec
 
 from ..http.messages import Handler, Request, Respond, Response, error_response, json_response
+from ..labels import parse_labels
 from ..limits import Limits
 from ..log_settings import LogSettings
 from ..metrics.exposition import CONTENT_TYPE, Family
@@ -33,6 +34,7 @@ _access = logging.getLogger("edgewright.access")
 EXTENSIONS = (
     "binary_tensor_data",
     "classification",
+    "labels",
     "logging",
     "model_configuration",
     "model_repository",
@@ -94,6 +96,7 @@ class Application:
             "infer": self._infer_asked,
             "model_statistics": lambda asked: json_response(repository.statistics(asked.model, asked.version)),
             "model_config": lambda asked: json_response(repository.config(asked.model, asked.version)),
+            "labels": self._labels,
             "explain": lambda asked: json_response(names.explanation(asked.model, asked.version)),
             "routes": lambda _: json_response({"routes": names.route_statistics()}),
             "get_trace": lambda asked: json_response(self._trace.as_json(asked.model or None)),
@@ -177,6 +180,10 @@ class Application:
     def _model_ready(self, asked: Asked) -> Response:
         self._names.check_ready(asked.model, asked.version)
         return json_response({"name": asked.model, "ready": True})
+
+    def _labels(self, asked: Asked) -> Response:
+        self._table.find(asked.model, asked.version).add_labels(parse_labels(bytes(asked.request.body)))
+        return json_response({})
 
     def _set_trace(self, asked: Asked) -> Response:
         if asked.model:

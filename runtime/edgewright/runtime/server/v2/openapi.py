@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ..labels import MAX_ROWS
 from .about import server_metadata
 from .resources import RESOURCES, Operation, Resource
 
@@ -19,6 +20,7 @@ _VARIABLES = {"model": "A model's name, or a route's.", "version": "A model's ve
 _PARAMETER = {"oneOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]}
 _PARAMETERS: Schema = {"type": "object", "additionalProperties": _PARAMETER}
 _TEXT: Schema = {"type": "string"}
+_CLASS: Schema = {"oneOf": [{"type": "integer"}, {"type": "string"}]}
 _SHAPE: Schema = {"type": "array", "items": {"type": "integer"}, "maxItems": 16}
 _DATATYPES = (
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
@@ -84,6 +86,20 @@ _SCHEMAS: dict[str, Schema] = {
     "Logging": _object(
         log_info={"type": "boolean"}, log_warning={"type": "boolean"}, log_error={"type": "boolean"},
         log_verbose_level={"type": "integer", "minimum": 0, "maximum": 9},
+    ),
+    "Labels": _object(
+        ("rows",),
+        rows={
+            **_list(
+                _object(
+                    ("predicted", "label"),
+                    predicted=_CLASS,
+                    label=_CLASS,
+                    confidence={"type": "number", "minimum": 0, "maximum": 1},
+                )
+            ),
+            "maxItems": MAX_ROWS,
+        },
     ),
     "IndexRequest": _object(ready={"type": "boolean"}),
     "RepositoryIndex": _list(
@@ -152,7 +168,7 @@ def _operation(operation: Operation, resource: Resource, method: str) -> Schema:
         "responses": responses,
     }
     if operation.body is not None:
-        required = operation.name == "infer"
+        required = operation.name in {"infer", "labels"}
         described["requestBody"] = {"required": required, "content": _content(operation.body)}
     return described
 

@@ -61,6 +61,7 @@ RESOURCES: tuple[Resource, ...] = (
     *_of_model("/infer", post=Operation("infer", "Run a model", "InferenceResponse", "InferenceRequest")),
     *_of_model("/stats", get=Operation("model_statistics", "What a model has done", "Statistics")),
     *_of_model("/config", get=Operation("model_config", "How a model is configured", "ModelConfiguration")),
+    *_of_model("/labels", post=Operation("labels", "Tell which answers were right", "Nothing", "Labels")),
     *_of_model("/explain", get=Operation("explain", "Why its last batches are what they are", "Explanation")),
     Resource("/v2/models/{model}/trace/setting", **_TRACE),
     Resource("/v2/trace/setting", **_TRACE),
