@@ -1,0 +1,165 @@
+"""What must be true of a fleet at every moment, checked on each transaction before it is committed.
+
+Each check says what it saw when it is broken. None of them asks the code that it checks: rows are read with SQL of
+their own, and devices are asked what they did.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from ..core.rows import ENDED
+from ..core.transitions import TRANSITIONS
+from ..core.windows import Totals
+from ..store.schema import assignments
+from .device import VirtualDevice
+
+_ENDED = ", ".join(f"'{state}'" for state in sorted(ENDED))
+_STEPS = frozenset((before, after) for (before, _event), after in TRANSITIONS.items())
+_ENDING = frozenset({"refused", "confirmed", "failed", "rolled_back"})
+_counts = msgspec.msgpack.Decoder(Totals)
+
+
+class BrokenPromiseError(Exception):
+    """Something that must be true of every history is not true of this one."""
+
+
+class History:
+    """The committed past, as far as the promises speak of it."""
+
+    def __init__(self, devices: dict[str, VirtualDevice]) -> None:
+        self._devices = devices
+        self._rollouts: dict[str, tuple[int, str]] = {}
+        self._orders: dict[str, tuple[int, frozenset[tuple[str, str]]]] = {}
+        self._ever: dict[tuple[str, int], frozenset[tuple[str, str]]] = {}
+        self._bundle_of: dict[str, str] = {}
+        self._arms: dict[tuple[str, str], str] = {}
+        self.floor = 0
+        """Security epoch below which no new order may name a bundle."""
+        self.transactions = 0
+
+    def look(self, connection: Connection) -> None:
+        """Check a transaction that is about to be committed, and remember it.
+
+        Raises:
+            BrokenPromiseError: a promise is broken.
+        """
+        self.transactions += 1
+        self._look_at_rollouts(connection)
+        self._look_at_assignments(connection)
+        self._look_at_orders(connection)
+        self.look_at_counts(connection, exact=False)
+
+    def _look_at_rollouts(self, connection: Connection) -> None:
+        for rollout, revision, state in _rows(connection, "SELECT rollout, revision, state FROM rollouts"):
+            before = self._rollouts.get(rollout)
+            if before is not None:
+                _promise(revision >= before[0], f"revision of {rollout} fell from {before[0]} to {revision}")
+                _promise(revision <= before[0] + 1, f"revision of {rollout} went from {before[0]} to {revision}")
+                is_step = before[1] == state or (before[1], state) in _STEPS
+                _promise(is_step, f"{rollout} went from {before[1]} to {state}: not in the table")
+                _promise(before[1] == state or revision > before[0], f"{rollout} changed its state, not its revision")
+            self._rollouts[rollout] = (revision, state)
+
+    def _look_at_assignments(self, connection: Connection) -> None:
+        twice = _rows(
+            connection,
+            "SELECT a.device, r.model, group_concat(r.rollout) FROM assignments a JOIN rollouts r USING (rollout) "  # noqa: S608  (our own words)
+            f"WHERE r.state NOT IN ({_ENDED}) AND a.withdrawn_s IS NULL GROUP BY 1, 2 HAVING count(*) > 1",
+        )
+        for device, model, rollouts in twice:
+            raise BrokenPromiseError(f"{device} has orders of several active rollouts of {model}: {rollouts}")
+        for rollout, position, count in _rows(
+            connection, "SELECT rollout, position, count(*) FROM assignments GROUP BY 1, 2 HAVING count(*) > 1"
+        ):
+            raise BrokenPromiseError(f"{count} devices stand at position {position} of {rollout}")
+        if "arm" not in assignments.c:
+            return
+        for rollout, device, arm in _rows(connection, "SELECT rollout, device, arm FROM assignments"):
+            before = self._arms.get((rollout, device), arm)
+            _promise(
+                before == arm or (before, arm) == ("control", "graduated"),
+                f"{device} of {rollout} went from arm {before} to {arm}",
+            )
+            self._arms[rollout, device] = arm
+
+    def _look_at_orders(self, connection: Connection) -> None:
+        wanted: dict[str, set[tuple[str, str]]] = {}
+        query = (
+            "SELECT d.device, d.command, d.bundle, b.security_epoch "
+            "FROM desired d JOIN bundles b ON b.digest = d.bundle"
+        )
+        for device, command, bundle, epoch in _rows(connection, query):
+            wanted.setdefault(device, set()).add((command, bundle))
+            known = self._bundle_of.setdefault(command, bundle)
+            _promise(known == bundle, f"command {command} named {known}, then {bundle}")
+            if (command, bundle) not in self._orders.get(device, (0, frozenset()))[1]:
+                _promise(epoch >= self.floor, f"{command} orders security epoch {epoch}, the floor is {self.floor}")
+        for device, epoch in _rows(connection, "SELECT device, desired_epoch FROM devices"):
+            now = frozenset(wanted.get(device, ()))
+            before = self._orders.get(device)
+            if before is not None:
+                _promise(epoch >= before[0], f"epoch of {device} fell from {before[0]} to {epoch}")
+                _promise(epoch > before[0] or now == before[1], f"orders of {device} changed under epoch {epoch}")
+            self._orders[device] = (epoch, now)
+            self._ever[device, epoch] = now
+
+    def look_at_counts(self, connection: Connection, *, exact: bool) -> None:
+        """Compare the fleet's sums with the devices' own: never more than they counted, and in the end the same."""
+        found: Counter[str] = Counter()
+        for bundle, counts in _rows(connection, "SELECT bundle, counts FROM totals WHERE cohort = ''"):
+            found[bundle] += _counts.decode(counts).requests
+        own: Counter[str] = Counter()
+        for device in self._devices.values():
+            own.update(device.served)
+        for bundle in {*found, *own}:
+            fits = found[bundle] == own[bundle] if exact else found[bundle] <= own[bundle]
+            _promise(fits, f"{bundle}: the fleet counts {found[bundle]} requests, the devices {own[bundle]}")
+
+    def look_at_devices(self) -> None:
+        """Check what the devices did with what they were told."""
+        for name, device in self._devices.items():
+            newest = 0
+            for applied in device.applied:
+                _promise(
+                    applied.epoch >= newest, f"{name} applied {applied.command} of epoch {applied.epoch} after {newest}"
+                )
+                newest = applied.epoch
+                _promise(
+                    (applied.command, applied.bundle) in self._ever.get((name, applied.epoch), frozenset()),
+                    f"{name} applied {applied.command}, which epoch {applied.epoch} never said",
+                )
+            ended = Counter(record.command for record in device.reported if record.phase in _ENDING)
+            for command, times in ended.items():
+                _promise(times == 1, f"{name} ended {command} {times} times")
+
+    def look_at_the_end(self, connection: Connection) -> None:
+        """Check, after all that was on its way has arrived, that nothing is lost, doubled or open."""
+        self.look_at_counts(connection, exact=True)
+        self.look_at_devices()
+        for name, device in self._devices.items():
+            query = "SELECT command, phase FROM updates WHERE device = ? ORDER BY seq"
+            told = [tuple(row) for row in _rows(connection, query, name)]
+            _promise(
+                told == [(one.command, one.phase) for one in device.reported],
+                f"{name} reported {len(device.reported)} steps of updates, the fleet has {len(told)} or others",
+            )
+            _promise(device.backlog == 0, f"{name} still keeps {device.backlog} records that were never acknowledged")
+            _promise(
+                device.epoch == self._orders[name][0],
+                f"{name} knows epoch {device.epoch}, the fleet is at {self._orders[name][0]}",
+            )
+
+
+def _promise(kept: bool, broken: str) -> None:
+    if not kept:
+        raise BrokenPromiseError(broken)
+
+
+def _rows(connection: Connection, query: str, *values: Any) -> Iterable[Any]:
+    return connection.exec_driver_sql(query, values)

@@ -1,0 +1,63 @@
+"""Lives of small fleets in which everything goes wrong, and devices that are broken on purpose: those must be found."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgewright.fleet.sim.chaos import FailedLife, live
+from edgewright.fleet.sim.device import VirtualDevice
+
+SEEDS = range(25)
+"""`bench.gates` lives 1,000."""
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_must_hold_holds_in_every_life(seed: int) -> None:
+    told = live(seed)
+    assert told.requests > 0
+    assert told.transactions > 50
+
+
+def test_a_life_can_be_lived_again() -> None:
+    assert live(7) == live(7)
+
+
+class TakesOldOrders(VirtualDevice):
+    """Applies whatever comes last."""
+
+    def _is_stale(self, epoch: int) -> bool:
+        del epoch
+        return False
+
+
+class ForgetsWhatItDid(VirtualDevice):
+    """Keeps no list of commands through a power cut."""
+
+    def restart(self) -> None:
+        super().restart()
+        self._done.clear()
+
+
+class LosesItsSpool(VirtualDevice):
+    """Has no disk."""
+
+    def restart(self) -> None:
+        super().restart()
+        self._spool.clear()
+
+
+@pytest.mark.parametrize(
+    ("kind", "finding"),
+    [
+        (TakesOldOrders, r"applied .* of epoch \d+ after"),
+        (ForgetsWhatItDid, "ended .* 2 times"),
+        (LosesItsSpool, "the fleet counts|reported .* steps"),
+    ],
+)
+def test_a_device_that_breaks_a_promise_is_found(kind: type[VirtualDevice], finding: str) -> None:
+    def find() -> None:
+        for seed in range(40):
+            live(seed, device_kind=kind)
+
+    with pytest.raises(FailedLife, match=f"(?s)({finding}).*again: python -m edgewright.fleet.sim.chaos \\d+"):
+        find()
