@@ -10,16 +10,18 @@ import msgspec
 import pytest
 
 from edgewright.bundle.reference import Histogram, Reference, Source
+from edgewright.fleet.core.control_gates import due_blocks
 from edgewright.fleet.core.evidence import TargetEvidence
 from edgewright.fleet.core.ledger import Ledger
+from edgewright.fleet.core.observations import Block, Observation
 from edgewright.fleet.core.policy import policy_from
 from edgewright.fleet.core.rollout import tick
-from edgewright.fleet.core.rows import Command, Device, ReleaseBundle, Rollout
+from edgewright.fleet.core.rows import Assignment, Command, Device, ReleaseBundle, Rollout, RolloutState
 from edgewright.fleet.core.situation import Situation
 from edgewright.fleet.core.windows import Totals
 
-MOST_TICKS = 4
-"""Stop, order back, all are back already, and one that finds nothing to do."""
+MOST_TICKS = 6
+"""Stop, order back, all are back already, and one that finds nothing to do; a limit per site takes a few more."""
 
 OLD, NEW = "sha256:old", "sha256:new"
 CLASS_SHARES = (0.4, 0.3, 0.2, 0.1)
@@ -29,10 +31,22 @@ INPUT_SHARES = (0.1,) * 10
 
 
 class World:
-    """One rollout, its devices, and what they reported; `step` ticks to a standstill, and sees that there is one."""
+    """One rollout, its devices, and what they reported; `step` ticks to a standstill, and sees that there is one.
+
+    Observations of blocks are made up by `observe`: healthy devices, unless a test says otherwise.
+    """
 
     def __init__(
-        self, policy: dict[str, Any], devices: int, targets: Sequence[str] = ("board",), *, first: bool = False
+        self,
+        policy: dict[str, Any],
+        devices: int,
+        targets: Sequence[str] = ("board",),
+        *,
+        first: bool = False,
+        sites: Sequence[str] = ("",),
+        zones: Sequence[str] = ("UTC",),
+        state: RolloutState = "running",
+        seed: int = 7,
     ) -> None:
         before = None if first else OLD
         self.devices = [
@@ -44,6 +58,8 @@ class World:
                 bundle=before,
                 idle=True,
                 reported_s=0.0,
+                site=sites[number % len(sites)],
+                time_zone=zones[number % len(zones)],
             )
             for number in range(devices)
         ]
@@ -54,11 +70,14 @@ class World:
                 version="2",
                 bundles=tuple(ReleaseBundle(target=target, digest=NEW) for target in targets),
                 policy=policy_from(policy, where="test"),
-                seed=7,
+                seed=seed,
                 created_s=0.0,
+                state=state,
             )
         )
         self.evidence: tuple[TargetEvidence, ...] = ()
+        self.is_stopped = False
+        self.observe: Callable[[Assignment], Observation] = healthy
 
     @property
     def state(self) -> str:
@@ -66,6 +85,9 @@ class World:
 
     def seen(self, now_s: float) -> None:
         self.devices = [msgspec.structs.replace(device, last_seen_s=now_s) for device in self.devices]
+
+    def change(self, device: str, **fields: Any) -> None:
+        self.devices = [msgspec.structs.replace(one, **fields) if one.id == device else one for one in self.devices]
 
     def step(self, now_s: float) -> None:
         self.seen(now_s)
@@ -81,22 +103,44 @@ class World:
         return tick(self.situation(now_s))
 
     def situation(self, now_s: float) -> Situation:
+        rows = self.ledger
+        due = due_blocks(rows.rollout, rows.assignments, rows.memory, now_s)
         return Situation(
-            rollout=self.ledger.rollout,
+            rollout=rows.rollout,
             now_s=now_s,
             devices=self.devices,
-            assignments=self.ledger.assignments,
+            assignments=rows.assignments,
             evidence=self.evidence,
+            memory=rows.memory,
+            blocks=[
+                Block(number=number, target=members[0].target, observations=tuple(map(self.observe, members)))
+                for number, members in due
+            ],
+            is_stopped=self.is_stopped,
         )
 
     def report(self, device: str, phase: str, now_s: float, reason: str = "") -> None:
         self.ledger = self.ledger.report(device, phase=phase, started_s=now_s, ended_s=now_s, phase_reason=reason)
 
+    def ordered(self) -> list[Assignment]:
+        """The orders that were given; controls have none."""
+        return [one for one in self.ledger.assignments if one.arm != "control"]
+
+    def controls(self) -> list[str]:
+        return [one.device for one in self.ledger.assignments if one.arm == "control"]
+
     def waiting(self) -> list[str]:
-        return [one.device for one in self.ledger.assignments if one.phase is None]
+        return [one.device for one in self.ordered() if one.phase is None]
 
     def actions(self) -> list[str]:
         return [decision.action for decision in self.ledger.decisions]
+
+
+def healthy(one: Assignment) -> Observation:
+    """A device that did what it should; a graduated one counts as the control that it was."""
+    return Observation(
+        device=one.device, is_treated=one.arm == "treated", heard=True, requests=100, rows=100, latency_us_sum=100_000
+    )
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from .test_attribution import UNSURE, seen
 
 Make = Callable[..., World]
 NO_DRIFT: dict[str, Any] = {"driftGate": {"enabled": False}}
-SMALL: dict[str, Any] = {"waves": [1, 2, "rest"], "horizonSeconds": 100, **NO_DRIFT}
+NO_CONTROLS: dict[str, Any] = {"control": {"fractions": [0]}}
+SMALL: dict[str, Any] = {"waves": [1, 2, "rest"], "horizonSeconds": 100, **NO_DRIFT, **NO_CONTROLS}
 
 
 def run_to_end(world: World, phase_of: Callable[[str], str | None], until_s: int = 1000) -> None:
@@ -65,7 +66,7 @@ def test_a_bundle_that_fails_on_the_first_device_never_reaches_the_second(world:
 
 
 def test_a_catastrophe_in_a_large_wave_stops_within_three_failures(world: Make) -> None:
-    here = world({"waves": [500, "rest"], **NO_DRIFT}, 600)
+    here = world({"waves": [500, "rest"], **NO_DRIFT, **NO_CONTROLS}, 600)
     here.step(0.0)
     for number, device in enumerate(here.waiting()[:3], start=1):
         assert here.state == "running"
@@ -75,11 +76,15 @@ def test_a_catastrophe_in_a_large_wave_stops_within_three_failures(world: Make) 
     assert here.ledger.decisions[-1].numbers["failures"] == 3
 
 
-def test_silence_until_the_horizon_stops_the_rollout(world: Make) -> None:
+def test_one_silent_device_asks_a_person_and_three_are_proof(world: Make) -> None:
     here = world(SMALL, 6)
     here.step(0.0)
     here.step(99.0)
     assert here.state == "running"
+    here.step(100.0)
+    assert here.state == "paused", "one device may have been switched off"
+    here = world({**SMALL, "waves": [3, "rest"]}, 6)
+    here.step(0.0)
     here.step(100.0)
     assert here.state == "rolling_back"
 
@@ -262,7 +267,9 @@ def test_every_prefix_of_the_order_holds_each_target_in_its_share(seed: int, sha
 
 
 def test_the_rate_limit_is_kept(world: Make) -> None:
-    here = world({"waves": ["rest"], "jobExecutionsRolloutConfig": {"maximumPerMinute": 4}, **NO_DRIFT}, 10)
+    here = world(
+        {"waves": ["rest"], "jobExecutionsRolloutConfig": {"maximumPerMinute": 4}, **NO_DRIFT, **NO_CONTROLS}, 10
+    )
     for now_s in range(0, 240, 5):
         here.step(float(now_s))
         recent = [one for one in here.ledger.assignments if one.dispatched_s > now_s - 60]
@@ -284,7 +291,7 @@ def test_soak_keeps_a_wave_open(world: Make) -> None:
 
 
 def test_a_pause_by_hand_waives_no_gate(world: Make, traffic: Callable[[int], Traffic]) -> None:
-    here = world({"waves": [1, "rest"], "horizonSeconds": 100}, 6)
+    here = world({"waves": [1, "rest"], "horizonSeconds": 100, **NO_CONTROLS}, 6)
     here.step(0.0)
     act(here, "pause", 1.0)
     act(here, "resume", 2.0)
@@ -301,7 +308,7 @@ def test_a_pause_by_hand_waives_no_gate(world: Make, traffic: Callable[[int], Tr
 
 
 def test_a_bad_build_is_taken_back_in_the_first_wave(world: Make, traffic: Callable[[int], Traffic]) -> None:
-    here = world({"waves": [1, 2, "rest"], "horizonSeconds": 100}, 6)
+    here = world({"waves": [1, 2, "rest"], "horizonSeconds": 100, **NO_CONTROLS}, 6)
     here.step(0.0)
     here.report(here.waiting()[0], "confirmed", 1.0)
     here.step(2.0)
@@ -318,7 +325,7 @@ def test_a_bad_build_is_taken_back_in_the_first_wave(world: Make, traffic: Calla
 
 
 def test_data_drift_is_told_once_and_the_rollout_goes_on(world: Make, traffic: Callable[[int], Traffic]) -> None:
-    here = world({"waves": [1, "rest"], "horizonSeconds": 100}, 6)
+    here = world({"waves": [1, "rest"], "horizonSeconds": 100, **NO_CONTROLS}, 6)
     here.step(0.0)
     here.report(here.waiting()[0], "confirmed", 1.0)
     draw = traffic(2)
@@ -340,7 +347,8 @@ def test_gate_status_survives_json(world: Make, traffic: Callable[[int], Traffic
         (seen(draw.calibrated(), draw.totals(0), None),),
         (seen(draw.calibrated(), draw.totals(9), None),),
     ):
-        gates = gate_status(here.ledger.rollout, 1.0, here.ledger.assignments, evidence)
+        here.evidence = evidence
+        gates = gate_status(here.situation(1.0))
         assert msgspec.json.decode(msgspec.json.encode(gates), type=tuple[GateStatus, ...]) == gates
 
 
@@ -361,7 +369,7 @@ def test_no_state_is_without_a_way_out() -> None:
             reachable[source] |= reachable[target]
     for state in states:
         assert reachable[state] & ENDED, f"{state} never ends"
-    assert reachable["running"] == states, "every state can be reached"
+    assert reachable["scheduled"] == states, "every state can be reached"
     assert {event for _, event in TRANSITIONS} == set(get_args(Event))
 
 

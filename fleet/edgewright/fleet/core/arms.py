@@ -97,8 +97,13 @@ def draw(
 
 
 def fraction_of(rollout: Rollout, wave: int) -> float:
-    """Return the share of a wave's draw that waits; the last one of the policy stands for all later waves."""
+    """Return the share of a wave's draw that waits; the last one of the policy stands for all later waves.
+
+    After the last wave nobody waits any more: controls graduate, and devices that join get the release.
+    """
     fractions = rollout.policy.control.fractions
+    if wave >= len(rollout.policy.waves):
+        return 0.0
     return fractions[min(wave, len(fractions) - 1)] if fractions else 0.0
 
 
@@ -198,6 +203,7 @@ def _row(
         bundle=digest,
         previous_version=device.version,
         previous_bundle=device.bundle,
+        previous_epoch=device.security_epoch,
         command=f"{rollout.id}.{device.id}",
         dispatched_s=now_s,
         arm=arm,

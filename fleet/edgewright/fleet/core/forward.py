@@ -1,133 +1,153 @@
-"""The way forward: waves start, orders go out, a wave passes, the rollout completes."""
+"""The way forward: waves start, orders go out, a wave passes, controls graduate, the rollout completes or follows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
-from .batch import batch, count_of, numbers_of, record
+from .back import is_board_returning
+from .batch import count_of, numbers_of, record
+from .ending import end
 from .gates import GateStatus
-from .outcomes import PENDING, outcome
-from .rows import Assign, Assignment, Command, Device, Number, Rollout
+from .orders import orders
+from .policy import wave_of
+from .policy_sections import Wave
+from .rows import Command, Device, Number, Rollout
 from .transitions import TRANSITIONS
-from .waves import eligible, is_offline, size_of_wave
+from .turn import Turn
+from .waves import fitting, size_of_wave
+
+MIN_SITES = 20
+"""With failures counted by site, fewer sites could not prove much."""
 
 
-def has_wave_ended(rollout: Rollout, now_s: float, in_wave: Sequence[Assignment]) -> bool:
-    """Tell whether all results of the wave are in. Devices that left before their order came are not waited for."""
-    complete = len(in_wave) >= rollout.wave_size or now_s >= wave_horizon_s(rollout, in_wave)
-    return complete and all(outcome(one, rollout.policy, now_s) not in PENDING for one in in_wave)
-
-
-def wave_horizon_s(rollout: Rollout, in_wave: Sequence[Assignment]) -> float:
-    return max(one.dispatched_s for one in in_wave) + rollout.policy.horizon_seconds
-
-
-def go_on(
-    rollout: Rollout,
-    now_s: float,
-    devices: Sequence[Device],
-    assignments: Sequence[Assignment],
-    gates: Sequence[GateStatus],
-    alerts: list[Command],
-) -> tuple[Command, ...]:
-    free = eligible(rollout, now_s, devices, assignments)
-    commands = list(alerts)
-    if rollout.wave < 0 and not free:
-        return batch(rollout, commands)
+def go_on(turn: Turn, rollout: Rollout, gates: Sequence[GateStatus]) -> tuple[Rollout, list[Command]]:
+    """Return the rollout after the next step forward, with what goes out. `rollout` is running or following."""
+    if rollout.state == "following":
+        return rollout, orders(turn, rollout)
     if rollout.wave < 0:
-        rollout = _start_wave(rollout, now_s, len(free), len(assignments), commands)
-    orders = _orders(rollout, now_s, free, assignments)
-    if orders:
-        return batch(rollout, [*commands, *orders])
-    if not _wave_passed(rollout, now_s, assignments, gates):
-        return batch(rollout, commands)
-    passed = " ".join(gate.reason + "." for gate in gates if gate.gate != "abort_config")
-    numbers = numbers_of(gates)
-    if rollout.wave == len(rollout.policy.waves) - 1 or not free:
-        return _finish(rollout, now_s, devices, assignments, commands, passed, numbers)
-    commands.append(record(rollout, now_s, "wave_passed", passed or "all devices finished", "gate", numbers))
-    rollout = _start_wave(rollout, now_s, len(free), len(assignments), commands)
-    return batch(rollout, [*commands, *_orders(rollout, now_s, free, assignments)])
+        return _next_wave(turn, rollout, []) if turn.candidates else (rollout, [])
+    sent = orders(turn, rollout)
+    if sent:
+        return rollout, sent
+    if not _has_passed(turn, rollout, gates):
+        return rollout, []
+    return _next_wave(turn, rollout, gates)
 
 
-def _start_wave(rollout: Rollout, now_s: float, free: int, assigned: int, commands: list[Command]) -> Rollout:
-    wave = rollout.wave + 1
-    size = size_of_wave(rollout, wave, free, assigned)
+def _has_passed(turn: Turn, rollout: Rollout, gates: Sequence[GateStatus]) -> bool:
+    if not turn.has_wave_ended:
+        return False
+    ended = [one.ended_s for one, _ in turn.in_wave if one.ended_s is not None]
+    if ended and turn.now_s < max(ended) + rollout.policy.soak_seconds:
+        return False
+    halted = {halt.target for halt in rollout.halted}
+    return all(_lets_pass(rollout, gate) for gate in gates if gate.target not in halted)
+
+
+def _lets_pass(rollout: Rollout, gate: GateStatus) -> bool:
+    """Tell whether a gate does not hold the wave. Where a person let it go on, one that only pauses does not."""
+    is_accepted = gate.action == "PAUSE" and rollout.accepted_wave == rollout.wave
+    return is_accepted or gate.outcome in {"pass", "inconclusive"}
+
+
+def _next_wave(turn: Turn, rollout: Rollout, gates: Sequence[GateStatus]) -> tuple[Rollout, list[Command]]:
+    """Start the next wave that some device fits; after the last one, bring the controls the release, then end."""
+    waves = range(rollout.wave + 1, len(rollout.policy.waves))
+    found = next(((wave, fits) for wave in waves if (fits := fitting(rollout, wave, turn.candidates))), None)
+    is_last = found is None and (rollout.wave >= len(rollout.policy.waves) or not turn.graduable)
+    if is_last and is_board_returning(rollout):
+        return rollout, []
+    passed = _passed(turn, rollout, gates)
+    if is_last:
+        rollout, ended = end(turn, rollout, numbers_of(gates))
+        return rollout, [*passed, *ended]
+    if found is None:
+        rollout, started = _graduate(turn, rollout)
+    elif _waits_for_approval(rollout, found[0]):
+        rollout, started = _await_approval(turn, rollout, *found)
+    else:
+        rollout, started = _start_wave(turn, rollout, *found)
+    return rollout, [*passed, *started]
+
+
+def _passed(turn: Turn, rollout: Rollout, gates: Sequence[GateStatus]) -> list[Command]:
+    """Record once that the present wave has passed: not again when a person has approved of the next."""
+    if rollout.wave < 0 or _is_approved(rollout):
+        return []
+    reason = " ".join(gate.reason + "." for gate in gates if gate.gate != "abort_config")
+    return [record(rollout, turn.now_s, "wave_passed", reason or "all devices finished", "gate", numbers_of(gates))]
+
+
+def _is_approved(rollout: Rollout) -> bool:
+    return any(approval.wave == rollout.wave + 1 for approval in rollout.approvals)
+
+
+def _waits_for_approval(rollout: Rollout, wave: int) -> bool:
+    return wave_of(rollout.policy, wave).require_approval and not _is_approved(rollout)
+
+
+def _await_approval(turn: Turn, rollout: Rollout, wave: int, fits: Sequence[Device]) -> tuple[Rollout, list[Command]]:
+    size = _size(turn, rollout, wave, fits)
+    reason = f"{_name(rollout, wave)}, {count_of(size, 'device')}, waits until a person approves of it"
+    awaiting = msgspec.structs.replace(rollout, state=TRANSITIONS[rollout.state, "await_approval"], reason=reason)
+    numbers: dict[str, Number] = {"next_wave": wave, "size": size}
+    return awaiting, [record(awaiting, turn.now_s, "awaiting_approval", reason, "fleet", numbers)]
+
+
+def _start_wave(turn: Turn, rollout: Rollout, wave: int, fits: Sequence[Device]) -> tuple[Rollout, list[Command]]:
+    size = _size(turn, rollout, wave, fits)
     started = msgspec.structs.replace(
         rollout,
         wave=wave,
-        wave_started_s=now_s,
+        wave_started_s=turn.now_s,
         wave_size=size,
-        reason=f"wave {wave + 1} of {len(rollout.policy.waves)}: {count_of(size, 'device')}",
+        reason=f"{_name(rollout, wave)}: {count_of(size, 'device')}",
+        failure_unit=_failure_unit(turn) if rollout.wave < 0 else rollout.failure_unit,
     )
-    numbers: dict[str, Number] = {"size": size, "eligible": free, "assigned_before": assigned}
-    commands.append(record(started, now_s, "wave_started", started.reason, "fleet", numbers))
-    return started
-
-
-def _orders(rollout: Rollout, now_s: float, free: Sequence[Device], assignments: Sequence[Assignment]) -> list[Command]:
-    """Return the orders that the wave still lacks, as fast as the policy allows."""
-    is_rest = rollout.policy.waves[rollout.wave] == "rest"
-    sent = sum(one.wave == rollout.wave for one in assignments)
-    wanted = len(free) if is_rest else max(0, rollout.wave_size - sent)
-    per_minute = rollout.policy.job_executions_rollout_config.maximum_per_minute
-    if per_minute is not None:
-        wanted = min(wanted, max(0, per_minute - sum(one.dispatched_s > now_s - 60 for one in assignments)))
-    digest_of = {bundle.target: bundle.digest for bundle in rollout.bundles}
-    return [
-        Assign(
-            assignment=Assignment(
-                device=device.id,
-                target=device.target,
-                wave=rollout.wave,
-                position=len(assignments) + place,
-                version=rollout.version,
-                bundle=digest_of[device.target],
-                previous_version=device.version,
-                previous_bundle=device.bundle,
-                command=f"{rollout.id}.{device.id}",
-                dispatched_s=now_s,
-            )
-        )
-        for place, device in enumerate(free[:wanted])
+    numbers: dict[str, Number] = {
+        "size": size,
+        "eligible": len(fits),
+        "assigned_before": len(turn.seen.assignments),
+        "failure_unit": started.failure_unit,
+    }
+    return started, [
+        record(started, turn.now_s, "wave_started", started.reason, "fleet", numbers),
+        *orders(turn, started),
     ]
 
 
-def _wave_passed(
-    rollout: Rollout, now_s: float, assignments: Sequence[Assignment], gates: Sequence[GateStatus]
-) -> bool:
-    in_wave = [one for one in assignments if one.wave == rollout.wave]
-    if not in_wave or not has_wave_ended(rollout, now_s, in_wave):
-        return False
-    ended = [one.ended_s for one in in_wave if one.ended_s is not None]
-    if ended and now_s < max(ended) + rollout.policy.soak_seconds:
-        return False
-    return all(gate.outcome in {"pass", "inconclusive"} for gate in gates)
-
-
-def _finish(
-    rollout: Rollout,
-    now_s: float,
-    devices: Sequence[Device],
-    assignments: Sequence[Assignment],
-    commands: list[Command],
-    passed: str,
-    numbers: dict[str, Number],
-) -> tuple[Command, ...]:
-    outcomes = [outcome(one, rollout.policy, now_s) for one in assignments]
-    assigned = {one.device for one in assignments}
-    targets = {bundle.target for bundle in rollout.bundles}
-    offline = sum(
-        device.target in targets and device.id not in assigned and is_offline(rollout, now_s, device)
-        for device in devices
+def _graduate(turn: Turn, rollout: Rollout) -> tuple[Rollout, list[Command]]:
+    size = len(turn.graduable)
+    reason = f"all waves passed: {count_of(size, 'control')} get the release"
+    started = msgspec.structs.replace(
+        rollout, wave=len(rollout.policy.waves), wave_started_s=turn.now_s, wave_size=size, reason=reason
     )
-    succeeded = outcomes.count("succeeded")
-    reason = f"{count_of(succeeded, 'device')} on {rollout.version}, {len(outcomes) - succeeded} failed"
-    if offline:
-        reason += f", {offline} offline and left as they are"
-    numbers = {**numbers, "succeeded": succeeded, "failed": len(outcomes) - succeeded, "offline": offline}
-    commands.append(record(rollout, now_s, "wave_passed", passed or "all devices finished", "gate", numbers))
-    done = msgspec.structs.replace(rollout, state=TRANSITIONS[rollout.state, "finish"], finished_s=now_s, reason=reason)
-    return batch(done, [*commands, record(done, now_s, "completed", reason, "fleet", numbers)])
+    return started, [
+        record(started, turn.now_s, "graduating", reason, "fleet", {"size": size}),
+        *orders(turn, started),
+    ]
+
+
+def _name(rollout: Rollout, wave: int) -> str:
+    return f"wave {wave + 1} of {len(rollout.policy.waves)}"
+
+
+def _size(turn: Turn, rollout: Rollout, wave: int, fits: Sequence[Device]) -> int:
+    """Return how many devices the wave brings the release to. A share is one of all devices that fit it."""
+    if wave_of(rollout.policy, wave) == Wave(add=wave_of(rollout.policy, wave).add):
+        return size_of_wave(rollout, wave, len(fits), len(turn.seen.assignments))
+    drawn = {one.device for one in turn.seen.assignments}
+    before = fitting(rollout, wave, [device for device in turn.seen.devices if device.id in drawn])
+    return size_of_wave(rollout, wave, len(fits), len(before))
+
+
+def _failure_unit(turn: Turn) -> Literal["DEVICE", "SITE"]:
+    """Settle what the failure gate counts, before any outcome is known."""
+    unit = turn.rollout.policy.failure_gate.unit
+    if unit != "AUTO":
+        return unit
+    sites = {device.site for device in turn.candidates if device.site}
+    return "SITE" if len(sites) >= MIN_SITES else "DEVICE"

@@ -44,21 +44,59 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             StaleRevisionError: they were decided on another revision of the rollout.
         """
-        after = self
+        draft = _Draft(self)
         for command in commands:
-            after = after._apply(command)
-        return after
+            draft.apply(command)
+        return draft.ledger()
 
-    def _apply(self, command: Command) -> Ledger:
+    def report(self, device: str, **fields: Any) -> Ledger:
+        """Return the ledger with these fields of one device's assignment changed."""
+        draft = _Draft(self)
+        draft.change(device, **fields)
+        return draft.ledger()
+
+
+class _Draft:
+    """A ledger on which a batch is carried out, so that a large batch costs no more than its commands."""
+
+    def __init__(self, before: Ledger) -> None:
+        self._before = before
+        self._rollout = before.rollout
+        self._memory = before.memory
+        self._rows = {one.device: one for one in before.assignments}
+        self._decisions: list[Decision] = []
+        self._alerts: list[Alert] = []
+        self._is_out_of_order = False
+
+    def ledger(self) -> Ledger:
+        rows: Iterable[Assignment] = self._rows.values()
+        if self._is_out_of_order:
+            rows = sorted(rows, key=lambda one: one.position)
+        return Ledger(
+            rollout=self._rollout,
+            assignments=tuple(rows),
+            decisions=(*self._before.decisions, *self._decisions),
+            alerts=(*self._before.alerts, *self._alerts),
+            memory=self._memory,
+        )
+
+    def change(self, device: str, **fields: Any) -> None:
+        if device in self._rows:
+            self._rows[device] = msgspec.structs.replace(self._rows[device], **fields)
+
+    def apply(self, command: Command) -> None:
         match command:
             case SaveRollout(rollout=rollout):
-                if rollout.revision != self.rollout.revision + 1:
-                    raise StaleRevisionError(f"row {self.rollout.revision}, batch {rollout.revision}")
-                return msgspec.structs.replace(self, rollout=rollout)
+                if rollout.revision != self._rollout.revision + 1:
+                    raise StaleRevisionError(f"row {self._rollout.revision}, batch {rollout.revision}")
+                self._rollout = rollout
             case Assign(assignment=assignment):
-                return msgspec.structs.replace(self, assignments=(*self.assignments, assignment))
+                self._rows[assignment.device] = assignment
+            case Graduate(assignment=assignment):
+                self._rows[assignment.device] = assignment
+                self._is_out_of_order = True
             case RollBack(device=device, command=order, version=version, bundle=bundle, at_s=at_s):
-                return self.report(
+                self.change(
                     device,
                     rollback_command=order,
                     rollback_version=version,
@@ -66,23 +104,13 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
                     rolled_back_s=at_s,
                 )
             case Withdraw(device=device, at_s=at_s):
-                return self.report(device, withdrawn_s=at_s)
-            case Graduate(assignment=assignment):
-                return self.report(assignment.device, **msgspec.structs.asdict(assignment))
+                self.change(device, withdrawn_s=at_s)
             case Retry(device=device, command=order, attempt=attempt, at_s=at_s):
-                return self.report(
-                    device, command=order, attempt=attempt, dispatched_s=at_s, phase=None, started_s=None, ended_s=None
-                )
+                fresh = {"phase": None, "phase_reason": "", "started_s": None, "ended_s": None}
+                self.change(device, command=order, attempt=attempt, dispatched_s=at_s, **fresh)
             case SaveMemory(memory=memory):
-                return msgspec.structs.replace(self, memory=memory)
+                self._memory = memory
             case Record(decision=decision):
-                return msgspec.structs.replace(self, decisions=(*self.decisions, decision))
+                self._decisions.append(decision)
             case Alert():
-                return msgspec.structs.replace(self, alerts=(*self.alerts, command))
-
-    def report(self, device: str, **fields: Any) -> Ledger:
-        """Return the ledger with these fields of one device's assignment changed."""
-        changed = tuple(
-            msgspec.structs.replace(one, **fields) if one.device == device else one for one in self.assignments
-        )
-        return msgspec.structs.replace(self, assignments=changed)
+                self._alerts.append(command)

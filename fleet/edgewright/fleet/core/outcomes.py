@@ -41,28 +41,39 @@ def outcome(assignment: Assignment, policy: Policy, now_s: float) -> Outcome:
     """
     if assignment.arm == "control":
         return "control"
+    result, at_s = _result(assignment, policy, now_s)
+    taken_back_s = assignment.rolled_back_s if assignment.rolled_back_s is not None else assignment.withdrawn_s
+    if taken_back_s is not None:
+        return "recalled" if result is None or at_s > taken_back_s else result
+    if result is None:
+        return "queued" if assignment.started_s is None else "in_progress"
+    return "queued" if _has_another_attempt(assignment, result, at_s, policy, now_s) else result
+
+
+def is_retry_due(assignment: Assignment, policy: Policy, now_s: float) -> bool:
+    """Tell whether this order came to nothing and the policy leaves another attempt, which was not given yet."""
+    if assignment.arm == "control" or assignment.rolled_back_s is not None or assignment.withdrawn_s is not None:
+        return False
+    result, at_s = _result(assignment, policy, now_s)
+    return result is not None and _has_another_attempt(assignment, result, at_s, policy, now_s)
+
+
+def _result(assignment: Assignment, policy: Policy, now_s: float) -> tuple[Outcome | None, float]:
+    """Return what the newest attempt came to, None while it is open, and when that was."""
     ended = ENDING_PHASES.get(assignment.phase) if assignment.phase is not None else None
     deadline = deadline_s(assignment, policy)
-    at_s = assignment.ended_s if ended is not None and assignment.ended_s is not None else deadline
-    if ended is None or at_s > deadline:
-        ended, at_s = ("timed_out" if now_s >= deadline else None), deadline
-    taken_back_s = assignment.rolled_back_s if assignment.rolled_back_s is not None else assignment.withdrawn_s
-    if taken_back_s is not None and (ended is None or at_s > taken_back_s):
-        return "recalled"
-    if ended is None:
-        return "queued" if assignment.started_s is None else "in_progress"
-    if now_s < at_s + policy.horizon_seconds and is_tried_again(assignment, ended, policy):
-        return "queued"
-    return ended
+    if ended is not None and (assignment.ended_s is None or assignment.ended_s <= deadline):
+        return ended, deadline if assignment.ended_s is None else assignment.ended_s
+    return "timed_out" if now_s >= deadline else None, deadline
 
 
-def is_tried_again(assignment: Assignment, ended: Outcome, policy: Policy) -> bool:
-    """Tell whether the policy leaves another attempt after this result."""
-    kind = ended.upper()
+def _has_another_attempt(assignment: Assignment, result: Outcome, at_s: float, policy: Policy, now_s: float) -> bool:
+    if result not in {"failed", "timed_out"} or now_s >= at_s + policy.horizon_seconds:
+        return False
+    kinds = {result.upper(), "ALL"}
     return any(
-        criterion.failure_type in {kind, "ALL"} and assignment.attempt <= criterion.number_of_retries
+        criterion.failure_type in kinds and assignment.attempt <= criterion.number_of_retries
         for criterion in policy.job_executions_retry_config.criteria_list
-        if ended in {"failed", "timed_out"}
     )
 
 

@@ -2,8 +2,8 @@
 
 How the server uses this, every second or so and after each batch of telemetry, for each rollout that has not ended:
 
-    evidence = gather(rollout, assignments, slots, reporting, bundles)
-    commands = tick(Situation(rollout=rollout, now_s=now_s, devices=devices, assignments=assignments, …))
+    seen = Situation(rollout=rollout, now_s=now_s, devices=devices, assignments=assignments, …)
+    commands, gates = look(seen)
     # apply all of them in one transaction, or none if the stored revision is not rollout.revision
 
 and when a person presses a button:
@@ -11,34 +11,47 @@ and when a person presses a button:
     commands = fire(rollout, "pause", now_s, assignments, actor="admin", reason="lunch")    # may raise RolloutConflict
 
 A tick with the same rows gives the same commands. Once they are applied, ticks at the same time come to a standstill:
-no device gets a second order, no decision is recorded twice.
+no device gets a second order, no decision is recorded twice. Each tick does one kind of thing, in this order: stop,
+halt boards, end by the clock, go on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from edgewright.targets.faults import UserFault
 
-from .attribution import drift_gate
-from .back import go_back, take_back_unheard
+from .back import boards_go_back, go_back, take_back_unheard, with_halt
 from .batch import batch, record
-from .evidence import TargetEvidence
-from .forward import go_on, has_wave_ended, wave_horizon_s
-from .gates import GateStatus, abort_gates, failure_gate
-from .outcomes import PENDING, outcome
+from .ending import end
+from .forward import go_on
+from .gates import GateStatus
 from .policy_sections import Action
-from .rows import ENDED, Alert, Assignment, Command, Number, Rollout
+from .rows import ENDED, Alert, Approval, Assignment, BoardHalt, Command, Number, Rollout, RolloutState, SaveMemory
 from .situation import Situation
-from .storms import needs_a_person
+from .timetable import Due, due, taken_back_at_end
 from .transitions import OPERATOR_EVENTS, TRANSITIONS, Event
+from .turn import Turn
+from .verdict import Verdict, decide
+from .watch import Watched, watch
 
-__all__ = ["OPERATOR_EVENTS", "TRANSITIONS", "Event", "RolloutConflict", "fire", "gate_status", "tick"]
+__all__ = [
+    "OPERATOR_EVENTS",
+    "TRANSITIONS",
+    "Event",
+    "Look",
+    "RolloutConflict",
+    "fire",
+    "gate_status",
+    "look",
+    "supersede",
+    "tick",
+]
 
 EVENT_OF_ACTION: dict[Action, Event] = {"PAUSE": "pause", "CANCEL": "abort", "ROLLBACK": "rollback"}
-SEVERITY: dict[Action, int] = {"PAUSE": 1, "CANCEL": 2, "ROLLBACK": 3}
 ACTION_WORD: dict[Event, str] = {
     "start": "started",
     "await_approval": "awaiting_approval",
@@ -52,29 +65,42 @@ ACTION_WORD: dict[Event, str] = {
     "finish": "completed",
     "returned": "rolled_back",
 }
+GOES_ON: frozenset[RolloutState] = frozenset({"running", "following"})
 
 
 class RolloutConflict(UserFault):
     """The event is not possible in the rollout's state; the message says which are."""
 
 
+class Look(NamedTuple):
+    """What a tick decides, and what the gates said, for people."""
+
+    commands: tuple[Command, ...]
+    gates: tuple[GateStatus, ...] = ()
+
+
 def tick(seen: Situation) -> tuple[Command, ...]:
     """Return what is to be done now. Empty when there is nothing to do, and for a rollout that has ended."""
-    rollout, now_s, assignments = seen.rollout, seen.now_s, seen.assignments
-    if rollout.state in ENDED:
-        return ()
-    if rollout.state == "rolling_back":
-        return go_back(seen)
-    gates = gate_status(rollout, now_s, assignments, seen.evidence)
-    stop = _strongest(rollout, _passed_by_a_person(seen, gates))
-    if stop is not None and stop.action is not None:
-        return _move(
-            rollout, EVENT_OF_ACTION[stop.action], now_s, assignments, actor="gate", reason=stop.reason, gate=stop
-        )
-    rollout, alerts = _alerts(rollout, gates)
-    if rollout.state == "paused":
-        return batch(rollout, alerts)
-    return go_on(rollout, now_s, seen.devices, assignments, gates, alerts)
+    return look(seen).commands
+
+
+def look(seen: Situation) -> Look:
+    """Return what is to be done now, and what each gate says."""
+    if seen.rollout.state in ENDED:
+        return Look(())
+    if seen.rollout.state == "rolling_back":
+        return Look(go_back(seen))
+    turn = Turn(seen)
+    watched = watch(turn)
+    rollout, commands = _step(turn, watched)
+    if watched.learnt:
+        commands = [SaveMemory(memory=watched.memory, learnt=watched.learnt), *commands]
+    return Look(batch(rollout, commands), watched.gates)
+
+
+def gate_status(seen: Situation) -> tuple[GateStatus, ...]:
+    """Return what each gate says now, with its numbers."""
+    return watch(Turn(seen)).gates
 
 
 def fire(
@@ -87,56 +113,76 @@ def fire(
     """
     if event not in OPERATOR_EVENTS:
         raise RolloutConflict(f"{event!r} is not for operators; they have {', '.join(OPERATOR_EVENTS)}")
-    return _move(rollout, event, now_s, assignments, actor=actor, reason=reason)
+    return batch(*_move(rollout, event, now_s, assignments, actor=actor, reason=reason))
 
 
-def gate_status(
-    rollout: Rollout, now_s: float, assignments: Sequence[Assignment], evidence: Sequence[TargetEvidence]
-) -> tuple[GateStatus, ...]:
-    """Return what each gate says now, with its numbers, for the tick, the console and `rollout status`."""
-    in_wave = [one for one in assignments if one.wave == rollout.wave]
-    if not in_wave:
-        return ()
-    policy = rollout.policy
-    wave_ended = has_wave_ended(rollout, now_s, in_wave)
-    wave_over = wave_ended and now_s >= wave_horizon_s(rollout, in_wave)
-    gates = list(abort_gates(rollout, now_s, assignments))
-    if policy.failure_gate.enabled:
-        gates.append(failure_gate(rollout, now_s, assignments, wave_ended=wave_ended))
-    if policy.drift_gate.enabled:
-        of_target = {one.target: one for one in evidence}
-        gates += [
-            drift_gate(target, of_target.get(target), policy.drift_gate, wave_over=wave_over)
-            for target in sorted({one.target for one in in_wave if _runs_new(rollout, now_s, one)})
-        ]
-    return tuple(gates)
+def supersede(
+    rollout: Rollout, now_s: float, assignments: Sequence[Assignment], *, by: Rollout, actor: str
+) -> tuple[Command, ...]:
+    """Return the commands that let another rollout take this one's place (conflicts.py says when).
+
+    Orders that no device has heard are taken back, so that nobody installs unwatched what is already out of date;
+    devices that have the release keep it until the order of the new one comes.
+
+    Raises:
+        RolloutConflict: this rollout has ended or is rolling back.
+    """
+    reason = f"{by.model} {by.version} took its place (rollout {by.id})"
+    return batch(*_move(rollout, "supersede", now_s, assignments, actor=actor, reason=reason))
 
 
-def _runs_new(rollout: Rollout, now_s: float, assignment: Assignment) -> bool:
-    """Tell whether traffic on the new bundle can still be expected from this device."""
-    return outcome(assignment, rollout.policy, now_s) in {*PENDING, "succeeded"}
+def _step(turn: Turn, watched: Watched) -> tuple[Rollout, list[Command]]:
+    rollout = turn.rollout
+    verdict = decide(rollout, watched.gates)
+    if verdict.whole is not None or verdict.boards:
+        return _stop(turn, verdict)
+    rollout, commands = _alerts(rollout, watched.gates)
+    if rollout.halted:
+        after, returns = boards_go_back(turn.seen)
+        rollout = msgspec.structs.replace(after, alerts=rollout.alerts)
+        commands += returns
+    asked = due(turn)
+    if asked is not None:
+        rollout, more = _by_the_clock(turn, rollout, asked)
+        return rollout, [*commands, *more]
+    if turn.seen.is_stopped or rollout.state not in GOES_ON:
+        return rollout, commands
+    rollout, more = go_on(turn, rollout, watched.gates)
+    return rollout, [*commands, *more]
 
 
-def _passed_by_a_person(seen: Situation, gates: Sequence[GateStatus]) -> list[GateStatus]:
-    """Turn a gate's rollback into a pause where the way back leads only to what was itself rolled back."""
-    if not any(gate.action == "ROLLBACK" for gate in gates):
-        return list(gates)
-    why = needs_a_person(seen)
-    if why is None:
-        return list(gates)
-    return [
-        msgspec.structs.replace(gate, action="PAUSE", reason=f"{gate.reason}; {why}")
-        if gate.action == "ROLLBACK"
-        else gate
-        for gate in gates
-    ]
+def _stop(turn: Turn, verdict: Verdict) -> tuple[Rollout, list[Command]]:
+    """Halt boards, then the whole rollout, as the gates ask for."""
+    rollout, commands = turn.rollout, list[Command]()
+    for gate in verdict.boards:
+        if gate.target is None or gate.action is None:
+            continue
+        halt = BoardHalt(target=gate.target, action=gate.action, reason=gate.reason, at_s=turn.now_s)
+        rollout = with_halt(rollout, halt)
+        numbers = {"gate": gate.gate, "target": gate.target, "action": gate.action, **gate.numbers}
+        commands.append(record(rollout, turn.now_s, "board_halted", gate.reason, "gate", numbers))
+    stop = verdict.whole
+    if stop is None or stop.action is None:
+        return rollout, commands
+    event = EVENT_OF_ACTION[stop.action]
+    rollout, moved = _move(
+        rollout, event, turn.now_s, turn.seen.assignments, actor="gate", reason=stop.reason, gate=stop
+    )
+    return rollout, [*commands, *moved]
 
 
-def _strongest(rollout: Rollout, gates: Sequence[GateStatus]) -> GateStatus | None:
-    """Return the gate that stops the rollout. One that only pauses is passed by where an operator accepted the wave."""
-    may_pause = rollout.state == "running" and rollout.accepted_wave != rollout.wave
-    stopping = [gate for gate in gates if gate.action is not None and (gate.action != "PAUSE" or may_pause)]
-    return max(stopping, key=lambda gate: SEVERITY[gate.action] if gate.action else 0, default=None)
+def _by_the_clock(turn: Turn, rollout: Rollout, asked: Due) -> tuple[Rollout, list[Command]]:
+    when = rollout.policy.scheduling_config
+    if asked == "wait":
+        return rollout, taken_back_at_end(turn)
+    if asked == "finish":
+        return end(turn, rollout, {}, why=f"the end time {when.end_time} has come")
+    text = (
+        f"the start time {when.start_time} has come" if asked == "start" else f"the end time {when.end_time} has come"
+    )
+    if asked == "start" and when.start_time is None:
+        text = "no start time is set"
+    return _move(rollout, asked, turn.now_s, turn.seen.assignments, actor="fleet", reason=text)
 
 
 def _move(
@@ -148,7 +194,7 @@ def _move(
     actor: str,
     reason: str,
     gate: GateStatus | None = None,
-) -> tuple[Command, ...]:
+) -> tuple[Rollout, list[Command]]:
     """Take one step in the table, with what it means for the devices."""
     state = TRANSITIONS.get((rollout.state, event))
     if state is None:
@@ -166,12 +212,23 @@ def _move(
         returning_since_s=now_s if event == "rollback" else rollout.returning_since_s,
         is_return_approved=rollout.is_return_approved or (event == "rollback" and gate is None),
         finished_s=now_s if state in ENDED else None,
+        halted=_kept_halts(rollout, event),
+        approvals=(*rollout.approvals, *_approvals(rollout, event, now_s, actor)),
     )
     numbers: dict[str, Number] = {} if gate is None else {"gate": gate.gate, "target": gate.target, **gate.numbers}
     commands: list[Command] = [record(moved, now_s, ACTION_WORD[event], reason, actor, numbers)]
-    if event == "abort":
+    if event in {"abort", "supersede"}:
         commands += take_back_unheard(rollout, now_s, assignments)
-    return batch(moved, commands)
+    return moved, commands
+
+
+def _kept_halts(rollout: Rollout, event: Event) -> tuple[BoardHalt, ...]:
+    """Let paused boards go on with a rollout that a person resumes; a gate that still finds them bad says so again."""
+    return tuple(halt for halt in rollout.halted if event != "resume" or halt.action != "PAUSE")
+
+
+def _approvals(rollout: Rollout, event: Event, now_s: float, actor: str) -> tuple[Approval, ...]:
+    return (Approval(wave=rollout.wave + 1, by=actor, at_s=now_s),) if event == "approve" else ()
 
 
 def _alerts(rollout: Rollout, gates: Sequence[GateStatus]) -> tuple[Rollout, list[Command]]:

@@ -1,0 +1,71 @@
+"""All gates of a rollout at one moment, and what the control gates have learnt until then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from .attribution import drift_gate
+from .control_gates import control_gates, learn
+from .failures import failure_gates
+from .gates import GateStatus, abort_gates
+from .observations import BlockOutcome, GateMemory
+from .outcomes import PENDING
+from .storms import breaker, needs_a_person
+from .turn import Turn
+
+
+class Watched(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gates say, and what they remember."""
+
+    gates: tuple[GateStatus, ...] = ()
+    memory: GateMemory
+    learnt: tuple[BlockOutcome, ...] = ()
+
+
+def watch(turn: Turn) -> Watched:
+    """Return what each gate says now. Before the first draw there is nothing to watch."""
+    rollout, seen = turn.rollout, turn.seen
+    if not seen.assignments:
+        return Watched(memory=seen.memory)
+    policy = rollout.policy
+    gates: list[GateStatus] = list(abort_gates(rollout, turn.outcomes))
+    if policy.failure_gate.enabled:
+        gates += failure_gates(rollout, seen.assignments, turn.outcomes, wave_ended=turn.has_wave_ended)
+    is_after_waves = rollout.wave >= len(policy.waves)
+    memory: GateMemory = seen.memory
+    learnt: tuple[BlockOutcome, ...] = ()
+    if policy.control_gate.enabled:
+        memory, learnt = learn(rollout, seen.memory, seen.blocks)
+        wave_over = turn.is_wave_over or is_after_waves
+        gates += control_gates(rollout, memory, wave_over, drawn=turn.next_block)
+    if policy.drift_gate.enabled and not is_after_waves:
+        gates += _drift_gates(turn)
+    storm = breaker(rollout, seen.devices)
+    if storm is not None:
+        gates.append(storm)
+    return Watched(gates=_unless_a_person_must(turn, gates), memory=memory, learnt=learnt)
+
+
+def _drift_gates(turn: Turn) -> list[GateStatus]:
+    """Ask the pooled traffic of each board on which traffic on the new bundle can still be expected."""
+    of_target = {one.target: one for one in turn.seen.evidence}
+    targets = sorted({one.target for one, result in turn.in_wave if result in {*PENDING, "succeeded"}})
+    gate = turn.rollout.policy.drift_gate
+    return [drift_gate(target, of_target.get(target), gate, wave_over=turn.is_wave_over) for target in targets]
+
+
+def _unless_a_person_must(turn: Turn, gates: Sequence[GateStatus]) -> tuple[GateStatus, ...]:
+    """Turn a gate's rollback into a pause where the way back leads only to what was itself rolled back."""
+    if not any(gate.action == "ROLLBACK" for gate in gates):
+        return tuple(gates)
+    why = needs_a_person(turn.seen)
+    if why is None:
+        return tuple(gates)
+    return tuple(
+        msgspec.structs.replace(gate, action="PAUSE", reason=f"{gate.reason}; {why}")
+        if gate.action == "ROLLBACK"
+        else gate
+        for gate in gates
+    )
