@@ -13,9 +13,9 @@ from .rows import Assignment, Device, Rollout
 class BlastLimit:
     """Lets devices of a site through until as many of them are unproven as the policy allows.
 
-    Unproven is a device that was ordered and has not succeeded, failed ones among them, and one that is on its way
-    back. Controls are not: they keep what they run. A device without a site is a site of its own, which no limit
-    touches. A retry takes no place: its device counts already.
+    Unproven is a device that was ordered and has not succeeded, failed ones among them, and one that was ordered back
+    and has not arrived. Controls are not: they keep what they run. A device without a site is a site of its own, which
+    no limit touches. A retry takes no place: its device counts already.
     """
 
     def __init__(
@@ -62,7 +62,8 @@ class BlastLimit:
 
 
 def _is_unproven(assignment: Assignment, outcome: Outcome) -> bool:
-    if assignment.arm == "control":
+    if outcome == "control":
         return False
-    is_going_back = assignment.rollback_command is not None and assignment.rollback_phase is None
-    return outcome != "succeeded" or is_going_back
+    if assignment.rollback_command is not None:
+        return assignment.rollback_phase != "confirmed"
+    return outcome != "succeeded" and assignment.withdrawn_s is None

@@ -7,9 +7,7 @@ has a default that works. docs/guides/rollouts.md explains each.
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +15,8 @@ from typing import Any, Literal
 import msgspec
 
 from . import policy_checks as checks
-from . import policy_sections
 from .policy_faults import PolicyError
+from .policy_hints import hint
 from .policy_sections import (
     AbortConfig,
     BlastRadius,
@@ -131,12 +129,12 @@ def policy_from(data: Any, *, where: str) -> Policy:
     try:
         policy = msgspec.convert(data, Policy)
     except msgspec.ValidationError as error:
-        raise PolicyError(f"{where}: {_teach(str(error))}") from error
+        raise PolicyError(f"{where}: {hint(str(error), Policy)}") from error
     checks.check_waves(policy.waves, where)
     checks.check_group(policy.group, where)
     checks.check_pace(policy.job_executions_rollout_config, where)
     checks.check_timeouts(policy.timeout_config, policy.horizon_seconds, where)
-    checks.check_retries(policy.job_executions_retry_config, policy.timeout_config, where)
+    checks.check_retries(policy.job_executions_retry_config, where)
     checks.check_schedule(policy.scheduling_config, where)
     checks.check_control(policy.control, where)
     checks.check_control_gate(policy.control_gate, where)
@@ -162,23 +160,3 @@ def wave_size(wave: int | str, eligible: int) -> int | None:
     if isinstance(wave, int):
         return wave
     return max(1, -int(-float(wave[:-1]) * eligible // 100))
-
-
-_UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
-_KEYS = sorted(
-    {
-        field.encode_name
-        for kind in (Policy, *vars(policy_sections).values())
-        if isinstance(kind, type) and issubclass(kind, Strict)
-        for field in msgspec.structs.fields(kind)
-    }
-)
-
-
-def _teach(message: str) -> str:
-    unknown = _UNKNOWN_FIELD.search(message)
-    if unknown is None:
-        return message
-    near = difflib.get_close_matches(unknown.group(1), _KEYS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(_KEYS)}"
-    return f"{message}; {hint}"

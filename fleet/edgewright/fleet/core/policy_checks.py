@@ -91,8 +91,8 @@ def check_timeouts(config: TimeoutConfig, horizon_s: float, where: str) -> None:
             )
 
 
-def check_retries(config: RetryConfig, timeouts: TimeoutConfig, where: str) -> None:
-    """Check that each kind of failure has one number of retries, and that there is time for them."""
+def check_retries(config: RetryConfig, where: str) -> None:
+    """Check that each kind of failure has one number of retries."""
     at = f"{where}: jobExecutionsRetryConfig.criteriaList"
     kinds = [criterion.failure_type for criterion in config.criteria_list]
     _refuse_twice(kinds, at, "failureType")
@@ -101,11 +101,6 @@ def check_retries(config: RetryConfig, timeouts: TimeoutConfig, where: str) -> N
     total = sum(criterion.number_of_retries for criterion in config.criteria_list)
     if total > MAX_RETRIES:
         raise PolicyError(f"{at}: {total} retries in all; the limit is {MAX_RETRIES}")
-    if "TIMED_OUT" in kinds and timeouts == TimeoutConfig():
-        raise PolicyError(
-            f"{at}: TIMED_OUT without timeoutConfig: at the horizon no time is left for a retry; "
-            "set inProgressTimeoutInMinutes or queuedTimeoutInMinutes"
-        )
 
 
 def check_schedule(config: SchedulingConfig, where: str) -> None:

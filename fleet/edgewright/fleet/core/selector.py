@@ -17,7 +17,6 @@ and number of comparisons are bounded. A query is compiled once, to closures, si
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import operator
 import re
@@ -28,6 +27,7 @@ from typing import Any, Protocol
 import msgspec
 
 from .policy_faults import PolicyError
+from .policy_hints import near_or_all
 
 MAX_QUERY_CHARS = 4000
 MAX_DEPTH = 32
@@ -194,9 +194,9 @@ class _Reader:
         key = name.value.removeprefix("labels.")
         if key != name.value and LABEL_KEY.fullmatch(key):
             return lambda device: device.labels.get(key, "")
-        near = difflib.get_close_matches(name.value, FIELDS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(FIELDS)}"
-        raise self._wrong(name, f"no field {name.value!r}; {hint}", is_complete=True)
+        raise self._wrong(
+            name, f"no field {name.value!r}; {near_or_all(name.value, FIELDS, 'fields')}", is_complete=True
+        )
 
     def _of_text(self, read: Callable[[Any], str]) -> Test:
         sign = self._tokens[self._next]
