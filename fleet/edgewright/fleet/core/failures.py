@@ -35,6 +35,8 @@ from .weights import enabled_metrics, weights_of
 
 MOST_NAMED = 500
 """Failures that a decision names; more are counted only."""
+ALL_BOARDS = "all_boards_"
+"""Begins the names of those numbers of a board that is blamed which are the proof over all boards."""
 CONCENTRATED = 0.05
 """Chance, over all boards, that a board has so many of all failures although all boards fail alike."""
 
@@ -64,21 +66,20 @@ def failure_gates(
     """
     if not rollout.policy.failure_gate.enabled:
         return ()
-    weights = weights_of(rollout)
-    limit = _limit(rollout)
     pooled, boards = count_trials(rollout, assignments, outcomes)
-    whole = _gate(rollout, None, pooled, limit, weights.pooled)
+    whole = judge(rollout, None, pooled)
     whole = _judged(rollout, whole, _wave_of(rollout, assignments, outcomes), pooled, wave_ended=wave_ended)
     if len(rollout.bundles) < 2:
         return (whole,)
-    of_board = {
-        target: _gate(rollout, target, boards[target], limit, weights.board, wave_ended=wave_ended)
-        for target in sorted(boards)
-    }
-    blamed = _blamed(rollout, whole, boards, limit)
+    of_board = {target: judge(rollout, target, boards[target], wave_ended=wave_ended) for target in sorted(boards)}
+    blamed = _blamed(rollout, whole, boards, _limit(rollout))
     if blamed is not None:
         of_board[blamed] = msgspec.structs.replace(
-            of_board[blamed], outcome="fail", action=whole.action, reason=f"{blamed}, and no other: {whole.reason}"
+            of_board[blamed],
+            outcome="fail",
+            action=whole.action,
+            reason=f"{blamed}, and no other: {whole.reason}",
+            numbers=of_board[blamed].numbers | {f"{ALL_BOARDS}{name}": value for name, value in whole.numbers.items()},
         )
         whole = msgspec.structs.replace(whole, outcome="wait", action=None, reason=f"{whole.reason}; all on {blamed}")
     return (whole, *of_board.values())
@@ -168,11 +169,10 @@ def _limit(rollout: Rollout) -> float:
     return min(0.999, (gate.max_failure_percentage + (gate.max_silent_percentage or 0.0)) / 100)
 
 
-def _gate(
-    rollout: Rollout, target: str | None, trials: Trials, limit: float, weight: float, *, wave_ended: bool = False
-) -> GateStatus:
-    """Return `fail` where the failures are proof, else `wait` or, where nothing is to come, `pass`."""
-    gate = rollout.policy.failure_gate
+def judge(rollout: Rollout, target: str | None, trials: Trials, *, wave_ended: bool = False) -> GateStatus:
+    """Return `fail` where trials, of one board or of all (None), are proof; else `wait` or, at a wave's end, `pass`."""
+    gate, weights = rollout.policy.failure_gate, weights_of(rollout)
+    limit, weight = _limit(rollout), weights.pooled if target is None else weights.board
     best, failures, executed = peak(trials, limit)
     lean = log_e_value(trials.failures, trials.executed, limit) if trials.executed else 0.0
     threshold = 1 / (rollout.policy.alpha * weight)
