@@ -37,6 +37,7 @@ from .transitions import OPERATOR_EVENTS, TRANSITIONS, Event
 from .turn import Turn
 from .verdict import Verdict, decide
 from .watch import Watched, watch
+from .zone_alert import zone_alert
 
 __all__ = [
     "OPERATOR_EVENTS",
@@ -137,6 +138,10 @@ def _step(turn: Turn, watched: Watched) -> tuple[Rollout, list[Command]]:
     if verdict.whole is not None or verdict.boards:
         return _stop(turn, verdict)
     rollout, commands = _alerts(rollout, watched.gates)
+    astray = zone_alert(rollout, turn.seen.devices)
+    if astray is not None:
+        rollout = msgspec.structs.replace(rollout, alerts=(*rollout.alerts, astray.key))
+        commands.append(astray)
     if rollout.halted:
         after, returns = boards_go_back(turn.seen)
         rollout = msgspec.structs.replace(after, alerts=rollout.alerts)

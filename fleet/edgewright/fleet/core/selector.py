@@ -34,7 +34,7 @@ MAX_DEPTH = 32
 MAX_COMPARISONS = 256
 MAX_VALUES = 1000
 EXCERPT_CHARS = 72
-LABEL_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
+LABEL_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 """What a label may be called."""
 
 

@@ -1,0 +1,93 @@
+"""One rollout's assignments in memory, with what devices reported; reads only what changed (roster.py)."""
+
+from __future__ import annotations
+
+from collections.abc import KeysView, Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from ..core.rows import Assignment
+from . import rollouts, telemetry
+from .lookup import AT_ONCE, rows_of
+from .schema import assignments
+
+MOST_SINGLY = 5000
+"""When more changed than this, everything is read anew: that is faster then."""
+
+
+class OrderBook:
+    """The assignments of one rollout. Not thread-safe."""
+
+    def __init__(self, connection: Connection, rollout: str, epoch_of: Mapping[str, int]) -> None:
+        self._rollout = rollout
+        self._epoch_of = epoch_of
+        self._changed = -1
+        self._event = 0
+        self._of_device: dict[str, Assignment] = {}
+        self._of_command: dict[str, str] = {}
+        self._sorted: list[Assignment] | None = None
+        self._load(connection)
+
+    @property
+    def devices(self) -> KeysView[str]:
+        """The devices that have a part in this rollout."""
+        return self._of_device.keys()
+
+    @property
+    def assignments(self) -> Sequence[Assignment]:
+        """All of them in the order of `position`; the same object as long as none changed."""
+        if self._sorted is None:
+            self._sorted = sorted(self._of_device.values(), key=lambda one: one.position)
+        return self._sorted
+
+    def refresh(self, connection: Connection) -> None:
+        """Bring it up to date."""
+        changed = {
+            device
+            for device, rollout in connection.exec_driver_sql(
+                "SELECT device, rollout FROM assignments WHERE changed > ?", (self._changed,)
+            )
+            if rollout == self._rollout
+        }
+        for command, device in connection.exec_driver_sql(
+            "SELECT command, device FROM updates WHERE rowid > ?", (self._event,)
+        ):
+            if self._of_command.get(command) == device:
+                changed.add(device)
+        if len(changed) > MOST_SINGLY:
+            self._load(connection)
+            return
+        self._note_marks(connection)
+        if changed:
+            self._read(connection, sorted(changed))
+
+    def _load(self, connection: Connection) -> None:
+        self._note_marks(connection)
+        found = rollouts.assignments_of(connection, self._rollout)
+        self._of_device = {one.device: one for one in found}
+        self._of_command = {command: one.device for one in found for command in _commands(one)}
+        self._sorted = found
+
+    def _read(self, connection: Connection, devices: Sequence[str]) -> None:
+        key = (assignments.c.rollout, assignments.c.device)
+        rows = list(rows_of(connection, assignments, key, [(self._rollout, device) for device in devices]))
+        commands = [command for row in rows for command in (row.command, row.rollback_command) if command is not None]
+        reported: dict[str, list[telemetry.StoredUpdate]] = {}
+        for first in range(0, len(commands), AT_ONCE):
+            events = telemetry.updates_of(connection, commands[first : first + AT_ONCE])
+            reported |= rollouts.by_command(events)
+        for row in rows:
+            one = rollouts.assignment_of(row, reported, self._epoch_of)
+            self._of_device[one.device] = one
+            self._of_command.update(dict.fromkeys(_commands(one), one.device))
+        self._sorted = None
+
+    def _note_marks(self, connection: Connection) -> None:
+        """Remember how far this snapshot goes."""
+        self._changed = connection.exec_driver_sql("SELECT coalesce(max(changed), 0) FROM assignments").scalar_one()
+        self._event = connection.exec_driver_sql("SELECT coalesce(max(rowid), 0) FROM updates").scalar_one()
+
+
+def _commands(assignment: Assignment) -> tuple[str, ...]:
+    back = assignment.rollback_command
+    return (assignment.command,) if back is None else (assignment.command, back)
