@@ -127,9 +127,9 @@ def test_epochs_only_grow_also_across_a_restart(house: House) -> None:
         )
         with house.database.write() as connection:
             if number % 3 == 2:
-                desired.withdraw(connection, "cam", "digits")
+                desired.withdraw(connection, ["cam"], "digits")
             else:
-                desired.assign(connection, order, now_s=1.0)
+                desired.assign(connection, [order], now_s=1.0)
         with house.database.read() as connection:
             found = desired.order_of(connection, "cam")
         assert found is not None

@@ -21,7 +21,8 @@ from edgewright.fleet.core.windows import MOST, ObservedWindow, Totals, differen
 from edgewright.fleet.housekeeping import BY_WINDOW_S, Housekeeper
 from edgewright.fleet.store import totals, windows
 from edgewright.fleet.store.database import Database
-from edgewright.fleet.store.windows import fold, join_cohort, put_windows, windows_of
+from edgewright.fleet.store.spans import join_cohort
+from edgewright.fleet.store.windows import fold, put_windows, windows_of
 from edgewright.runtime.telemetry.records import WindowRecord
 
 BUNDLE = "sha256:b"
@@ -155,7 +156,7 @@ def test_a_wave_counts_the_windows_of_its_devices_that_end_after_the_order(
                 put_windows(connection, [(each.device, each.record)], now_s=0)
         with database.write() as connection:
             watch(connection, device="a", dispatched_s=ordered_s)
-            join_cohort(connection, "r", 0, "a", "m", since_s=ordered_s)
+            join_cohort(connection, "r/0", "m", {"a": ordered_s})
         for each in (one for _, one in after):
             with database.write() as connection:
                 put_windows(connection, [(each.device, each.record)], now_s=0)

@@ -76,8 +76,11 @@ def test_a_good_release_reaches_every_device(house: House, tmp_path: Path) -> No
     rollout = fleet.roll_out("2")
     assert fleet.state(rollout) == "completed"
     assert fleet.running() == ["2"] * 6
-    waves = [each.wave for each in house.fleet.rollout(rollout).assignments]
-    assert sorted(waves) == [0, 1, 1, 2, 2, 2]
+    orders = house.fleet.rollout(rollout).assignments
+    assert {each.device for each in orders} == {device.identity.device for device in fleet.devices}
+    assert sorted(each.wave for each in orders if each.arm == "treated") == [0, 1, 1]
+    assert [each.wave for each in orders if each.arm == "graduated"] == [3] * 3, "controls get it after the last wave"
+    assert all(each.drawn_s < each.dispatched_s for each in orders if each.arm == "graduated" and each.drawn_s)
     actions = [entry.action for entry in house.fleet.audit(limit=100, subject=f"rollout:{rollout}")]
     assert actions[0] == "rollout.completed"
     assert actions[-1] == "rollout.created"
@@ -89,7 +92,8 @@ def test_a_bad_build_is_stopped_in_the_first_wave_and_taken_back(house: House, t
     rollout = fleet.roll_out("2")
     assert fleet.state(rollout) == "rolled_back"
     assert fleet.running() == ["1"] * 6
-    assert len(house.fleet.rollout(rollout).assignments) == 1, "it must not get beyond the first wave"
+    arms = [each.arm for each in house.fleet.rollout(rollout).assignments]
+    assert sorted(arms) == ["control", "treated"], "it must not get beyond the first wave"
     actions = [entry.action for entry in house.fleet.audit(limit=100, subject=f"rollout:{rollout}")]
     assert actions[:2] == ["rollout.rolled_back", "rollout.rolling_back"]
 
@@ -121,9 +125,9 @@ def test_a_wave_counts_what_its_devices_had_counted_in_the_window_of_the_order(h
     fleet = Fleet6(house, tmp_path, {"1": SERVING, "2": SERVING})
     house.step(seconds=60 - house.clock.now_s % 60 + 10)  # into the middle of a window
     rollout = house.fleet.create_rollout("digits", "2", POLICY).id
-    house.run(lambda: len(house.fleet.rollout(rollout).assignments) == 1)
+    house.run(lambda: len(house.fleet.rollout(rollout).assignments) == 2)
     house.step()
-    (order,) = house.fleet.rollout(rollout).assignments
+    (order,) = (one for one in house.fleet.rollout(rollout).assignments if one.arm == "treated")
     with house.database.read() as connection:
         mine = [
             one
@@ -160,7 +164,7 @@ def test_devices_with_a_bundle_that_was_never_uploaded_are_not_ordered_back_to_i
     odd = fleet.devices[0].identity.device
     by_hand(fleet, {odd})
     house.step()
-    second = fleet.roll_out("2")
+    second = fleet.roll_out("2", POLICY | {"rollback": {"target": "PREVIOUS"}})
     house.fleet.fire(second, "rollback", reason="customers complain")
     house.run(lambda: fleet.state(second) == "rolled_back")
     assert sorted(fleet.running()) == ["1"] * 5 + ["2"]
@@ -214,7 +218,7 @@ def test_two_rollouts_of_one_model_are_refused(house: House, tmp_path: Path) -> 
 def test_an_order_that_is_withdrawn_is_taken_from_the_device(house: House, tmp_path: Path) -> None:
     fleet = Fleet6(house, tmp_path, {"1": SERVING})
     with house.database.write() as connection:
-        desired.withdraw(connection, "cam-0", "digits")
+        desired.withdraw(connection, ["cam-0"], "digits")
     house.reconciler.step(house.clock.now_s)
     assert len(house.network.published) == 1, "a change is sent at once, and once"
     house.reconciler.step(house.clock.now_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,23 +15,19 @@ from edgewright.bundle.manifest import Manifest
 from edgewright.bundle.reference import Reference
 
 from .artifacts import Artifacts, Upload
-from .commands import carry_out
 from .core import rollout as core
-from .core.back import is_way_back_unknown
 from .core.drift import DriftReport, Totals, drift_report
 from .core.gates import GateStatus
-from .core.policy import policy_from
 from .core.policy_sections import DriftGate
-from .core.rows import Assignment, ReleaseBundle, Rollout
-from .faults import ConflictError, FleetError
+from .core.rows import Assignment, Rollout
+from .faults import FleetError
+from .place import NOWHERE, Place, PlaceChange, check_place
+from .steering import Steering
 from .store import audit_log, enrolment, releases, rollouts
 from .store.database import Database, read_meta, write_meta
 from .traffic import traffic_of
 from .trust import credentials
 from .trust.audit import AuditEntry, AuditVerdict, verify
-
-ATTEMPTS = 5
-"""How often an operator's wish is tried again when a tick changed the rollout at the same time."""
 
 
 class Enrolled(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,20 +88,26 @@ class Fleet:
         self.now = now
         self._random_bits = random_bits
         self.tenant = _tenant(database)
+        self.steering = Steering(database, now=now)
 
-    def add_token(self, *, label: str, lifetime_s: float) -> str:
-        """Make a one-time enrolment token; it is shown once and never stored."""
+    def add_token(self, *, label: str, lifetime_s: float, place: Place = NOWHERE) -> str:
+        """Make a one-time enrolment token; it is shown once and never stored. The device takes over its place.
+
+        Raises:
+            FleetError: the place cannot be used.
+        """
+        check_place(place)
         token = credentials.new_enrolment_token()
         now_s = self.now()
         with self.database.write() as connection:
-            enrolment.add_token(connection, token, label=label, now_s=now_s, lifetime_s=lifetime_s)
+            enrolment.add_token(connection, token, label=label, now_s=now_s, lifetime_s=lifetime_s, place=place)
             audit_log.append(
                 connection,
                 now_s=now_s,
                 actor="admin",
                 action="token.created",
                 subject=f"token:{credentials.token_digest(token)[:12]}",
-                detail={"label": label, "lifetime_s": lifetime_s},
+                detail={"label": label, "lifetime_s": lifetime_s, **msgspec.to_builtins(place)},
             )
         return token
 
@@ -133,6 +135,28 @@ class Fleet:
                 },
             )
         return Enrolled(tenant=self.tenant, device=name, secret=secret)
+
+    def move(self, device: str, change: PlaceChange) -> enrolment.Device:
+        """Set where a device stands; what is None, and labels that are not named, stay as they are.
+
+        Raises:
+            NotFoundError: there is none of that name.
+            FleetError: the place cannot be used.
+        """
+        now_s = self.now()
+        with self.database.write() as connection:
+            before = enrolment.place_of(enrolment.get(connection, device))
+            place = check_place(change.of(before))
+            enrolment.move(connection, device, place)
+            audit_log.append(
+                connection,
+                now_s=now_s,
+                actor="admin",
+                action="device.set",
+                subject=f"device:{device}",
+                detail={"before": msgspec.to_builtins(before), "after": msgspec.to_builtins(place)},
+            )
+            return enrolment.get(connection, device)
 
     def remove(self, device: str) -> None:
         """Revoke a device's secret and free its name; its history stays.
@@ -196,73 +220,12 @@ class Fleet:
         return release
 
     def create_rollout(self, model: str, version: str, policy: dict[str, Any]) -> Rollout:
-        """Start to roll a release out.
-
-        Raises:
-            PolicyError: the policy cannot be used.
-            NotFoundError: no such release.
-            ConflictError: a rollout of that model has not ended.
-        """
-        checked = policy_from(policy, where="policy")
-        now_s = self.now()
-        with self.database.write() as connection:
-            release = releases.get_release(connection, model, version)
-            rollout = Rollout(
-                id=f"r-{self._random_bits(32):08x}",
-                model=model,
-                version=version,
-                bundles=tuple(
-                    ReleaseBundle(target=target, digest=digest) for target, digest in release.bundles.items()
-                ),
-                policy=checked,
-                seed=self._random_bits(32),
-                created_s=now_s,
-            )
-            rollouts.add(connection, rollout)
-            audit_log.append(
-                connection,
-                now_s=now_s,
-                actor="admin",
-                action="rollout.created",
-                subject=f"rollout:{rollout.id}",
-                detail={
-                    "model": model,
-                    "version": version,
-                    "seed": rollout.seed,
-                    "policy": msgspec.to_builtins(checked),
-                },
-            )
-        return rollout
+        """Start to roll a release out; see `Steering.create`."""
+        return self.steering.create(model, version, policy)
 
     def fire(self, rollout_id: str, event: core.Event, *, reason: str) -> Rollout:
-        """Carry out an operator's wish about a rollout.
-
-        Raises:
-            NotFoundError: there is no such rollout.
-            ConflictError: not possible in its state.
-        """
-        for _ in range(ATTEMPTS):
-            try:
-                return self._fire(rollout_id, event, reason=reason)
-            except rollouts.StaleRolloutError:
-                continue
-        raise ConflictError(f"rollout {rollout_id} keeps changing; look at its status and try again")
-
-    def _fire(self, rollout_id: str, event: core.Event, *, reason: str) -> Rollout:
-        now_s = self.now()
-        with self.database.write() as connection:
-            rollout, _ = rollouts.get(connection, rollout_id)
-            if event == "rollback":
-                rollouts.refuse_if_superseded(connection, rollout)
-            assignments = rollouts.assignments_of(connection, rollout_id)
-            if event == "rollback":
-                _refuse_if_no_way_back(rollout, assignments)
-            try:
-                commands = core.fire(rollout, event, now_s, assignments, actor="admin", reason=reason)
-            except core.RolloutConflict as conflict:
-                raise ConflictError(str(conflict)) from conflict
-            carry_out(connection, rollout, commands, now_s=now_s)
-            return rollouts.get(connection, rollout_id)[0]
+        """Carry out an operator's wish about a rollout; see `Steering.fire`."""
+        return self.steering.fire(rollout_id, event, reason=reason)
 
     def rollout(self, rollout_id: str) -> RolloutView:
         """Return all about one rollout.
@@ -343,17 +306,6 @@ def _histograms(reference: Reference, live: Totals) -> tuple[HistogramView, ...]
         )
         for histogram, counts in zip(reference.histograms, live.histograms, strict=True)
     )
-
-
-def _refuse_if_no_way_back(rollout: Rollout, assignments: Sequence[Assignment]) -> None:
-    unknown = [one for one in assignments if is_way_back_unknown(one)]
-    if unknown and len(unknown) == len(assignments):
-        raise ConflictError(
-            f"rollout {rollout.id} cannot be rolled back: before it, {unknown[0].device} ran bundle "
-            f"{unknown[0].previous_bundle}, which was never uploaded here"
-            + (f" (and so for {len(unknown) - 1} more devices)" if len(unknown) > 1 else "")
-            + "; upload it with `edgewright fleet release add`, then try again"
-        )
 
 
 def _tenant(database: Database) -> str:

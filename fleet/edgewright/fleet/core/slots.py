@@ -60,6 +60,25 @@ def cohort_of(rollout: str, wave: int) -> str:
     return f"{rollout}/{wave}"
 
 
+def control_cohort_of(rollout: str, wave: int) -> str:
+    """Return the name of the cohort of the devices that were drawn into a wave and keep the old release."""
+    return f"{rollout}/{wave}/control"
+
+
+def cohort_of_arm(rollout: str, wave: int, *, is_control: bool) -> str:
+    """Return the name of the cohort of one arm of a wave."""
+    return control_cohort_of(rollout, wave) if is_control else cohort_of(rollout, wave)
+
+
+SITE = "site:"
+"""Begins the names of the cohorts of sites; ids of rollouts do not begin so."""
+
+
+def cohort_of_site(site: str) -> str:
+    """Return the name of the cohort of the devices of a site."""
+    return f"{SITE}{site}"
+
+
 def slot_of(record: WindowRecord, *, joined_before_s: int) -> tuple[int, int]:
     """Return start and length of the slot that a record belongs to."""
     if record.window_start_s < joined_before_s:

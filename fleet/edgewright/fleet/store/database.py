@@ -20,6 +20,7 @@ from sqlalchemy.exc import DatabaseError
 
 from ..faults import FleetError, FleetUnavailable
 from . import schema
+from .migrations import migrate
 
 FILE_NAME = "fleet.sqlite"
 _WRITE = "edgewright_write"
@@ -125,11 +126,13 @@ def _prepare(engine: Engine, path: Path) -> None:
 def _migrate(connection: Connection, path: Path) -> None:
     schema.meta.create(connection, checkfirst=True)
     found = read_meta(connection, "schema_version")
+    schema.metadata.create_all(connection)  # those that are not there
     if found is None:
-        schema.metadata.create_all(connection)
-        write_meta(connection, "schema_version", str(schema.SCHEMA_VERSION))
-    elif found != str(schema.SCHEMA_VERSION):
+        for trigger in schema.TRIGGERS:
+            connection.exec_driver_sql(trigger)
+    elif not (found.isdecimal() and migrate(connection, int(found), schema.SCHEMA_VERSION)):
         raise FleetError(
             f"{path} has schema version {found}; this program reads {schema.SCHEMA_VERSION}: "
             "use the release of edgewright that wrote it"
         )
+    write_meta(connection, "schema_version", str(schema.SCHEMA_VERSION))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, text, update
 from sqlalchemy.dialects.sqlite import insert
 
 from edgewright.runtime.telemetry.wire import Desired, DesiredModel
 
-from .schema import bundles, desired, devices, updates
+from .lookup import rows_of
+from .schema import bundles, desired, devices, orders
 
 ARTIFACT_PATH = "/v1/artifacts/"
+_OF_BUNDLE = (bundles.c.size_bytes, bundles.c.security_epoch)
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,28 +39,41 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     desired: Desired
 
 
-def assign(connection: Connection, assignment: Assignment, *, now_s: float) -> None:
-    """Set what a device shall run for one model, under a new epoch."""
-    values = msgspec.structs.asdict(assignment) | {"set_s": now_s}
+def assign(connection: Connection, given: Sequence[Assignment], *, now_s: float) -> None:
+    """Set what devices shall run for one model each, under a new epoch of each."""
+    if not given:
+        return
+    statement = insert(desired)
+    keys = {"device", "model"}
+    changing = {column.name: statement.excluded[column.name] for column in desired.c if column.name not in keys}
     connection.execute(
-        insert(desired).values(values).on_conflict_do_update(index_elements=["device", "model"], set_=values)
+        statement.on_conflict_do_update(index_elements=sorted(keys), set_=changing),
+        [msgspec.structs.asdict(one) | {"set_s": now_s, "settled": False} for one in given],
     )
-    _raise_epoch(connection, assignment.device)
+    connection.execute(insert(orders), [{"device": one.device, "model": one.model, "at_s": now_s} for one in given])
+    _raise_epochs(connection, [one.device for one in given])
 
 
-def withdraw(connection: Connection, device: str, model: str) -> None:
-    """Say nothing any more about one model: the device keeps what it has."""
-    connection.execute(delete(desired).where(desired.c.device == device, desired.c.model == model))
-    _raise_epoch(connection, device)
+def withdraw(connection: Connection, names: Sequence[str], model: str) -> None:
+    """Say nothing any more to these devices about one model: they keep what they have."""
+    if not names:
+        return
+    gone = (desired.c.device == bindparam("of_device"), desired.c.model == model)
+    connection.execute(delete(desired).where(*gone), [{"of_device": device} for device in names])
+    _raise_epochs(connection, names)
+
+
+def forget_orders(connection: Connection, *, before_s: float) -> None:
+    """Drop the times of orders that no limit looks at any more."""
+    connection.execute(delete(orders).where(orders.c.at_s < before_s))
 
 
 def unsettled(connection: Connection, *, heard_since_s: float) -> dict[str, int]:
     """Return the epochs of devices that were heard lately and have not reported on an order: send it again."""
-    reported = select(updates.c.command).where(updates.c.command == desired.c.command).exists()
     query = (
         select(devices.c.device, devices.c.desired_epoch)
         .join(desired, desired.c.device == devices.c.device)
-        .where(devices.c.last_seen_s >= heard_since_s, ~reported)
+        .where(devices.c.last_seen_s >= heard_since_s, text("desired.settled = 0"))  # as the partial index has it
     )
     return {row.device: row.desired_epoch for row in connection.execute(query)}
 
@@ -70,33 +88,43 @@ def unseen(connection: Connection) -> dict[str, int]:
 
 def order_of(connection: Connection, device: str) -> Order | None:
     """Return what a device shall run; None where there is no such device."""
-    epoch = connection.execute(select(devices.c.desired_epoch).where(devices.c.device == device)).scalar_one_or_none()
-    if epoch is None:
-        return None
-    query = (
-        select(desired, bundles.c.size_bytes, bundles.c.security_epoch)
-        .join(bundles, bundles.c.digest == desired.c.bundle)  # no order names a bundle that was never uploaded
-        .where(desired.c.device == device)
-        .order_by(desired.c.model)
-    )
-    models = tuple(
-        DesiredModel(
-            model=row.model,
-            version=row.version,
-            bundle=row.bundle,
-            size_bytes=row.size_bytes,
-            path=ARTIFACT_PATH + row.bundle.removeprefix("sha256:"),
-            command=row.command,
-            security_epoch=row.security_epoch,
-            probation_s=row.probation_s,
-            rollback=row.rollback,
-        )
-        for row in connection.execute(query)
-    )
-    return Order(device=device, epoch=epoch, desired=Desired(models=models))
+    return next((order for order, _ in orders_of(connection, [device])), None)
 
 
-def _raise_epoch(connection: Connection, device: str) -> None:
+def orders_of(connection: Connection, names: Sequence[str]) -> list[tuple[Order, bytes]]:
+    """Return what devices shall run, each with the device's secret (empty where it was removed)."""
+    wanted = [(name,) for name in names]
+    models: dict[str, list[DesiredModel]] = {}
+    sizes = {row.digest: row for row in connection.execute(select(bundles.c.digest, *_OF_BUNDLE))}
+    for row in rows_of(connection, desired, (desired.c.device,), wanted):
+        if row.bundle in sizes:  # no order names a bundle that was never uploaded
+            models.setdefault(row.device, []).append(_desired_model(row, sizes[row.bundle]))
+    return [
+        (Order(device=row.device, epoch=row.desired_epoch, desired=_desired(models.get(row.device, []))), row.secret)
+        for row in rows_of(connection, devices, (devices.c.device,), wanted)
+    ]
+
+
+def _desired(models: list[DesiredModel]) -> Desired:
+    return Desired(models=tuple(sorted(models, key=lambda one: one.model)))
+
+
+def _desired_model(row: Row[Any], bundle: Row[Any, Any, Any]) -> DesiredModel:
+    return DesiredModel(
+        model=row.model,
+        version=row.version,
+        bundle=row.bundle,
+        size_bytes=bundle.size_bytes,
+        path=ARTIFACT_PATH + row.bundle.removeprefix("sha256:"),
+        command=row.command,
+        security_epoch=bundle.security_epoch,
+        probation_s=row.probation_s,
+        rollback=row.rollback,
+    )
+
+
+def _raise_epochs(connection: Connection, names: Sequence[str]) -> None:
+    statement = update(devices).where(devices.c.device == bindparam("of_device"))
     connection.execute(
-        update(devices).where(devices.c.device == device).values(desired_epoch=devices.c.desired_epoch + 1)
+        statement.values(desired_epoch=devices.c.desired_epoch + 1), [{"of_device": name} for name in names]
     )

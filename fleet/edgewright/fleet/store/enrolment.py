@@ -14,6 +14,7 @@ from sqlalchemy.dialects.sqlite import insert
 from edgewright.runtime.telemetry.wire import Heartbeat, Hello, ModelState
 
 from ..faults import ConflictError, NotFoundError, UnauthorizedError
+from ..place import NOWHERE, Place
 from ..trust import credentials
 from .schema import desired, devices, tokens
 
@@ -39,6 +40,9 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     """When the device reported `models`."""
     desired_epoch: int
     epoch_seen: int
+    site: str = ""
+    time_zone: str = "UTC"
+    labels: dict[str, str] = {}
 
 
 class Enrolling(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,11 +56,17 @@ class Enrolling(msgspec.Struct, frozen=True, kw_only=True):
     isa: tuple[str, ...] = ()
 
 
-def add_token(connection: Connection, token: str, *, label: str, now_s: float, lifetime_s: float) -> None:
-    """Store a one-time token (its digest only)."""
+def add_token(
+    connection: Connection, token: str, *, label: str, now_s: float, lifetime_s: float, place: Place = NOWHERE
+) -> None:
+    """Store a one-time token (its digest only) and where the device that uses it stands."""
     connection.execute(
         insert(tokens).values(
-            digest=credentials.token_digest(token), label=label, created_s=now_s, expires_s=now_s + lifetime_s
+            digest=credentials.token_digest(token),
+            label=label,
+            created_s=now_s,
+            expires_s=now_s + lifetime_s,
+            **_columns(place),
         )
     )
 
@@ -95,6 +105,9 @@ def enrol(connection: Connection, token: str, device: Enrolling, *, secret: byte
         "enrolled_s": now_s,
         "epoch_seen": 0,
         "removed_s": None,
+        "site": found.site,
+        "time_zone": found.time_zone,
+        "labels": found.labels,
     }
     # The name of a removed device: its epoch goes on from where it was, so no old order can be taken for a new one.
     known = insert(devices).values(device=name, desired_epoch=0, **values)
@@ -128,6 +141,21 @@ def remove(connection: Connection, device: str, *, now_s: float) -> None:
             models_s=None,
         )
     )
+
+
+def move(connection: Connection, device: str, place: Place) -> None:
+    """Set where a device stands.
+
+    Raises:
+        NotFoundError: there is none of that name.
+    """
+    get(connection, device)
+    connection.execute(update(devices).where(devices.c.device == device).values(**_columns(place)))
+
+
+def place_of(device: Device) -> Place:
+    """Return where a device stands."""
+    return Place(site=device.site, time_zone=device.time_zone, labels=device.labels)
 
 
 def secret_of(connection: Connection, device: str) -> bytes | None:
@@ -203,9 +231,15 @@ _encoder = msgspec.msgpack.Encoder()
 _models_decoder = msgspec.msgpack.Decoder(tuple[ModelState, ...])
 
 
+def _columns(place: Place) -> dict[str, str]:
+    labels = json.dumps(place.labels, sort_keys=True, ensure_ascii=False)
+    return {"site": place.site, "time_zone": place.time_zone, "labels": labels}
+
+
 def _device(row: Row[Any]) -> Device:
     values = dict(row._mapping)  # noqa: SLF001  (public in spite of its name: sqlalchemy.Row documents it)
-    del values["secret"], values["removed_s"]
+    del values["secret"], values["removed_s"], values["changed"]
+    values["labels"] = json.loads(values["labels"])
     values["isa"] = tuple(json.loads(values["isa"]))
     values["models"] = _models_decoder.decode(values["models"]) if values["models"] else ()
     return Device(**values)

@@ -14,6 +14,11 @@ AT_ONCE = 1000
 """SQLite takes a limited number of values in one statement."""
 
 
+def after_prefix(prefix: str) -> str:
+    """Return the first text behind all that begin with a prefix."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
 def rows_of(
     connection: Connection, table: Table, key: Sequence[ColumnElement[Any]], wanted: Sequence[tuple[Any, ...]]
 ) -> Iterator[Row[Any]]:

@@ -65,6 +65,13 @@ def every_bundle(connection: Connection) -> list[StoredBundle]:
     return [_bundle(row) for row in connection.execute(query)]
 
 
+def epochs(connection: Connection) -> dict[str, int]:
+    """Return the security epoch of every bundle that was ever uploaded, by digest."""
+    return {
+        row.digest: row.security_epoch for row in connection.execute(select(bundles.c.digest, bundles.c.security_epoch))
+    }
+
+
 def add_release(connection: Connection, model: str, version: str, digests: list[str], *, now_s: float) -> Release:
     """Make a release of uploaded bundles. The same call again returns the same release.
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from ..core.gates import GateStatus
-from ..core.rows import ENDED, Assignment, Device, Rollout
+from ..core.observations import GateMemory
+from ..core.rows import ENDED, Assignment, Rollout
 from ..faults import ConflictError, NotFoundError
-from . import enrolment, telemetry
-from .schema import assignments, bundles, rollouts
+from . import floors, releases, telemetry
+from .lookup import rows_of
+from .schema import assignments, rollouts
 
 _encoder = msgspec.json.Encoder()
 _rollout = msgspec.json.Decoder(Rollout)
+_memory = msgspec.json.Decoder(GateMemory)
+_STORED = [column.name for column in assignments.c if column.name not in {"rollout", "changed"}]
 _gates = msgspec.json.Decoder(tuple[GateStatus, ...])
 ENDING_PHASES = frozenset({"refused", "confirmed", "failed", "rolled_back"})
 
@@ -24,17 +28,15 @@ class StaleRolloutError(ConflictError):
     """The rollout changed after it was read; read it again and decide anew."""
 
 
-def add(connection: Connection, rollout: Rollout) -> None:
-    """Add a rollout.
+def version_of_all(connection: Connection) -> tuple[int, int]:
+    """Return numbers that differ when any rollout was added or changed."""
+    query = select(func.count(), func.coalesce(func.sum(rollouts.c.revision), 0)).select_from(rollouts)
+    count, revisions = connection.execute(query).one()
+    return count, revisions
 
-    Raises:
-        ConflictError: a rollout of that model has not ended.
-    """
-    for other in unfinished(connection):
-        if other.model == rollout.model:
-            raise ConflictError(
-                f"rollout {other.id} of {other.model} {other.version} is {other.state}; abort it or let it end first"
-            )
+
+def add(connection: Connection, rollout: Rollout) -> None:
+    """Add a rollout."""
     connection.execute(
         insert(rollouts).values(rollout=rollout.id, created_s=rollout.created_s, gates=b"[]", **_columns(rollout))
     )
@@ -82,101 +84,128 @@ def get(connection: Connection, rollout: str) -> tuple[Rollout, tuple[GateStatus
     row = connection.execute(select(rollouts).where(rollouts.c.rollout == rollout)).one_or_none()
     if row is None:
         raise NotFoundError(f"no rollout {rollout!r}; `edgewright fleet rollout status` shows those there are")
-    return _rollout.decode(row.row), _gates.decode(row.gates)
+    return _read(row, floors.every(connection)), _gates.decode(row.gates)
 
 
 def every(connection: Connection, *, limit: int = 1000) -> list[Rollout]:
     """Return rollouts, newest first."""
     query = select(rollouts).order_by(rollouts.c.created_s.desc(), rollouts.c.rollout).limit(limit)
-    return [_rollout.decode(row.row) for row in connection.execute(query)]
+    lowest = floors.every(connection)
+    return [_read(row, lowest) for row in connection.execute(query)]
 
 
 def unfinished(connection: Connection) -> list[Rollout]:
     """Return rollouts that have not ended, oldest first."""
     query = select(rollouts).where(rollouts.c.state.not_in(sorted(ENDED))).order_by(rollouts.c.created_s)
-    return [_rollout.decode(row.row) for row in connection.execute(query)]
+    lowest = floors.every(connection)
+    return [_read(row, lowest) for row in connection.execute(query)]
 
 
-def add_assignment(connection: Connection, rollout: str, assignment: Assignment) -> None:
-    """Add the order to one device."""
-    values = {column.name: getattr(assignment, column.name) for column in assignments.c if column.name != "rollout"}
-    connection.execute(insert(assignments).values(values | {"rollout": rollout}))
+def memory_of(connection: Connection, rollout: str) -> GateMemory:
+    """Return what the control gates of a rollout have learnt."""
+    found = connection.execute(select(rollouts.c.memory).where(rollouts.c.rollout == rollout)).scalar_one_or_none()
+    return _memory.decode(found) if found else GateMemory()
 
 
-def change_assignment(connection: Connection, rollout: str, device: str, **values: str | float) -> None:
-    """Note on an order that it was taken back."""
-    where = (assignments.c.rollout == rollout, assignments.c.device == device)
-    connection.execute(update(assignments).where(*where).values(**values))
+def save_memory(connection: Connection, rollout: str, memory: GateMemory) -> None:
+    """Keep what the control gates have learnt."""
+    connection.execute(update(rollouts).where(rollouts.c.rollout == rollout).values(memory=_encoder.encode(memory)))
+
+
+def add_assignments(connection: Connection, rollout: str, given: Sequence[Assignment]) -> None:
+    """Add orders, each to another device, and controls that wait beside them."""
+    connection.execute(insert(assignments), [_row(one) | {"rollout": rollout} for one in given])
+
+
+def replace_assignments(connection: Connection, rollout: str, given: Sequence[Assignment]) -> None:
+    """Write assignments anew: a control has become an order."""
+    change_assignments(connection, rollout, {one.device: _row(one) for one in given})
+
+
+def change_assignments(connection: Connection, rollout: str, values: Mapping[str, Mapping[str, Any]]) -> None:
+    """Set some columns, the same ones for each of these devices."""
+    columns = {name for each in values.values() for name in each if name != "device"}
+    where = (assignments.c.rollout == rollout, assignments.c.device == bindparam("of_device"))
+    statement = update(assignments).where(*where).values({name: bindparam(f"to_{name}") for name in columns})
+    rows = [
+        {"of_device": device} | {f"to_{name}": value for name, value in each.items() if name != "device"}
+        for device, each in values.items()
+    ]
+    if rows:
+        connection.execute(statement, rows)
 
 
 def assignments_of(connection: Connection, rollout: str) -> list[Assignment]:
     """Return a rollout's orders in their dispatch order, with what the devices reported about them."""
-    query = select(assignments).where(assignments.c.rollout == rollout).order_by(assignments.c.position)
-    rows = connection.execute(query).all()
     own = select(assignments.c.command).where(assignments.c.rollout == rollout)
     back = select(assignments.c.rollback_command).where(
         assignments.c.rollout == rollout, assignments.c.rollback_command.is_not(None)
     )
-    reported = _by_command(telemetry.updates_of(connection, own.union_all(back)))
-    known = set(connection.execute(select(bundles.c.digest)).scalars())
-    return [_assignment(row, reported, known) for row in rows]
+    reported = by_command(telemetry.updates_of(connection, own.union_all(back)))
+    epoch_of = releases.epochs(connection)
+    query = select(assignments).where(assignments.c.rollout == rollout).order_by(assignments.c.position)
+    return [assignment_of(row, reported, epoch_of) for row in connection.execute(query)]
 
 
-def devices_for(connection: Connection, rollout: Rollout) -> list[Device]:
-    """Return every device as a rollout sees it."""
-    query = (
-        select(assignments.c.device)
-        .join(rollouts, rollouts.c.rollout == assignments.c.rollout)
-        .where(
-            rollouts.c.model == rollout.model,
-            rollouts.c.rollout != rollout.id,
-            rollouts.c.state.not_in(sorted(ENDED)),
-        )
-    )
-    taken = set(connection.execute(query).scalars())
-    return [_device(device, rollout.model, device.device in taken) for device in enrolment.every(connection)]
+def targets_of(connection: Connection, rollout: str, names: Sequence[str]) -> dict[str, str]:
+    """Return the targets of some devices, as they were when they were drawn."""
+    key = (assignments.c.rollout, assignments.c.device)
+    found = rows_of(connection, assignments, key, [(rollout, name) for name in names])
+    return {row.device: row.target for row in found}
 
 
-def _device(device: enrolment.Device, model: str, taken: bool) -> Device:
-    state = next((each for each in device.models if each.model == model), None)
-    return Device(
-        id=device.device,
-        target=device.target,
-        last_seen_s=device.last_seen_s,
-        version=state.version if state else None,
-        bundle=state.bundle if state else None,
-        idle=state is None or state.phase == "idle",
-        reported_s=device.models_s,
-        taken=taken,
-    )
+def taken_back(connection: Connection, model: str, *, but: str) -> frozenset[str]:
+    """Return the bundles of a model that a rollout (other than `but`) took back and that none brought out again."""
+    found: dict[str, bool] = {}
+    for rollout in reversed(every(connection)):
+        if rollout.model != model or rollout.id == but:
+            continue
+        is_back = rollout.state in {"rolling_back", "rolled_back"}
+        halted = {halt.target for halt in rollout.halted if halt.action == "ROLLBACK"}
+        for bundle in rollout.bundles:
+            found[bundle.digest] = is_back or bundle.target in halted
+    return frozenset(digest for digest, is_back in found.items() if is_back)
 
 
-def _by_command(events: Iterable[telemetry.StoredUpdate]) -> dict[str, list[telemetry.StoredUpdate]]:
+def by_command(events: Iterable[telemetry.StoredUpdate]) -> dict[str, list[telemetry.StoredUpdate]]:
     found: dict[str, list[telemetry.StoredUpdate]] = {}
     for event in events:
         found.setdefault(f"{event.device}/{event.record.command}", []).append(event)
     return found
 
 
-def _assignment(
-    row: Row[Any], reported: Mapping[str, list[telemetry.StoredUpdate]], known: Collection[str]
+def assignment_of(
+    row: Row[Any], reported: Mapping[str, list[telemetry.StoredUpdate]], epoch_of: Mapping[str, int]
 ) -> Assignment:
+    """Return an assignment with what was reported about it; `epoch_of` has every bundle that was ever uploaded."""
     values = dict(row._mapping)  # noqa: SLF001  (public in spite of its name: sqlalchemy.Row documents it)
-    del values["rollout"]
-    events = reported.get(f"{row.device}/{row.command}", [])
+    del values["rollout"], values["changed"]
+    events = reported.get(f"{row.device}/{row.command}", ())
     ended = next((event for event in events if event.record.phase in ENDING_PHASES), None)
     latest = ended or (events[-1] if events else None)
-    back = reported.get(f"{row.device}/{row.rollback_command}", [])
+    back = reported.get(f"{row.device}/{row.rollback_command}", ())
     back_latest = next((event for event in back if event.record.phase in ENDING_PHASES), back[-1] if back else None)
     return Assignment(
         **values,
-        previous_known=row.previous_bundle is None or row.previous_bundle in known,
+        previous_known=row.previous_bundle is None or row.previous_bundle in epoch_of,
+        previous_epoch=epoch_of.get(row.previous_bundle, 0),
         phase=latest.record.phase if latest else None,
         phase_reason=latest.record.reason if latest else "",
         started_s=min((event.received_s for event in events), default=None),
         ended_s=ended.received_s if ended else None,
         rollback_phase=back_latest.record.phase if back_latest else None,
     )
+
+
+def _row(assignment: Assignment) -> dict[str, Any]:
+    return {name: getattr(assignment, name) for name in _STORED}
+
+
+def _read(row: Row[Any], lowest: Mapping[str, int]) -> Rollout:
+    """Return a rollout under the model's floor as it is now: it may have been raised since the row was written."""
+    rollout = _rollout.decode(row.row)
+    floor = lowest.get(rollout.model, 0)
+    return rollout if floor <= rollout.security_floor else msgspec.structs.replace(rollout, security_floor=floor)
 
 
 def _columns(rollout: Rollout) -> dict[str, Any]:

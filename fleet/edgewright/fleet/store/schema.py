@@ -20,10 +20,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
-SCHEMA_VERSION = 2
-"""1 never left the workshop: it kept no totals."""
+SCHEMA_VERSION = 3
+"""1 never left the workshop: it kept no totals. migrations.py brings 2 to 3."""
 
 metadata = MetaData()
 
@@ -38,6 +39,9 @@ tokens = Table(
     Column("expires_s", Float, nullable=False),
     Column("used_s", Float),
     Column("used_by", String),
+    Column("site", String, nullable=False, server_default=""),  # the device takes over what its token says
+    Column("time_zone", String, nullable=False, server_default="UTC"),
+    Column("labels", Text, nullable=False, server_default="{}"),  # JSON object of strings
 )
 
 devices = Table(
@@ -62,6 +66,11 @@ devices = Table(
     Column("desired_epoch", BigInteger, nullable=False),  # only ever grows
     Column("epoch_seen", BigInteger, nullable=False),  # what the device said at its last hello
     Column("removed_s", Float),  # the secret is void; the row stays for the history and for the epoch
+    Column("site", String, nullable=False, server_default=""),
+    Column("time_zone", String, nullable=False, server_default="UTC"),
+    Column("labels", Text, nullable=False, server_default="{}"),  # JSON object of strings
+    Column("changed", BigInteger, nullable=False, server_default="0"),  # see TRIGGERS
+    Index("devices_by_changed", "changed"),
 )
 
 bundles = Table(
@@ -108,6 +117,7 @@ rollouts = Table(
     Column("created_s", Float, nullable=False),
     Column("row", LargeBinary, nullable=False),  # core.rows.Rollout, whole
     Column("gates", LargeBinary, nullable=False),  # tuple[core.gates.GateStatus, …] at the last tick
+    Column("memory", LargeBinary, nullable=False, server_default=text("x''")),  # core.observations.GateMemory, or empty
     Index("rollouts_by_state", "state"),
 )
 
@@ -128,7 +138,35 @@ assignments = Table(
     Column("rollback_command", String, unique=True),
     Column("rolled_back_s", Float),
     Column("withdrawn_s", Float),
+    Column("arm", String, nullable=False, server_default="treated"),
+    Column("block", BigInteger, nullable=False, server_default="-1"),
+    Column("site", String, nullable=False, server_default=""),
+    Column("drawn_s", Float),
+    Column("attempt", Integer, nullable=False, server_default="1"),
+    Column("rollback_version", String),
+    Column("rollback_bundle", String),
+    Column("changed", BigInteger, nullable=False, server_default="0"),  # see TRIGGERS
     Index("assignments_by_device", "device"),
+    Index("assignments_by_changed", "changed"),
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("device", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("at_s", Float, nullable=False),
+    Index("orders_by_time", "at_s"),
+    sqlite_autoincrement=True,  # an id is never used twice: readers go on from the last one that they saw
+)
+
+floors = Table(
+    "floors",
+    metadata,
+    Column("model", String, primary_key=True),
+    Column("security_epoch", BigInteger, nullable=False),  # only ever raised
+    Column("raised_s", Float, nullable=False),
 )
 
 desired = Table(
@@ -143,6 +181,8 @@ desired = Table(
     Column("rollback", Boolean, nullable=False),
     Column("rollout", String),
     Column("set_s", Float, nullable=False),
+    Column("settled", Boolean, nullable=False, server_default="0"),  # the device reported on `command`; see TRIGGERS
+    Index("desired_unsettled", "device", sqlite_where=text("settled = 0")),
 )
 
 series = Table(
@@ -159,6 +199,7 @@ series = Table(
     Column("reference", String, nullable=False),
     Column("last_start_s", BigInteger, nullable=False),
     Column("folded", LargeBinary, nullable=False),  # core.ranges.Ranges of window_start_s // window_s
+    Column("site", String, nullable=False, server_default=""),  # the device's when the series began: sums stay exact
     UniqueConstraint("device", "incarnation", "model", "version", "bundle", "boot", "window_s"),
     Index("series_by_bundle", "bundle", "last_start_s"),
 )
@@ -237,3 +278,75 @@ audit = Table(
     UniqueConstraint("digest"),
     Index("audit_by_subject", "subject"),
 )
+
+alert_rules = Table(
+    "alert_rules",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("rule", LargeBinary, nullable=False),  # JSON, core.alert_rules.AlertRule
+    Column("secret", LargeBinary, nullable=False),  # signs webhooks: HMAC needs it as it is
+    Column("created_s", Float, nullable=False),
+    Column("next_s", BigInteger, nullable=False),
+)
+
+alert_states = Table(
+    "alert_states",
+    metadata,
+    Column("rule", String, primary_key=True),
+    Column("board", String, primary_key=True),  # the columns are those of core.monitor.Group
+    Column("site", String, primary_key=True),
+    Column("release", String, primary_key=True),
+    Column("state", LargeBinary, nullable=False),  # core.monitor.AlertState
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("alert", String, primary_key=True),
+    Column("rule", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("metric", String, nullable=False),
+    Column("board", String, nullable=False),
+    Column("site", String, nullable=False),
+    Column("release", String, nullable=False),
+    Column("raised_s", Float, nullable=False),
+    Column("cleared_s", Float),
+    Column("silenced", Boolean, nullable=False),
+    Column("value", Float, nullable=False),
+    Column("message", Text, nullable=False),
+    Index("alerts_by_time", "raised_s"),
+)
+
+hook_calls = Table(
+    "hook_calls",
+    metadata,
+    Column("call", String, primary_key=True),
+    Column("rule", String, nullable=False),
+    Column("alert", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("event", String, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # JSON
+    Column("attempts", Integer, nullable=False),
+    Column("due_s", Float, nullable=False),
+    Column("created_s", Float, nullable=False),
+    Column("ended_s", Float),
+    Column("is_done", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("hook_calls_by_due", "due_s", sqlite_where=text("ended_s IS NULL")),
+    Index("hook_calls_by_alert", "alert"),
+)
+
+TRIGGERS = (
+    *(
+        f"""CREATE TRIGGER {table}_{when.lower()}_changed AFTER {when} ON {table} {condition}BEGIN
+        UPDATE {table} SET changed = (SELECT coalesce(max(changed), 0) + 1 FROM {table}) WHERE rowid = NEW.rowid;
+        END"""  # noqa: S608  (constants)
+        for table in ("devices", "assignments")
+        for when, condition in (("INSERT", ""), ("UPDATE", "WHEN NEW.changed = OLD.changed "))
+    ),
+    """CREATE TRIGGER updates_settle AFTER INSERT ON updates BEGIN
+        UPDATE desired SET settled = 1 WHERE device = NEW.device AND command = NEW.command;
+        END""",
+)
+"""`changed` numbers the changes of a table, so that a reader asks for what is new since it last looked (roster.py).
+Nothing is ever deleted from these tables, so the highest number never falls."""

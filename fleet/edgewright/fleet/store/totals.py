@@ -10,10 +10,10 @@ from sqlalchemy import Connection, Row, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from ..core.rows import ENDED
-from ..core.slots import FLEET, HOUR_S, Changes, Slot, SlotKey, into_hours
+from ..core.slots import FLEET, HOUR_S, SITE, Changes, Slot, SlotKey, into_hours
 from ..core.windows import Totals
 from .database import read_meta, write_meta
-from .lookup import rows_of
+from .lookup import after_prefix, rows_of
 from .schema import rollouts, totals
 
 JOINED = "totals_joined_before_s"
@@ -56,6 +56,24 @@ def slots_of(
         totals.c.start_s < until_s,
     )
     return [_slot(row) for row in connection.execute(query)]
+
+
+def site_slots_of(connection: Connection, bundles: Collection[str], *, since_s: float, until_s: float) -> list[Slot]:
+    """Return the slots of all sites with these bundles that begin at or after `since_s` and before `until_s`."""
+    query = select(totals).where(
+        totals.c.cohort >= SITE,
+        totals.c.cohort < after_prefix(SITE),
+        totals.c.bundle.in_(list(bundles)),
+        totals.c.start_s >= since_s,
+        totals.c.start_s < until_s,
+    )
+    return [_slot(row) for row in connection.execute(query)]
+
+
+def drop_sites(connection: Connection, *, before_s: float) -> None:
+    """Forget the sums of sites that began before a time; those of the whole fleet stay."""
+    of_sites = (totals.c.cohort >= SITE, totals.c.cohort < after_prefix(SITE))
+    connection.execute(delete(totals).where(*of_sites, totals.c.start_s < before_s))
 
 
 def join_hours(connection: Connection, *, before_s: float) -> int:

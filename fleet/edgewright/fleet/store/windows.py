@@ -18,13 +18,14 @@ from sqlalchemy.dialects.sqlite import insert
 from edgewright.runtime.telemetry.records import WindowRecord
 
 from ..core import ranges
-from ..core.slots import FLEET, Changes, Reporting, SlotKey, cohort_of, shape_of, slot_of
+from ..core.slots import FLEET, Changes, Reporting, SlotKey, cohort_of_arm, cohort_of_site, shape_of, slot_of
 from ..core.windows import ObservedWindow, Totals, amounts, latest, rank
 from . import totals
 from .lookup import rows_of
-from .schema import assignments, rollouts, series, windows
+from .schema import assignments, devices, rollouts, series, windows
+from .spans import record_of
 
-GATED = ("running", "paused")
+GATED = ("running", "awaiting_approval", "paused", "following")
 """States of a rollout in which its waves are watched."""
 _encoder = msgspec.msgpack.Encoder()
 _totals = msgspec.msgpack.Decoder(Totals)
@@ -45,6 +46,7 @@ class _Series(msgspec.Struct):
     id: int
     last_start_s: int
     folded: ranges.Ranges
+    site: str
 
 
 class _Stored(NamedTuple):
@@ -87,7 +89,7 @@ def put_windows(connection: Connection, found: Iterable[tuple[str, WindowRecord]
             if old is not None and rank(*old) >= rank(record.seq, record.closed, counts):
                 continue
             rows.append(_row(one.id, record, counts, now_s=now_s))
-            for slot in _slots(record, order, joined_before_s=joined_before_s):
+            for slot in _slots(record, order, one.site, joined_before_s=joined_before_s):
                 changes.add(slot._replace(shape=shape_of(counts.histograms)), counts)
                 if old is not None:
                     changes.remove(slot._replace(shape=shape_of(old.counts.histograms)), old.counts)
@@ -95,26 +97,6 @@ def put_windows(connection: Connection, found: Iterable[tuple[str, WindowRecord]
     _note_last(connection, by_series, known)
     totals.change(connection, changes)
     return late
-
-
-def join_cohort(connection: Connection, rollout: str, wave: int, device: str, model: str, *, since_s: float) -> None:
-    """Count the windows of a device that end after `since_s` for the wave that it just became a part of."""
-    query = (
-        select(series, windows)
-        .join(windows, windows.c.series == series.c.id)
-        .where(series.c.device == device, series.c.model == model)
-        .where(windows.c.window_start_s > since_s - series.c.window_s)
-        .where(series.c.last_start_s > since_s - series.c.window_s)  # most series are over, and need no look
-    )
-    joined_before_s = totals.joined_before_s(connection)
-    order = _Order(cohort_of(rollout, wave), since_s)
-    changes = Changes()
-    for row in connection.execute(query):
-        record = _record(row)
-        for slot in _slots(record, order, joined_before_s=joined_before_s):
-            if slot.cohort != FLEET:
-                changes.add(slot, _totals.decode(row.counts))
-    totals.change(connection, changes)
 
 
 def fold(connection: Connection, *, before_s: float, most: int) -> int:
@@ -149,7 +131,7 @@ def windows_of(connection: Connection, *, model: str | None = None, since_s: flo
     query = query.where(windows.c.window_start_s >= since_s)
     if model is not None:
         query = query.where(series.c.model == model)
-    return [ObservedWindow(device=row.device, record=_record(row)) for row in connection.execute(query)]
+    return [ObservedWindow(device=row.device, record=record_of(row, row)) for row in connection.execute(query)]
 
 
 def reporting(connection: Connection, bundles: Iterable[str], *, since_s: float) -> list[Reporting]:
@@ -163,25 +145,28 @@ def reporting(connection: Connection, bundles: Iterable[str], *, since_s: float)
     return [Reporting(device=row.device, bundle=row.bundle, ends_s=row.ends_s) for row in connection.execute(query)]
 
 
-def _slots(record: WindowRecord, order: _Order | None, *, joined_before_s: int) -> list[SlotKey]:
+def _slots(record: WindowRecord, order: _Order | None, site: str, *, joined_before_s: int) -> list[SlotKey]:
     start_s, length_s = slot_of(record, joined_before_s=joined_before_s)
     key = SlotKey(FLEET, record.bundle, start_s, length_s, shape_of(record.histograms))
+    keys = [key, key._replace(cohort=cohort_of_site(site))] if site else [key]
     if order is None or record.window_start_s + record.window_s <= order.dispatched_s:
-        return [key]
-    return [key, key._replace(cohort=order.cohort)]
+        return keys
+    return [*keys, key._replace(cohort=order.cohort)]
 
 
 def _orders(connection: Connection, devices: Collection[str]) -> dict[tuple[str, str], _Order]:
     """Return the orders of these devices in rollouts that are watched, by device and model."""
-    query = (
-        select(assignments, rollouts.c.model)
-        .join(rollouts, rollouts.c.rollout == assignments.c.rollout)
-        .where(rollouts.c.state.in_(GATED))
-    )
+    query = select(rollouts.c.rollout, rollouts.c.model).where(rollouts.c.state.in_(GATED))
+    model_of = {row.rollout: row.model for row in connection.execute(query)}
+    if not model_of:
+        return {}
+    found = rows_of(connection, assignments, (assignments.c.device,), [(device,) for device in sorted(devices)])
     return {
-        (row.device, row.model): _Order(cohort_of(row.rollout, row.wave), row.dispatched_s)
-        for row in connection.execute(query)
-        if row.device in devices
+        (row.device, model_of[row.rollout]): _Order(
+            cohort_of_arm(row.rollout, row.wave, is_control=row.arm == "control"), row.dispatched_s
+        )
+        for row in found
+        if row.rollout in model_of
     }
 
 
@@ -198,8 +183,16 @@ def _series_of(
     missing = [key for key in wanted if key not in found]
     if not missing:
         return found
+    names = [(device,) for device in sorted({key.device for key in missing})]
+    site_of = {row.device: row.site for row in rows_of(connection, devices, (devices.c.device,), names)}
     rows = [
-        {**key._asdict(), "reference": wanted[key][0].reference, "last_start_s": 0, "folded": _encoder.encode(())}
+        {
+            **key._asdict(),
+            "reference": wanted[key][0].reference,
+            "last_start_s": 0,
+            "folded": _encoder.encode(()),
+            "site": site_of.get(key.device, ""),
+        }
         for key in missing
     ]
     connection.execute(insert(series), rows)
@@ -210,7 +203,7 @@ def _find_series(connection: Connection, wanted: Iterable[tuple[str, str]]) -> d
     key = (series.c.device, series.c.incarnation)
     return {
         _SeriesKey(*(getattr(row, name) for name in _SeriesKey._fields)): _Series(
-            id=row.id, last_start_s=row.last_start_s, folded=_ranges.decode(row.folded)
+            id=row.id, last_start_s=row.last_start_s, folded=_ranges.decode(row.folded), site=row.site
         )
         for row in rows_of(connection, series, key, sorted(wanted))
     }
@@ -256,32 +249,3 @@ def _row(one: int, record: WindowRecord, counts: Totals, *, now_s: float) -> dic
         "counts": _encoder.encode(counts),
         "received_s": now_s,
     }
-
-
-def _record(row: Any) -> WindowRecord:
-    counts = _totals.decode(row.counts)
-    return WindowRecord(
-        model=row.model,
-        version=row.version,
-        bundle=row.bundle,
-        reference=row.reference,
-        window_start_s=row.window_start_s,
-        window_s=row.window_s,
-        boot=row.boot,
-        incarnation=row.incarnation,
-        seq=row.seq,
-        closed=row.closed,
-        requests=counts.requests,
-        failures=counts.failures,
-        rows=counts.rows,
-        latency_us_sum=counts.latency_us_sum,
-        latency=counts.latency,
-        histograms=counts.histograms,
-        crashes=counts.crashes,
-        energy_uj_sum=counts.energy_uj_sum,
-        energy_requests=counts.energy_requests,
-        shadow_rows=counts.shadow_rows,
-        shadow_disagreements=counts.shadow_disagreements,
-        labelled=counts.labelled,
-        labelled_correct=counts.labelled_correct,
-    )
