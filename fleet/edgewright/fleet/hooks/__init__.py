@@ -1,0 +1,1 @@
+"""What is done when an alert is raised or cleared: webhooks, commands, and proposals of a new release."""
