@@ -27,6 +27,11 @@ class Events:
         """Have something done later. What is due at one moment is done in the order in which it was asked for."""
         heapq.heappush(self._queue, (self.now_s + delay_s, next(self._count), do))
 
+    @property
+    def next_s(self) -> float | None:
+        """When something is due next; None where nothing is."""
+        return self._queue[0][0] if self._queue else None
+
     def leap(self, span_s: float) -> None:
         """Let time pass in which nothing is done: all that was due meanwhile is done at its end, in its order."""
         self.now_s += span_s
