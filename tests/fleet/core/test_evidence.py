@@ -25,7 +25,7 @@ def slot(bundle: str, start_s: int, *, cohort: str = FLEET, rows: int = 10, leng
 
 
 def started(devices: int = 3) -> tuple[World, Assignment]:
-    world = World({"waves": [1, "rest"]}, devices)
+    world = World({"waves": [1, "rest"], "control": {"fractions": [0]}}, devices)
     world.step(1000.0)
     (order,) = world.ledger.assignments
     return world, order

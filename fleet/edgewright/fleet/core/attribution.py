@@ -9,6 +9,7 @@ Devices on the new release (*treated*) are compared with devices of the same tar
 | alike | differ | a bad build, unless its own reference and its estimated accuracy explain the change | fail |
 | differ | differ | the groups see different data: their outputs prove nothing | inconclusive |
 | - | - | both groups' inputs left their references: the data drifted | alert, no rollback |
+| - | - | the same at some sites only (site_drift.py): the data drifted there | alert that names them, no rollback |
 
 More failed requests, or a lower estimated accuracy, fail the gate by themselves. With nothing to compare with (a first
 release), outputs that leave the reference while the inputs do not are inconclusive: they may as well come from
@@ -19,6 +20,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+
+import msgspec
 
 from edgewright.bundle.reference import Histogram, Reference
 
@@ -33,8 +36,33 @@ MIN_ERRORS = 3
 """Failed requests below this are never held against a release."""
 
 
-def drift_gate(target: str, evidence: TargetEvidence | None, gate: DriftGate, *, wave_over: bool) -> GateStatus:
-    """Return what the traffic of one target says. `wave_over`: the horizon has passed, so waiting brings nothing."""
+ENOUGH_BLOCKS = 20
+"""From so many blocks on, the tests against the controls have the say (control_gates.py): they count devices, where
+pooled traffic counts rows and takes one busy device for a whole fleet."""
+
+
+def drift_gate(
+    target: str, evidence: TargetEvidence | None, gate: DriftGate, *, wave_over: bool, blocks: int = 0
+) -> GateStatus:
+    """Return what the pooled traffic of one target says, for as long as it has the say.
+
+    Args:
+        target: the board.
+        evidence: its traffic in the current wave.
+        gate: the policy.
+        wave_over: the horizon has passed, so waiting brings nothing.
+        blocks: how many blocks of devices and controls of this board the control gates have learnt.
+    """
+    status = _pooled(target, evidence, gate, wave_over=wave_over)
+    if evidence is not None and evidence.drifted_sites:
+        status = msgspec.structs.replace(status, drifted_sites=evidence.drifted_sites, data_drift=False)
+    if blocks < ENOUGH_BLOCKS or status.outcome == "pass":
+        return status
+    reason = f"{status.reason} (pooled traffic; {blocks} blocks of devices and controls have the say)"
+    return msgspec.structs.replace(status, outcome="pass", action=None, reason=reason)
+
+
+def _pooled(target: str, evidence: TargetEvidence | None, gate: DriftGate, *, wave_over: bool) -> GateStatus:
     if evidence is None or evidence.treated.rows == 0:
         return _undecided(target, gate, "no traffic on the new release yet", {"samples": 0}, (), wave_over)
     picture = _Picture(evidence, gate)
@@ -110,7 +138,11 @@ class _Picture:
             return f"{samples}; the model has no features to compare, only its errors were"
         if self._outputs() == "drifted":
             return f"{samples}: outputs differ from the old release as this release's own reference predicts"
-        against = {"concurrent": "the old release at the same time", "before": "the same devices before"}
+        against = {
+            "drawn": "its controls",
+            "concurrent": "the old release at the same time",
+            "before": "the same devices before",
+        }
         name = against.get(self._evidence.control_kind, "its reference") if self._against else "its reference"
         return f"{samples}: outputs like {name}"
 

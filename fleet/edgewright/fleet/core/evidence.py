@@ -13,10 +13,11 @@ import msgspec
 from edgewright.bundle.reference import Reference
 
 from .rows import Assignment, ReleaseBundle, Rollout
-from .slots import FLEET, Reporting, Slot, cohort_of, shape_of_reference
+from .site_drift import SiteTraffic, drifted_sites
+from .slots import FLEET, SITE, Reporting, Slot, cohort_of, control_cohort_of, shape_of_reference
 from .windows import Totals, difference, sum_of
 
-ControlKind = Literal["concurrent", "before", "none"]
+ControlKind = Literal["drawn", "concurrent", "before", "none"]
 
 
 class KnownBundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,9 +36,12 @@ class TargetEvidence(msgspec.Struct, frozen=True, kw_only=True):
     treated_reference: Reference
     control: Totals
     control_kind: ControlKind
-    """`concurrent`: devices on the old release in the same windows, until their own order comes. `before`: the target's
-    devices before the wave, where too few are left on the old release. `none`: nothing ran before."""
+    """`drawn`: the wave's controls. Without any, `concurrent`: devices on the old release in the same windows, until
+    their own order comes. `before`: the target's devices before the wave, where too few are left on the old release.
+    `none`: nothing ran before."""
     control_reference: Reference | None
+    drifted_sites: tuple[str, ...] = ()
+    """Where the inputs changed on all releases, while they did not elsewhere (site_drift.py)."""
 
 
 def gather(
@@ -52,7 +56,8 @@ def gather(
     Args:
         rollout: the rollout.
         assignments: all of this rollout.
-        slots: of the whole fleet and of the current wave's cohort, from one horizon before the rollout was made.
+        slots: of the whole fleet, of the cohorts of the current wave's arms and of the sites, from one horizon before
+            the rollout was made.
         reporting: the devices with traffic on these bundles in that time.
         bundles: those of the model.
     """
@@ -77,8 +82,9 @@ def _target_evidence(
     slots: Sequence[Slot],
     reporting: Sequence[Reporting],
 ) -> TargetEvidence:
-    order_of = {one.device: one for one in in_wave if one.target == release.target}
-    first_order_s = min(one.dispatched_s for one in order_of.values())
+    arms = [one for one in in_wave if one.target == release.target]
+    order_of = {one.device: one for one in arms if one.arm != "control"}
+    first_order_s = min(one.dispatched_s for one in arms)
     since_s = rollout.created_s - rollout.policy.horizon_seconds
     wave = cohort_of(rollout.id, rollout.wave)
     treated = [slot for slot in slots if slot.key.cohort == wave and slot.key.bundle == release.digest]
@@ -87,9 +93,15 @@ def _target_evidence(
     elsewhere = [slot for slot in slots if slot.key.bundle in old]
     concurrent = _busiest(old, lambda digest: _without_cohort(elsewhere, digest, wave, times))
     before = _busiest(old, lambda digest: _ended(elsewhere, digest, since_s, first_order_s))
+    drawn_cohort = control_cohort_of(rollout.id, rollout.wave)
+    drawn = _busiest(old, lambda digest: _of_cohort(elsewhere, digest, drawn_cohort, times))
     treated_sum = sum_of(slot.totals for slot in treated)
-    bundle, control, kind = _choose_control(concurrent, before, treated_sum)
-    control_since_s = min((start_s for start_s, _ in times), default=0) if kind == "concurrent" else since_s
+    bundle, control, kind = _choose_control(drawn, concurrent, before, treated_sum)
+    control_since_s = since_s if kind == "before" else min((start_s for start_s, _ in times), default=0)
+    control_devices = {one.device for one in arms if one.arm == "control"} if kind == "drawn" else None
+    new_reference = known[release.digest].reference
+    old_reference = known[bundle].reference if bundle is not None else None
+    sites = _by_site(slots, release.digest, bundle, times)
     return TargetEvidence(
         target=release.target,
         treated=_with_devices(
@@ -102,12 +114,43 @@ def _target_evidence(
                 and one.ends_s > order_of[one.device].dispatched_s
             ),
         ),
-        treated_reference=known[release.digest].reference,
+        treated_reference=new_reference,
         control=_with_devices(
-            control, (one.device for one in reporting if one.bundle == bundle and one.ends_s > control_since_s)
+            control,
+            (
+                one.device
+                for one in reporting
+                if one.bundle == bundle
+                and one.ends_s > control_since_s
+                and (control_devices is None or one.device in control_devices)
+            ),
         ),
         control_kind=kind,
-        control_reference=known[bundle].reference if bundle is not None else None,
+        control_reference=old_reference,
+        drifted_sites=drifted_sites(sites, new_reference, old_reference, rollout.policy.drift_gate),
+    )
+
+
+def _by_site(slots: Sequence[Slot], new: str, old: str | None, times: Collection[tuple[int, int]]) -> list[SiteTraffic]:
+    """Return what each site did on both releases while the wave's devices ran the new one."""
+    parts: dict[tuple[str, str], list[Totals]] = {}
+    for slot in slots:
+        key = slot.key
+        if key.cohort.startswith(SITE) and key.bundle in {new, old} and _time(slot) in times:
+            parts.setdefault((key.cohort.removeprefix(SITE), key.bundle), []).append(slot.totals)
+    return [
+        SiteTraffic(
+            site=site, treated=sum_of(parts.get((site, new), [])), control=sum_of(parts.get((site, old or ""), []))
+        )
+        for site in sorted({site for site, _ in parts})
+    ]
+
+
+def _of_cohort(slots: Sequence[Slot], digest: str, cohort: str, times: Collection[tuple[int, int]]) -> Totals:
+    return sum_of(
+        slot.totals
+        for slot in slots
+        if slot.key.bundle == digest and slot.key.cohort == cohort and _time(slot) in times
     )
 
 
@@ -132,9 +175,17 @@ def _ended(slots: Sequence[Slot], digest: str, since_s: float, until_s: float) -
 
 
 def _choose_control(
-    concurrent: tuple[str | None, Totals], before: tuple[str | None, Totals], treated: Totals
+    drawn: tuple[str | None, Totals],
+    concurrent: tuple[str | None, Totals],
+    before: tuple[str | None, Totals],
+    treated: Totals,
 ) -> tuple[str | None, Totals, ControlKind]:
-    """Take the concurrent devices unless they saw too little to compare with: a quarter of the treated traffic."""
+    """Take the wave's controls, since a coin chose them; else the concurrent devices, unless they saw too little.
+
+    That is less than a quarter of the treated traffic.
+    """
+    if drawn[1].rows:
+        return *drawn, "drawn"
     if concurrent[1].rows and (concurrent[1].rows >= treated.rows / 4 or not before[1].rows):
         return *concurrent, "concurrent"
     return (*before, "before") if before[1].rows else (None, Totals(), "none")

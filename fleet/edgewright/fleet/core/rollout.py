@@ -237,16 +237,21 @@ def _approvals(rollout: Rollout, event: Event, now_s: float, actor: str) -> tupl
 
 
 def _alerts(rollout: Rollout, gates: Sequence[GateStatus]) -> tuple[Rollout, list[Command]]:
-    """Raise data drift once for each target."""
+    """Raise data drift once for each target, and once for each site of it."""
     alerts: list[Command] = []
     for gate in gates:
-        key = f"data-drift/{rollout.id}/{gate.target}"
-        if not gate.data_drift or gate.target is None or key in rollout.alerts:
-            continue
-        message = (
-            f"{rollout.model} on {gate.target}: the inputs left the reference on all devices. "
-            "The data changed; the release is not to blame and is not rolled back"
-        )
-        alerts.append(Alert(key=key, target=gate.target, message=message, numbers=gate.numbers))
-        rollout = msgspec.structs.replace(rollout, alerts=(*rollout.alerts, key))
+        where = {gate.target: "on all devices"} if gate.data_drift else {}
+        where |= {
+            f"{gate.target}/{site}": f"at site {site}, on the new and the old release" for site in gate.drifted_sites
+        }
+        for place, text in where.items():
+            key = f"data-drift/{rollout.id}/{place}"
+            if gate.target is None or key in rollout.alerts:
+                continue
+            message = (
+                f"{rollout.model} on {gate.target}: the inputs left the reference {text}. "
+                "The data changed; the release is not to blame and is not rolled back"
+            )
+            alerts.append(Alert(key=key, target=gate.target, message=message, numbers=gate.numbers))
+            rollout = msgspec.structs.replace(rollout, alerts=(*rollout.alerts, key))
     return rollout, alerts

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from .attribution import drift_gate
-from .control_gates import control_gates, learn
+from .control_gates import blocks_of, control_gates, learn
 from .failures import failure_gates
 from .gates import GateStatus, abort_gates
 from .observations import BlockOutcome, GateMemory
@@ -53,7 +53,16 @@ def _drift_gates(turn: Turn) -> list[GateStatus]:
     of_target = {one.target: one for one in turn.seen.evidence}
     targets = sorted({one.target for one, result in turn.in_wave if result in {*PENDING, "succeeded"}})
     gate = turn.rollout.policy.drift_gate
-    return [drift_gate(target, of_target.get(target), gate, wave_over=turn.is_wave_over) for target in targets]
+    return [
+        drift_gate(
+            target,
+            of_target.get(target),
+            gate,
+            wave_over=turn.is_wave_over,
+            blocks=blocks_of(turn.seen.memory, target),
+        )
+        for target in targets
+    ]
 
 
 def _unless_a_person_must(turn: Turn, gates: Sequence[GateStatus]) -> tuple[GateStatus, ...]:

@@ -1,0 +1,117 @@
+"""Drift of one site is told from drift everywhere and from a release that differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import pytest
+
+from edgewright.fleet.core.attribution import ENOUGH_BLOCKS, drift_gate
+from edgewright.fleet.core.evidence import KnownBundle, gather
+from edgewright.fleet.core.policy_sections import DriftGate
+from edgewright.fleet.core.site_drift import SiteTraffic, drifted_sites
+from edgewright.fleet.core.slots import FLEET, Slot, SlotKey, cohort_of, cohort_of_site, control_cohort_of, shape_of
+from edgewright.fleet.core.windows import Totals
+
+from .conftest import NEW, OLD, Traffic, World
+from .orders import order, rollout
+from .test_attribution import SHIFTED, UNSURE, seen
+
+GATE = DriftGate()
+USUAL = (0.1,) * 10
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "others", "expected"),
+    [
+        (SHIFTED, SHIFTED, USUAL, ("north",)),
+        (SHIFTED, SHIFTED, SHIFTED, ()),  # everywhere: a matter of the board
+        (SHIFTED, USUAL, USUAL, ()),  # the release
+        (USUAL, SHIFTED, USUAL, ()),
+        (USUAL, USUAL, USUAL, ()),
+    ],
+)
+def test_the_table(
+    traffic: Callable[[int], Traffic],
+    new: Sequence[float],
+    old: Sequence[float],
+    others: Sequence[float],
+    expected: tuple[str, ...],
+) -> None:
+    draw = traffic(1)
+    reference = draw.calibrated()
+    sites = [
+        SiteTraffic(site="north", treated=draw.totals(800, inputs=new), control=draw.totals(800, inputs=old)),
+        *(
+            SiteTraffic(site=site, treated=draw.totals(800, inputs=others), control=draw.totals(800, inputs=others))
+            for site in ("south", "west")
+        ),
+    ]
+    assert drifted_sites(sites, reference, reference, GATE) == expected
+
+
+def test_too_little_traffic_of_one_release_says_nothing(traffic: Callable[[int], Traffic]) -> None:
+    draw = traffic(2)
+    reference = draw.calibrated()
+    sites = [
+        SiteTraffic(site="north", treated=draw.totals(800, inputs=SHIFTED), control=draw.totals(150, inputs=SHIFTED)),
+        SiteTraffic(site="south", treated=draw.totals(800), control=draw.totals(800)),
+    ]
+    assert drifted_sites(sites, reference, reference, GATE) == ()
+    assert drifted_sites(sites, reference, None, GATE) == ("north",), "a first release has no other to compare with"
+
+
+def slot(bundle: str, cohort: str, totals: Totals, start_s: int = 1000) -> Slot:
+    return Slot(key=SlotKey(cohort, bundle, start_s, 10, shape_of(totals.histograms)), totals=totals)
+
+
+def test_sites_and_controls_are_gathered_from_their_cohorts(traffic: Callable[[int], Traffic]) -> None:
+    draw = traffic(3)
+    reference = draw.calibrated()
+    run = rollout(row={"id": "r1", "bundles": World({}, 1).ledger.rollout.bundles, "wave": 0})
+    rows = [order(0, None, target="board", dispatched_s=900.0), order(1, None, target="board", arm="control")]
+    usual, shifted = draw.totals(500), draw.totals(500, inputs=SHIFTED)
+    slots = [
+        slot(NEW, cohort_of("r1", 0), usual),
+        slot(OLD, control_cohort_of("r1", 0), usual),
+        slot(OLD, control_cohort_of("r1", 0), shifted, start_s=50),  # before anything ran the release
+        slot(OLD, FLEET, draw.totals(5000)),
+        *(slot(bundle, cohort_of_site("north"), shifted) for bundle in (OLD, NEW)),
+        *(slot(bundle, cohort_of_site("south"), usual) for bundle in (OLD, NEW)),
+    ]
+    known = [KnownBundle(digest=digest, target="board", reference=reference) for digest in (OLD, NEW)]
+    (found,) = gather(run, rows, slots, [], known)
+    assert (found.control_kind, found.control.rows, found.treated.rows) == ("drawn", 500, 500)
+    assert found.drifted_sites == ("north",)
+    (status,) = [drift_gate("board", found, GATE, wave_over=False)]
+    assert (status.drifted_sites, status.data_drift, status.outcome) == (("north",), False, "pass")
+    assert "outputs like its controls" in status.reason
+
+
+def test_pooled_traffic_has_the_say_until_there_are_enough_blocks(traffic: Callable[[int], Traffic]) -> None:
+    draw = traffic(4)
+    bad = seen(draw.calibrated(), draw.totals(400, confidence=UNSURE), draw.totals(800))
+    little = seen(draw.calibrated(), draw.totals(10), draw.totals(800))
+
+    def outcome(evidence: object, blocks: int) -> tuple[str, str | None]:
+        status = drift_gate("board", evidence, GATE, wave_over=True, blocks=blocks)  # type: ignore[arg-type]  # rows
+        return status.outcome, status.action
+
+    assert outcome(bad, ENOUGH_BLOCKS - 1) == ("fail", "ROLLBACK")
+    assert outcome(little, ENOUGH_BLOCKS - 1) == ("inconclusive", "PAUSE")
+    assert outcome(bad, ENOUGH_BLOCKS) == outcome(little, ENOUGH_BLOCKS) == ("pass", None)
+
+
+def test_each_drifted_site_is_named_once(traffic: Callable[[int], Traffic]) -> None:
+    world = World({"waves": ["rest"], "controlGate": {"enabled": False}}, 4)
+    draw = traffic(5)
+    evidence = msgspec.structs.replace(
+        seen(draw.calibrated(), draw.totals(800), draw.totals(800)), drifted_sites=("north", "west")
+    )
+    world.step(10.0)
+    for now_s in (11.0, 12.0):
+        world.evidence = (evidence,)
+        world.step(now_s)
+    assert [alert.key for alert in world.ledger.alerts] == [f"data-drift/r1/board/{site}" for site in ("north", "west")]
+    assert "at site north, on the new and the old release" in world.ledger.alerts[0].message
