@@ -28,12 +28,12 @@ import msgspec
 
 from .policy_faults import PolicyError
 from .policy_hints import near_or_all
+from .query_tokens import Token, shown, split, wrong
 
 MAX_QUERY_CHARS = 4000
 MAX_DEPTH = 32
 MAX_COMPARISONS = 256
 MAX_VALUES = 1000
-EXCERPT_CHARS = 72
 LABEL_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 """What a label may be called."""
 
@@ -114,26 +114,6 @@ ORDERINGS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-WORDS = frozenset({"and", "or", "not", "in", "like"})
-IN_OTHER_LANGUAGES = {"=": "==", "&&": "and", "&": "and", "||": "or", "|": "or", "!": "not", "<>": "!=", "=~": "like"}
-
-_TOKEN = re.compile(
-    r"""\s*(?:
-        (?P<text>"(?:[^"\\]|\\["\\])*"|'(?:[^'\\]|\\['\\])*')
-      | (?P<number>[0-9]{1,18}(?![0-9A-Za-z_.]))
-      | (?P<name>[A-Za-z_][A-Za-z0-9_.-]*)
-      | (?P<sign>==|!=|<=|>=|<>|=~|&&|\|\||[<>=!&|(),])
-      | (?P<end>$)
-    )""",
-    re.VERBOSE,
-)
-
-
-class _Token(msgspec.Struct, frozen=True):
-    kind: str
-    """`text`, `number`, `name`, `sign`, `end`; words of the language and signs are their own kind."""
-    value: str
-    place: int
 
 
 class _Reader:
@@ -141,7 +121,7 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._tokens = self._split()
+        self._tokens = split(text)
         self._next = 0
         self._comparisons = 0
 
@@ -151,10 +131,10 @@ class _Reader:
             tests.append(self._both(depth))
         return _any_of(tests)
 
-    def expect(self, kind: str) -> _Token:
+    def expect(self, kind: str) -> Token:
         token = self._tokens[self._next]
         if token.kind != kind:
-            raise self._wrong(token, "expected " + ("`and`, `or` or the end" if kind == "end" else f"{kind!r}"))
+            raise wrong(self._text, token, "expected " + ("`and`, `or` or the end" if kind == "end" else f"{kind!r}"))
         self._next += 1
         return token
 
@@ -167,7 +147,7 @@ class _Reader:
     def _part(self, depth: int) -> Test:
         token = self._tokens[self._next]
         if depth > MAX_DEPTH:
-            raise self._wrong(token, f"more than {MAX_DEPTH} levels of `not` and brackets")
+            raise wrong(self._text, token, f"more than {MAX_DEPTH} levels of `not` and brackets")
         if self._took("not"):
             return _not(self._part(depth + 1))
         if self._took("("):
@@ -179,30 +159,29 @@ class _Reader:
     def _comparison(self) -> Test:
         name = self._tokens[self._next]
         if name.kind != "name":
-            raise self._wrong(name, f"expected a field ({', '.join(FIELDS)})")
+            raise wrong(self._text, name, f"expected a field ({', '.join(FIELDS)})")
         self._next += 1
         self._comparisons += 1
         if self._comparisons > MAX_COMPARISONS:
-            raise self._wrong(name, f"more than {MAX_COMPARISONS} comparisons; use `in (…)`")
+            raise wrong(self._text, name, f"more than {MAX_COMPARISONS} comparisons; use `in (…)`")
         if name.value in NUMBER_FIELDS:
             return self._of_number(NUMBER_FIELDS[name.value])
         return self._of_text(self._text_field(name))
 
-    def _text_field(self, name: _Token) -> Callable[[Any], str]:
+    def _text_field(self, name: Token) -> Callable[[Any], str]:
         if name.value in TEXT_FIELDS:
             return TEXT_FIELDS[name.value]
         key = name.value.removeprefix("labels.")
         if key != name.value and LABEL_KEY.fullmatch(key):
             return lambda device: device.labels.get(key, "")
-        raise self._wrong(
-            name, f"no field {name.value!r}; {near_or_all(name.value, FIELDS, 'fields')}", is_complete=True
-        )
+        what = f"no field {name.value!r}; {near_or_all(name.value, FIELDS, 'fields')}"
+        raise shown(self._text, name.place, what)
 
     def _of_text(self, read: Callable[[Any], str]) -> Test:
         sign = self._tokens[self._next]
         self._next += 1
         if sign.kind in ORDERINGS:
-            raise self._wrong(sign, "texts have no order; expected `==`, `!=`, `in` or `like`")
+            raise wrong(self._text, sign, "texts have no order; expected `==`, `!=`, `in` or `like`")
         if sign.kind in {"==", "!="}:
             return _equals(read, self._value("text"), is_wanted=sign.kind == "==")
         is_wanted = sign.kind != "not"
@@ -213,7 +192,7 @@ class _Reader:
             return _is_in(read, frozenset(self._values("text")), is_wanted=is_wanted)
         if sign.kind == "like":
             return _is_like(read, self._value("text"), is_wanted=is_wanted)
-        raise self._wrong(sign, "expected `==`, `!=`, `in`, `not in`, `like` or `not like`")
+        raise wrong(self._text, sign, "expected `==`, `!=`, `in`, `not in`, `like` or `not like`")
 
     def _of_number(self, read: Callable[[Any], int]) -> Test:
         sign = self._tokens[self._next]
@@ -227,7 +206,7 @@ class _Reader:
             sign = self.expect("in")
         if sign.kind == "in":
             return _is_in(read, frozenset(int(value) for value in self._values("number")), is_wanted=is_wanted)
-        raise self._wrong(sign, "expected `==`, `!=`, `<`, `<=`, `>`, `>=`, `in` or `not in`")
+        raise wrong(self._text, sign, "expected `==`, `!=`, `<`, `<=`, `>`, `>=`, `in` or `not in`")
 
     def _values(self, kind: str) -> list[str]:
         self.expect("(")
@@ -235,14 +214,14 @@ class _Reader:
         while self._took(","):
             values.append(self._value(kind))
             if len(values) > MAX_VALUES:
-                raise self._wrong(self._tokens[self._next], f"more than {MAX_VALUES} values; use a label")
+                raise wrong(self._text, self._tokens[self._next], f"more than {MAX_VALUES} values; use a label")
         self.expect(")")
         return values
 
     def _value(self, kind: str) -> str:
         token = self._tokens[self._next]
         if token.kind != kind:
-            raise self._wrong(token, 'expected a text in quotes ("x")' if kind == "text" else "expected a number")
+            raise wrong(self._text, token, 'expected a text in quotes ("x")' if kind == "text" else "expected a number")
         self._next += 1
         return re.sub(r"\\(.)", r"\1", token.value[1:-1]) if kind == "text" else token.value
 
@@ -251,40 +230,6 @@ class _Reader:
             return False
         self._next += 1
         return True
-
-    def _split(self) -> list[_Token]:
-        tokens: list[_Token] = []
-        place = 0
-        while not tokens or tokens[-1].kind != "end":
-            found = _TOKEN.match(self._text, place)
-            if found is None:
-                start = len(self._text) - len(self._text[place:].lstrip())
-                raise self._wrong(_Token("unknown", self._text[start], start), _why_unreadable(self._text[start]))
-            group = str(found.lastgroup)
-            value, place = found.group(group), found.end()
-            is_own_kind = group == "sign" or value in WORDS
-            tokens.append(_Token(value if is_own_kind else group, value, found.start(group)))
-        return tokens
-
-    def _wrong(self, token: _Token, what: str, *, is_complete: bool = False) -> PolicyError:
-        got = "the end" if token.kind == "end" else repr(token.value)
-        meant = IN_OTHER_LANGUAGES.get(token.value) or (token.value.lower() if token.value.lower() in WORDS else None)
-        hint = f" (here it is written `{meant}`)" if meant and meant != token.value else ""
-        told = what if is_complete else f"{what}, got {got}{hint}"
-        return PolicyError(f"{told}, at character {token.place + 1}\n{_excerpt(self._text, token.place)}")
-
-
-def _why_unreadable(character: str) -> str:
-    if character in "\"'":
-        return "a text that does not end, or has a `\\` before something else than a quote or `\\`"
-    return "expected a field, a value or a sign"
-
-
-def _excerpt(text: str, place: int) -> str:
-    """Return the line with the mistake, cut to a width, and a caret below it."""
-    start = max(0, place - EXCERPT_CHARS // 2)
-    shown = re.sub(r"\s", " ", text[start : start + EXCERPT_CHARS])
-    return f"    {shown}\n    {' ' * (place - start)}^"
 
 
 def _all_of(tests: list[Test]) -> Test:
