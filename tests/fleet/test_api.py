@@ -58,7 +58,7 @@ def test_every_route_but_three_needs_the_admin(api: TestClient) -> None:
         for method in methods:
             if (method, path) in open_routes:
                 continue
-            url = path.format(device="cam", rollout="r-1", event="pause", digest="0" * 64)
+            url = path.format(device="cam", rollout="r-1", rule="inputs", event="pause", digest="0" * 64)
             for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": f"{COOKIE}=admin-token"}):
                 answer = api.request(method, url, headers=headers)
                 assert answer.status_code == 401, f"{method} {path} with {headers}"

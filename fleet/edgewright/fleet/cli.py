@@ -8,7 +8,18 @@ from typing import Any
 
 import click
 
-from .client_options import INTERRUPTED, PATH, client_options, connect_from, examples, show
+from .alert_cli import alert
+from .client_options import (
+    INTERRUPTED,
+    PATH,
+    client_options,
+    connect_from,
+    examples,
+    place_of,
+    place_options,
+    show,
+)
+from .guard_cli import floor, lift, stop
 from .rollout_cli import rollout
 
 
@@ -100,14 +111,43 @@ def device_ls(**options: Any) -> None:
     show(found, options, tables.devices)
 
 
-@device.command("token", epilog=examples("edgewright fleet device token --label camera-7 --hours 1"))
+@device.command(
+    "token",
+    epilog=examples(
+        "edgewright fleet device token --label camera-7 --hours 1",
+        "edgewright fleet device token --site hall-2 --time-zone Europe/Berlin --set line=3",
+    ),
+)
 @click.option("--label", default="", help="A note for the audit log: whom the token is for.")
 @click.option("--hours", type=click.FloatRange(0.01, 2160), default=24, show_default=True, help="Valid for this long.")
+@place_options
 @client_options
 def device_token(label: str, hours: float, **options: Any) -> None:
-    """Make a token that enrols one device, once."""
-    made = connect_from(options).post("/v1/tokens", {"label": label, "lifetime_s": int(hours * 3600)})
+    """Make a token that enrols one device, once. The device takes over site, time zone and labels."""
+    body = {"label": label, "lifetime_s": int(hours * 3600), **place_of(options)}
+    made = connect_from(options).post("/v1/tokens", body)
     click.echo(json.dumps(made) if options["as_json"] else made["token"])
+
+
+@device.command(
+    "set",
+    epilog=examples(
+        "edgewright fleet device set camera-7 --site hall-2 --time-zone Europe/Berlin",
+        "edgewright fleet device set camera-7 --set line=3 --unset spare",
+    ),
+)
+@click.argument("name")
+@click.option("--unset", multiple=True, metavar="NAME", help="Take a label away; may be given several times.")
+@place_options
+@client_options
+def device_set(name: str, unset: tuple[str, ...], **options: Any) -> None:
+    """Say where a device stands: for queries, limits per site and maintenance windows."""
+    from . import tables
+    from .client import segment
+
+    body = place_of(options)
+    body["labels"] = {**body.get("labels", {}), **dict.fromkeys(unset)}
+    show(connect_from(options).patch(f"/v1/devices/{segment(name)}", body), options, tables.place)
 
 
 @device.command("rm", epilog=examples("edgewright fleet device rm camera-7"))
@@ -216,4 +256,7 @@ def audit_verify(head: str | None, **options: Any) -> None:
         raise SystemExit(1)
 
 
+fleet.add_command(alert)
 fleet.add_command(rollout)
+for _guard in (stop, lift, floor):
+    fleet.add_command(_guard)

@@ -22,6 +22,8 @@ BY_WINDOW_S = 2 * 3600.0
 """Totals of this last stretch of time are kept window by window, older ones hour by hour."""
 DAY_S = 86400.0
 KEEP_DAYS = 7.0
+SITES_DAYS = 35
+"""How long the sums of each site are kept; there may be thousands of sites."""
 FOLDED_AT_ONCE = 2000
 STEPS_IN_A_ROUND = 20
 """A round folds up to 40,000 windows: a thousand devices make 1,000 in a period, so a backlog is soon gone."""
@@ -51,7 +53,8 @@ class Housekeeper:
     def step(self, now_s: float) -> int:
         """Tidy up and return how many windows were folded."""
         with self._database.write() as connection:
-            totals.join_hours(connection, before_s=now_s - BY_WINDOW_S)
+            if totals.join_hours(connection, before_s=now_s - BY_WINDOW_S):
+                totals.drop_sites(connection, before_s=now_s - SITES_DAYS * DAY_S)
             totals.drop_ended(connection)
         folded = 0
         for _ in range(STEPS_IN_A_ROUND):

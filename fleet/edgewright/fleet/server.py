@@ -28,11 +28,13 @@ from .api.origins import Origins
 from .artifacts import Artifacts
 from .console.routes import build_router
 from .faults import FleetUnavailable
+from .hooks.worker import HookWorker
 from .housekeeping import Housekeeper
 from .ingest.downlink import Postbox
 from .ingest.mqtt import MqttLink
 from .ingest.recorder import Recorder
 from .ingest.worker import IngestWorker
+from .monitoring import Monitor
 from .reconciler import Reconciler
 from .service import Fleet
 from .store.database import Database
@@ -95,6 +97,8 @@ def _serve(
     postbox = Postbox(link, tenant=fleet.tenant, incarnation=secrets.token_hex(8))
     worker = IngestWorker(recorder, postbox)
     housekeeper = Housekeeper(database, keep_days=options.keep_days)
+    monitor = Monitor(database)
+    hooks = HookWorker(fleet)
     reconciler = Reconciler(database, postbox, telemetry_revision=lambda: recorder.counts["records"])
     app = build_app(
         fleet,
@@ -125,6 +129,8 @@ def _serve(
     link.start(worker.offer)
     reconciler.start()
     housekeeper.start()
+    monitor.start()
+    hooks.start()
     url = f"http://{Address(options.listen.host, listener.getsockname()[1])}"
     with _announced(options.data, url):
         try:
@@ -132,6 +138,8 @@ def _serve(
             with contextlib.suppress(KeyboardInterrupt):
                 server.run(sockets=[listener])
         finally:
+            hooks.stop()
+            monitor.stop()
             housekeeper.stop()
             reconciler.stop()
             link.stop()
