@@ -77,6 +77,8 @@ class World:
         )
         self.evidence: tuple[TargetEvidence, ...] = ()
         self.is_stopped = False
+        self.away: set[str] = set()
+        """Devices that are not heard of."""
         self.observe: Callable[[Assignment], Observation] = healthy
 
     @property
@@ -84,7 +86,9 @@ class World:
         return self.ledger.rollout.state
 
     def seen(self, now_s: float) -> None:
-        self.devices = [msgspec.structs.replace(device, last_seen_s=now_s) for device in self.devices]
+        self.devices = [
+            one if one.id in self.away else msgspec.structs.replace(one, last_seen_s=now_s) for one in self.devices
+        ]
 
     def change(self, device: str, **fields: Any) -> None:
         self.devices = [msgspec.structs.replace(one, **fields) if one.id == device else one for one in self.devices]

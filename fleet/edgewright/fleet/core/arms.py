@@ -69,6 +69,7 @@ def draw(
     makers = {
         target: _Drawer(rollout, wave, queue, (drawn or {}).get(target, Drawn())) for target, queue in waiting.items()
     }
+    digest_of = {bundle.target: bundle.digest for bundle in rollout.bundles}
     taken: set[str] = set()
     block = first_block
     for device in free:
@@ -86,6 +87,7 @@ def draw(
                     wave,
                     member,
                     arm,
+                    bundle=digest_of[member.target],
                     position=first_position + len(rows),
                     block=block if has_controls else -1,
                     now_s=now_s,
@@ -191,16 +193,15 @@ def _controls_of(seed: int, block: int, shape: Shape) -> frozenset[int]:
 
 
 def _row(
-    rollout: Rollout, wave: int, device: Device, arm: Arm, *, position: int, block: int, now_s: float
+    rollout: Rollout, wave: int, device: Device, arm: Arm, *, bundle: str, position: int, block: int, now_s: float
 ) -> Assignment:
-    digest = next(bundle.digest for bundle in rollout.bundles if bundle.target == device.target)
     return Assignment(
         device=device.id,
         target=device.target,
         wave=wave,
         position=position,
         version=rollout.version,
-        bundle=digest,
+        bundle=bundle,
         previous_version=device.version,
         previous_bundle=device.bundle,
         previous_epoch=device.security_epoch,

@@ -18,12 +18,15 @@ from .storms import may_take_release
 from .turn import Turn, is_rest
 from .waves import fitting, in_order, is_offline, open_targets
 
+MOST_ORDERS = 10_000
+"""Of one tick: a large wave goes out over a few seconds, so that no transaction holds the store for long."""
+
 
 def orders(turn: Turn, rollout: Rollout) -> list[Command]:
     """Return what may be ordered now. `rollout`: with the wave that runs, perhaps started in this tick."""
-    left = turn.orders_left
+    left = MOST_ORDERS if turn.orders_left is None else min(turn.orders_left, MOST_ORDERS)
     retries = _retries(turn, rollout, left)
-    left = None if left is None else left - len(retries)
+    left -= len(retries)
     if left == 0:
         return retries
     if rollout.state == "running" and rollout.wave >= len(rollout.policy.waves):
@@ -31,7 +34,7 @@ def orders(turn: Turn, rollout: Rollout) -> list[Command]:
     return [*retries, *_draws(turn, rollout, left)]
 
 
-def _retries(turn: Turn, rollout: Rollout, left: int | None) -> list[Command]:
+def _retries(turn: Turn, rollout: Rollout, left: int) -> list[Command]:
     policy = rollout.policy
     if not policy.job_executions_retry_config.criteria_list:
         return []
@@ -48,7 +51,7 @@ def _retries(turn: Turn, rollout: Rollout, left: int | None) -> list[Command]:
         attempt = one.attempt + 1
         command = f"{rollout.id}.{one.device}.{attempt}"
         found.append(Retry(device=one.device, command=command, attempt=attempt, at_s=turn.now_s))
-    return found if left is None else found[:left]
+    return found[:left]
 
 
 def _may_be_tried_again(turn: Turn, rollout: Rollout, device: Device) -> bool:
@@ -60,12 +63,12 @@ def _may_be_tried_again(turn: Turn, rollout: Rollout, device: Device) -> bool:
     )
 
 
-def _graduations(turn: Turn, rollout: Rollout, left: int | None) -> list[Command]:
+def _graduations(turn: Turn, rollout: Rollout, left: int) -> list[Command]:
     """Give the release to controls, in the order in which they were drawn."""
     limit = BlastLimit(rollout, turn.seen.devices, turn.seen.assignments, turn.outcomes)
     found: list[Command] = []
     for one, device in turn.graduable:
-        if left is not None and len(found) >= left:
+        if len(found) >= left:
             break
         if turn.is_open(device.time_zone) and limit.take(device):
             position = turn.next_position + len(found)
@@ -88,11 +91,9 @@ def _graduated(rollout: Rollout, one: Assignment, device: Device, position: int,
     )
 
 
-def _draws(turn: Turn, rollout: Rollout, left: int | None) -> list[Command]:
+def _draws(turn: Turn, rollout: Rollout, left: int) -> list[Command]:
     is_new_wave = rollout.wave != turn.rollout.wave
-    wanted = _wanted(turn, rollout, is_new_wave=is_new_wave)
-    if left is not None:
-        wanted = min(wanted, left)
+    wanted = min(left, _wanted(turn, rollout, is_new_wave=is_new_wave))
     if wanted <= 0:
         return []
     rows = draw(

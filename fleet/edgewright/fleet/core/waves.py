@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 from collections.abc import Collection, Sequence
 
 from .policy import wave_of, wave_size
@@ -76,12 +77,28 @@ def open_targets(rollout: Rollout) -> dict[str, str]:
 
 
 def in_order(rollout: Rollout, devices: Sequence[Device], some: Collection[Device]) -> list[Device]:
-    """Return some of the devices in the rollout's random order."""
+    """Return some of the devices in the rollout's random order.
+
+    Each target is spread evenly over the order of all, so that any prefix holds every target in its share of the fleet.
+    """
     if not some:
         return []
+    wanted = {device.id for device in some}
     targets = {bundle.target for bundle in rollout.bundles}
-    rank_of = _ranks(rollout.seed, [device for device in devices if device.target in targets])
-    return sorted(some, key=lambda device: rank_of[device.id])
+    prefix = f"{rollout.seed}/"
+    drawn: dict[str, dict[bytes, Device]] = {target: {} for target in targets}
+    for device in devices:
+        if device.target in targets:
+            drawn[device.target][hashlib.sha256((prefix + device.id).encode()).digest()] = device
+    places: list[tuple[float, Device]] = []
+    for target in sorted(targets, key=lambda name: hashlib.sha256((prefix + name).encode()).digest()):
+        members = drawn[target]
+        for place, draw in enumerate(sorted(members)):
+            device = members[draw]
+            if device.id in wanted:
+                places.append(((place + 0.5) / len(members), device))
+    places.sort(key=operator.itemgetter(0))  # a few ascending runs, one of each target: merged, not sorted
+    return [device for _, device in places]
 
 
 def is_offline(rollout: Rollout, now_s: float, device: Device) -> bool:
@@ -114,16 +131,3 @@ def size_of_wave(rollout: Rollout, wave: int, free: int, assigned: int) -> int:
     """
     size = wave_size(wave_of(rollout.policy, wave).add, free + assigned)
     return free if size is None else min(size, free)
-
-
-def _ranks(seed: int, devices: Sequence[Device]) -> dict[str, tuple[float, bytes]]:
-    """Spread each target evenly over the order, so that any prefix holds every target in its share of the fleet."""
-    strata: dict[str, list[tuple[bytes, str]]] = {}
-    for device in devices:
-        draw = hashlib.sha256(f"{seed}/{device.id}".encode()).digest()
-        strata.setdefault(device.target, []).append((draw, device.id))
-    ranks: dict[str, tuple[float, bytes]] = {}
-    for members in strata.values():
-        for place, (draw, name) in enumerate(sorted(members)):
-            ranks[name] = ((place + 0.5) / len(members), draw)
-    return ranks
