@@ -187,5 +187,5 @@ def test_a_bet_that_could_not_be_fair_is_refused(d: float, limit: float) -> None
 
 def test_histograms_that_are_none_are_refused() -> None:
     for one, other in (((1.0,), (0.5, 0.5)), ((), ()), ((2.0, 0.0), (0.5, 0.5)), ((-0.5, 1.0), (0.5, 0.5))):
-        with pytest.raises(ValueError, match="histograms|shares"):
+        with pytest.raises(ValueError, match=r"histograms|shares"):
             predictive.advance(Evidence(), one, other)
