@@ -12,8 +12,9 @@ from .core.control_gates import due_blocks
 from .core.evidence import KnownBundle, TargetEvidence, gather
 from .core.observations import GateMemory
 from .core.rows import Assignment, Rollout
+from .core.site_drift import MOST_SITES
 from .core.situation import GoodRelease, Situation
-from .core.slots import FLEET, cohort_of, control_cohort_of
+from .core.slots import FLEET, HOUR_S, cohort_of, cohort_of_site, control_cohort_of
 from .good import good_releases
 from .observing import blocks_of
 from .references import reference_of
@@ -108,6 +109,15 @@ class Sight:
         digests = [one.digest for one in bundles]
         cohorts = (FLEET, cohort_of(rollout.id, rollout.wave), control_cohort_of(rollout.id, rollout.wave))
         slots = totals.slots_of(connection, digests, since_s=since_s, until_s=now_s + AHEAD_S, cohorts=cohorts)
+        sites = {one.site for one in assignments if one.wave == rollout.wave and one.site}
+        if 1 < len(sites) <= MOST_SITES:
+            slots += totals.slots_of(
+                connection,
+                digests,
+                since_s=(rollout.wave_started_s or since_s) - HOUR_S,
+                until_s=now_s + AHEAD_S,
+                cohorts=[cohort_of_site(site) for site in sites],
+            )
         reporting = windows.reporting(connection, digests, since_s=since_s)
         return gather(rollout, assignments, slots, reporting, bundles)
 

@@ -22,8 +22,9 @@ from .drift import compare, verdict_of
 from .policy_sections import DriftGate
 from .windows import Totals
 
-MOST_SITES = 200
-"""Those with the most rows; the chance of a false alarm is shared by all that are compared."""
+MOST_SITES = 100
+"""Those with the most rows; the chance of a false alarm is shared by all that are compared. A wave over more sites is
+not read site by site at all: the standing monitor does that (monitor.py)."""
 
 
 class SiteTraffic(msgspec.Struct, frozen=True, kw_only=True):
