@@ -17,6 +17,7 @@ from .core import rollout as core
 from .core.back import is_way_back_unknown, take_back_unheard, with_halt
 from .core.batch import batch, record
 from .core.conflicts import precedence
+from .core.floor import epoch_of
 from .core.policy import policy_from
 from .core.policy_at_start import check_at_start
 from .core.rows import ENDED, Assignment, BoardHalt, Command, ReleaseBundle, Rollout
@@ -67,12 +68,14 @@ class Steering:
             _refuse_while_stopped(connection, "no rollout is made")
             release = releases.get_release(connection, model, version)
             check_at_start(checked, release.bundles, now_s, where="policy")
+            epochs = releases.epochs(connection)
             rollout = Rollout(
                 id=f"r-{secrets.token_hex(4)}",
                 model=model,
                 version=version,
                 bundles=tuple(
-                    ReleaseBundle(target=target, digest=digest) for target, digest in release.bundles.items()
+                    ReleaseBundle(target=target, digest=digest, security_epoch=epochs[digest])
+                    for target, digest in release.bundles.items()
                 ),
                 policy=checked,
                 seed=secrets.randbits(32),
@@ -80,7 +83,7 @@ class Steering:
                 state="running" if checked.scheduling_config.start_time is None else "scheduled",
                 security_floor=floors.every(connection).get(model, 0),
             )
-            _refuse_below_floor(connection, rollout)
+            _refuse_below_floor(rollout)
             replaced = _take_places(connection, rollout, now_s=now_s)
             rollouts.add(connection, rollout)
             audit_log.append(
@@ -262,12 +265,11 @@ def _refuse_while_stopped(connection: Connection, what: str) -> None:
         raise ConflictError(f"the fleet is stopped ({standing.reason}): {what}; `edgewright fleet lift` ends the stop")
 
 
-def _refuse_below_floor(connection: Connection, rollout: Rollout) -> None:
-    epoch_of = releases.epochs(connection)
+def _refuse_below_floor(rollout: Rollout) -> None:
     for bundle in rollout.bundles:
-        if epoch_of[bundle.digest] < rollout.security_floor:
+        if epoch_of(bundle) < rollout.security_floor:
             raise ConflictError(
-                f"the bundle for {bundle.target} has security epoch {epoch_of[bundle.digest]}, below the floor "
+                f"the bundle for {bundle.target} has security epoch {bundle.security_epoch}, below the floor "
                 f"{rollout.security_floor} of {rollout.model}: compile it anew with a higher epoch"
             )
 

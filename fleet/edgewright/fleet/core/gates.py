@@ -19,7 +19,7 @@ from .outcomes import EXECUTED, FAILURES, Outcome
 from .policy_sections import AbortCriterion, Action
 from .rows import Number, Rollout
 
-GateName = Literal["abort_config", "failure", "drift", "all", "storm"] | Metric
+GateName = Literal["abort_config", "failure", "drift", "all", "storm", "floor"] | Metric
 """A metric is its test against the controls; `all`: those tests of one board together."""
 GateOutcome = Literal["pass", "wait", "inconclusive", "fail"]
 """`wait`: not enough yet; `inconclusive`: the wave is over and it is still not enough."""

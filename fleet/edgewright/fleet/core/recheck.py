@@ -70,6 +70,9 @@ def check_gate(
             return [_abort_check(numbers)]
         case "storm":
             return [_storm_check(rollout, numbers)]
+        case "floor":
+            is_below = numbers["security_epoch"] < numbers["security_floor"]
+            return [_compared("floor", target, {}, numbers, "fail" if is_below else "pass")]
         case "drift":
             return [GateCheck(gate=gate, target=target, basis="recorded", outcome=None, others=dict(numbers))]
     if target is None:

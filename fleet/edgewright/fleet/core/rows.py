@@ -46,6 +46,8 @@ class ReleaseBundle(msgspec.Struct, frozen=True, kw_only=True):
 
     target: str
     digest: str
+    security_epoch: int | None = None
+    """None: of a rollout that was made before epochs were kept with it."""
 
 
 class BoardHalt(msgspec.Struct, frozen=True, kw_only=True):

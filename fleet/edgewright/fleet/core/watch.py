@@ -9,6 +9,7 @@ import msgspec
 from .attribution import drift_gate
 from .control_gates import blocks_of, control_gates, learn
 from .failures import failure_gates
+from .floor import floor_gates
 from .gates import GateStatus, abort_gates
 from .observations import BlockOutcome, GateMemory
 from .outcomes import PENDING
@@ -27,10 +28,11 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
 def watch(turn: Turn) -> Watched:
     """Return what each gate says now. Before the first draw there is nothing to watch."""
     rollout, seen = turn.rollout, turn.seen
+    gates: list[GateStatus] = list(floor_gates(rollout))
     if not seen.assignments:
-        return Watched(memory=seen.memory)
+        return Watched(gates=tuple(gates), memory=seen.memory)
     policy = rollout.policy
-    gates: list[GateStatus] = list(abort_gates(rollout, turn.outcomes))
+    gates += abort_gates(rollout, turn.outcomes)
     if policy.failure_gate.enabled:
         gates += failure_gates(rollout, seen.assignments, turn.outcomes, wave_ended=turn.has_wave_ended)
     is_after_waves = rollout.wave >= len(policy.waves)

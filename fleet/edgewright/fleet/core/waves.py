@@ -7,6 +7,7 @@ import math
 import operator
 from collections.abc import Collection, Sequence
 
+from .floor import epoch_of
 from .policy import wave_of, wave_size
 from .rows import Assignment, Device, Rollout
 from .selector import parse
@@ -26,9 +27,11 @@ def candidates(
     """Return the devices that the rollout is for, that are there, and that it has not ordered or drawn yet.
 
     Not among them: those whose board has no bundle in the release or was halted, that run the release, that were not
-    heard of lately, that another rollout has, or that were ordered too often in the last day.
+    heard of lately, that another rollout has, that run a higher security epoch (they would refuse), or that were
+    ordered too often in the last day.
     """
     digest_of = open_targets(rollout)
+    epoch_on = {bundle.target: epoch_of(bundle) for bundle in rollout.bundles}
     drawn = {assignment.device for assignment in assignments}
     policy = rollout.policy
     heard_since_s = now_s - policy.offline_after_seconds
@@ -43,6 +46,7 @@ def candidates(
         and device.last_seen_s is not None
         and device.last_seen_s >= heard_since_s
         and not device.taken
+        and device.security_epoch <= epoch_on[device.target]
         and device.enrolled_s <= enrolled_until_s
         and may_take_release(policy, device)
         and is_in_group(device)
@@ -57,6 +61,8 @@ def graduable(
     if not waiting:
         return []
     digest_of = open_targets(rollout)
+    epoch_on = {bundle.target: epoch_of(bundle) for bundle in rollout.bundles}
+    is_in_group = parse(rollout.policy.group).matches
     device_of = {device.id: device for device in devices}
     return [
         (one, device)
@@ -65,6 +71,8 @@ def graduable(
         and (device := device_of.get(one.device)) is not None
         and device.bundle != one.bundle
         and not device.taken
+        and device.security_epoch <= epoch_on[one.target]
+        and is_in_group(device)
         and not is_offline(rollout, now_s, device)
         and may_take_release(rollout.policy, device)
     ]
