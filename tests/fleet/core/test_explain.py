@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgewright.fleet.core.explain import Explanation, explain
+from edgewright.fleet.core.explain import NotExplainable, explain
 from edgewright.fleet.core.observations import Observation
 from edgewright.fleet.core.recheck import statements
 from edgewright.fleet.core.rows import Assignment
@@ -19,12 +19,6 @@ from edgewright.fleet.trust.audit import AuditEntry
 from .journal import Journal
 
 POLICY: dict[str, Any] = {"waves": [20, "rest"], "horizonSeconds": 100, "driftGate": {"enabled": False}}
-
-
-def explained(entries: list[AuditEntry]) -> Explanation:
-    found = explain(entries)
-    assert found is not None
-    return found
 
 
 def play(world: Journal, phase_of: Callable[[Assignment], str], until_s: int = 3000) -> None:
@@ -83,7 +77,7 @@ def inaccurate() -> Journal:
 
 
 def test_a_good_rollout_agrees_at_every_step(good: Journal) -> None:
-    found = explained(good.entries)
+    found = explain(good.entries)
     assert found.problems == ()
     assert found.agrees
     assert [step.action for step in found.steps] == good.actions()
@@ -95,7 +89,7 @@ def test_a_good_rollout_agrees_at_every_step(good: Journal) -> None:
 
 
 def test_a_stop_for_failed_devices_is_computed_again(failing: Journal) -> None:
-    found = explained(failing.entries)
+    found = explain(failing.entries)
     assert found.agrees, found.problems
     (stop,) = [step for step in found.steps if step.action == "rolling_back"]
     check = stop.checks[0]
@@ -106,7 +100,7 @@ def test_a_stop_for_failed_devices_is_computed_again(failing: Journal) -> None:
 
 
 def test_a_stop_against_the_controls_is_folded_from_the_blocks(inaccurate: Journal) -> None:
-    found = explained(inaccurate.entries)
+    found = explain(inaccurate.entries)
     assert found.agrees, found.problems
     (stop,) = [step for step in found.steps if step.action == "rolling_back"]
     assert stop.checks[0].gate in {"accuracy", "all"}
@@ -117,7 +111,7 @@ def test_a_stop_against_the_controls_is_folded_from_the_blocks(inaccurate: Journ
 def test_one_board_that_is_blamed_comes_with_the_proof_over_all() -> None:
     world = Journal(POLICY | {"waves": [60, "rest"]}, 300, targets=("a", "b", "c"))
     play(world, lambda one: "failed" if one.target == "b" and one.position % 2 else "confirmed")
-    found = explained(world.entries)
+    found = explain(world.entries)
     assert found.agrees, found.problems
     (halt,) = [step for step in found.steps if step.action == "board_halted"]
     assert {check.target for check in halt.checks} >= {"b"}
@@ -127,7 +121,7 @@ def test_one_board_that_is_blamed_comes_with_the_proof_over_all() -> None:
 def test_a_wave_of_one_that_failed_and_a_person_who_resumed() -> None:
     world = Journal({**POLICY, "waves": [1, "rest"], "control": {"fractions": [0]}}, 10)
     play(world, lambda _: "failed", until_s=300)
-    assert explained(world.entries).agrees
+    assert explain(world.entries).agrees
     paused = Journal({**POLICY, "waves": [2, "rest"], "control": {"fractions": [0]}}, 10)
     paused.step(0.0)
     first, second = paused.ordered()
@@ -137,7 +131,7 @@ def test_a_wave_of_one_that_failed_and_a_person_who_resumed() -> None:
     assert paused.state == "paused"
     paused.press("resume", 3.0)
     play(paused, lambda _: "confirmed")
-    found = explained(paused.entries)
+    found = explain(paused.entries)
     assert found.agrees, found.problems
     assert "resumed" in [step.action for step in found.steps]
 
@@ -147,7 +141,7 @@ def test_fixed_thresholds_are_computed_again() -> None:
     policy = {**POLICY, "failureGate": {"enabled": False}, "abortConfig": {"criteriaList": [criterion]}}
     world = Journal(policy, 60)
     play(world, lambda one: "failed" if one.position % 4 == 0 else "confirmed")
-    found = explained(world.entries)
+    found = explain(world.entries)
     assert world.state == "aborted"
     assert found.agrees, found.problems
     assert [check.outcome for step in found.steps for check in step.checks if step.action == "aborted"] == ["fail"]
@@ -186,13 +180,13 @@ def drop_numbers(detail: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("change", [raise_e, move_a_failure, hide_failures, drop_numbers])
 def test_a_changed_decision_is_found(failing: Journal, change: Callable[[dict[str, Any]], None]) -> None:
-    found = explained(changed(failing.entries, "rolling_back", change))
+    found = explain(changed(failing.entries, "rolling_back", change))
     assert not found.agrees
     assert any("(rolling_back)" in problem for problem in found.problems)
 
 
 def test_a_policy_that_was_changed_afterwards_is_found(failing: Journal) -> None:
-    found = explained(changed(failing.entries, "created", soften))
+    found = explain(changed(failing.entries, "created", soften))
     assert any("limit_percentage is recorded as" in problem for problem in found.problems)
     assert any("no reason for it" in problem for problem in found.problems)
 
@@ -216,12 +210,12 @@ def renumber(detail: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("change", [turn_round, nonsense, empty, renumber])
 def test_changed_evidence_is_found(inaccurate: Journal, change: Callable[[dict[str, Any]], None]) -> None:
-    assert not explained(changed(inaccurate.entries, "evidence", change)).agrees
+    assert not explain(changed(inaccurate.entries, "evidence", change)).agrees
 
 
 def test_evidence_that_was_taken_away_is_found(inaccurate: Journal) -> None:
     kept = [one for one in inaccurate.entries if one.action != "rollout.evidence"]
-    found = explained(kept)
+    found = explain(kept)
     assert any("no block that was learnt before speaks of it" in problem for problem in found.problems)
 
 
@@ -231,15 +225,17 @@ def test_a_pass_that_the_numbers_forbid_is_found(failing: Journal) -> None:
     passed = msgspec.structs.replace(
         stop, action="rollout.wave_passed", detail={"wave": 0, "reason": "fine", "numbers": numbers}
     )
-    found = explained([one if one is not stop else passed for one in failing.entries])
+    found = explain([one if one is not stop else passed for one in failing.entries])
     assert any("had failed by the recomputed numbers" in problem for problem in found.problems)
 
 
 def test_without_its_creation_there_is_nothing_to_explain(good: Journal) -> None:
-    assert explain(good.entries[1:]) is None
-    assert explain([]) is None
+    for entries in (good.entries[1:], []):
+        with pytest.raises(NotExplainable, match=r"do not begin with `rollout\.created`"):
+            explain(entries)
     broken = changed(good.entries, "created", lambda detail: detail.pop("bundles"))
-    assert explain(broken) is None
+    with pytest.raises(NotExplainable, match="entry 1 does not say how the rollout was made: 'bundles'"):
+        explain(broken)
 
 
 def test_numbers_are_told_apart_by_gate_and_board() -> None:

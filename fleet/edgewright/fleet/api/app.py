@@ -10,7 +10,16 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from ..alerting import Alerting
 from ..service import Fleet
-from . import alert_routes, artifact_routes, device_routes, errors, guard_routes, insight_routes, rollout_routes
+from . import (
+    alert_routes,
+    artifact_routes,
+    device_routes,
+    errors,
+    explain_routes,
+    guard_routes,
+    insight_routes,
+    rollout_routes,
+)
 from .auth import Gate, LoginLink
 from .body_limit import BodyLimit
 from .documents import Documents
@@ -47,6 +56,7 @@ def build_app(
         device_routes.build(fleet, gate, documents, surroundings.mqtt_host, surroundings.mqtt_port),
         artifact_routes.build(fleet, gate, documents),
         rollout_routes.build(fleet, gate, documents),
+        explain_routes.build(fleet, gate, documents),
         guard_routes.build(fleet, gate, documents),
         alert_routes.build(Alerting(fleet), gate, documents),
         insight_routes.build(fleet, gate, documents, surroundings.broker_connected, surroundings.counts),

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from edgewright.targets.faults import UserFault
+
 from ..trust.audit import AuditEntry
 from .control_gates import control_gates, fold
 from .observations import BlockOutcome, GateMemory
@@ -25,6 +27,10 @@ PREFIX = "rollout."
 STOPS = frozenset({"board_halted", "rolling_back", "aborted", "paused"})
 PASSES = frozenset({"wave_passed", "graduating", "completed", "following"})
 UNFOLDABLE = (ValueError, LookupError, ArithmeticError, TypeError)
+
+
+class NotExplainable(UserFault):
+    """The entries do not hold what a rollout began with; the message says what is missing."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,12 +69,15 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     agrees: bool
 
 
-def explain(entries: Sequence[AuditEntry], problems: Sequence[str] = ()) -> Explanation | None:
-    """Return a rollout's decisions computed again; None where the entries do not hold its creation.
+def explain(entries: Sequence[AuditEntry], problems: Sequence[str] = ()) -> Explanation:
+    """Return a rollout's decisions computed again.
 
     Args:
         entries: of one rollout, oldest first.
         problems: what is known to be wrong with the entries themselves.
+
+    Raises:
+        NotExplainable: the entries do not hold how the rollout was made.
     """
     replay = _Replay(problems)
     for entry in entries:
@@ -98,10 +107,14 @@ class _Replay:
         elif isinstance(entry.detail.get("numbers"), dict):
             self._decide(self._rollout, entry, action)
 
-    def explanation(self, entries: int) -> Explanation | None:
+    def explanation(self, entries: int) -> Explanation:
         rollout = self._rollout
         if rollout is None:
-            return None
+            raise NotExplainable(
+                self._problems[-1]
+                if self._problems
+                else "the entries do not begin with `rollout.created`: give all of the rollout, from its first one on"
+            )
         weights = weights_of(rollout)
         return Explanation(
             rollout=rollout.id,
@@ -131,7 +144,7 @@ class _Replay:
                 created_s=entry.at_s,
             )
         except (*UNFOLDABLE, PolicyError) as error:
-            self._problems.append(f"entry {entry.seq}: not how a rollout is made: {_text(error)}")
+            self._problems.append(f"entry {entry.seq} does not say how the rollout was made: {_text(error)}")
 
     def _learn(self, rollout: Rollout, entry: AuditEntry) -> None:
         try:

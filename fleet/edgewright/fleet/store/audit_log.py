@@ -42,6 +42,14 @@ def page(
     return [_entry(row) for row in connection.execute(query)]
 
 
+def about(connection: Connection, subject: str) -> Iterator[chain.AuditEntry]:
+    """Yield all entries about one thing, oldest first."""
+    for row in connection.execute(select(audit).where(audit.c.subject == subject).order_by(audit.c.seq)).yield_per(
+        1000
+    ):
+        yield _entry(row)
+
+
 def every(connection: Connection) -> Iterator[chain.AuditEntry]:
     """Yield all entries, oldest first."""
     for row in connection.execute(select(audit).order_by(audit.c.seq)).yield_per(1000):

@@ -82,6 +82,25 @@ def verify(entries: Iterable[AuditEntry], *, head: str | None = None) -> AuditVe
     return _verdict(last, "")
 
 
+def problems_of(entries: Iterable[AuditEntry]) -> list[str]:
+    """Check some entries of a log, oldest first: each against its digest, neighbours against each other.
+
+    That a whole entry was taken out shows only where its neighbours are there: `verify` the whole log for that.
+    """
+    problems = []
+    last: AuditEntry | None = None
+    for entry in entries:
+        is_next = last is not None and entry.seq == last.seq + 1
+        if last is not None and entry.seq <= last.seq:
+            problems.append(f"entry {entry.seq} comes after entry {last.seq}")
+        elif entry.digest != _digest(entry):
+            problems.append(f"entry {entry.seq} was changed: its digest is {_digest(entry)}, it claims {entry.digest}")
+        elif last is not None and is_next and entry.previous != last.digest:
+            problems.append(f"entry {entry.seq} names {entry.previous} before it; that one is {last.digest}")
+        last = entry
+    return problems
+
+
 def head_of(entry: AuditEntry | None) -> str:
     """Return the short name of a chain that ends with this entry."""
     return f"{entry.seq}:{entry.digest}" if entry else f"0:{GENESIS}"

@@ -1,0 +1,114 @@
+"""An explained rollout for people: a tree of its decisions, each with the gates' numbers behind it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree
+
+STYLE_OF_ACTION = {
+    "rolling_back": "bold red",
+    "rolled_back": "bold red",
+    "board_halted": "bold red",
+    "aborted": "bold yellow",
+    "paused": "bold yellow",
+    "completed": "bold green",
+    "wave_passed": "bold green",
+}
+STYLE_OF_OUTCOME = {"fail": "red", "inconclusive": "yellow", "pass": "green", "wait": "cyan"}
+IN_COLUMNS = frozenset({"e_value", "e_threshold"})
+MAX_LIST = 60
+"""Characters of a list of positions that are shown."""
+
+
+def explanation(found: dict[str, Any]) -> RenderableType:
+    """All decisions, what is known at the end, and whether the log agrees with itself."""
+    tree = Tree(_title(found), guide_style="dim")
+    for step in found["steps"]:
+        branch = tree.add(_headline(step))
+        if step["checks"]:
+            branch.add(_checks(step["checks"]))
+        if step["others"]:
+            branch.add(f"[dim]{escape(_numbers(step['others'].items()))}[/]")
+        for problem in step["problems"]:
+            branch.add(f"[bold red]{escape(problem)}[/]")
+    if found["tests"]:
+        after = tree.add(f"[bold]against the controls[/], as it stands after {found['blocks']} blocks")
+        after.add(_checks(found["tests"], is_compared=False))
+    return Group(tree, _verdict(found))
+
+
+def _title(found: dict[str, Any]) -> str:
+    shares = ", ".join(f"{name} {share:.3g}" for name, share in found["weights"].items() if share)
+    release = f"{found['model']} {found['version']} on {', '.join(found['boards'])}"
+    return (
+        f"[bold]{escape(found['rollout'])}[/]: {escape(release)}\n"
+        f"[dim]at most {100 * found['alpha']:g} % false stops; a gate stops at E >= 1 / (alpha x its share): "
+        f"{escape(shares)}[/]"
+    )
+
+
+def _headline(step: dict[str, Any]) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(step["at_s"]))
+    style = STYLE_OF_ACTION.get(step["action"], "bold")
+    learnt = f", {step['blocks']} blocks learnt" if step["blocks"] else ""
+    return (
+        f"[{style}]{escape(step['action'])}[/] [dim]entry {step['seq']}, {when}, by {escape(step['actor'])}, "
+        f"wave {step['wave'] + 1}{learnt}[/]\n{escape(step['reason'])}"
+    )
+
+
+def _checks(checks: list[dict[str, Any]], *, is_compared: bool = True) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("gate", "board", "E", "stops at", "says", "numbers", *(["computed again"] if is_compared else [])):
+        table.add_column(column, overflow="fold")
+    for check in checks:
+        recorded = {figure["name"]: figure["recorded"] for figure in check["figures"]} | check["others"]
+        outcome = check["outcome"] or "–"
+        table.add_row(
+            escape(check["gate"]),
+            escape(check["target"] or "all"),
+            _number(recorded.get("e_value", "–")),
+            _number(recorded.get("e_threshold", "–")),
+            f"[{STYLE_OF_OUTCOME.get(outcome, 'dim')}]{outcome}[/]",
+            escape(_numbers((name, value) for name, value in recorded.items() if name not in IN_COLUMNS)),
+            *([_compared(check)] if is_compared else []),
+        )
+    return table
+
+
+def _compared(check: dict[str, Any]) -> str:
+    if check["basis"] == "recorded":
+        return "[dim]only recorded[/]"
+    wrong = [figure for figure in check["figures"] if not figure["agrees"]]
+    if not wrong:
+        return f"[green]the same ({len(check['figures'])} numbers)[/]"
+    listed = ", ".join(f"{figure['name']} {_number(figure['recomputed'])}" for figure in wrong)
+    return f"[bold red]not the same: {escape(listed)}[/]"
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    figures = [figure for step in found["steps"] for check in step["checks"] for figure in check["figures"]]
+    if found["agrees"]:
+        return (
+            f"[green]recomputed = recorded[/]: {len(figures)} numbers of {len(found['steps'])} decisions, "
+            f"from {found['entries']} audit entries with {found['blocks']} blocks"
+        )
+    listed = "\n".join(f"  {escape(problem)}" for problem in found["problems"])
+    return f"[bold red]recomputed is NOT what was recorded[/]:\n{listed}"
+
+
+def _numbers(pairs: Iterable[tuple[str, Any]]) -> str:
+    return ", ".join(f"{name} {_number(value)}" for name, value in pairs)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = str(value)
+    return text if len(text) <= MAX_LIST else text[:MAX_LIST] + " …"
