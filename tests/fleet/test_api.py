@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_every_route_but_three_needs_the_admin(api: TestClient) -> None:
         for method in methods:
             if (method, path) in open_routes:
                 continue
-            url = path.format(device="cam", rollout="r-1", rule="inputs", event="pause", digest="0" * 64)
+            url = path.format_map(defaultdict(lambda: "x", device="cam", rollout="r-1", event="pause", digest="0" * 64))
             for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": f"{COOKIE}=admin-token"}):
                 answer = api.request(method, url, headers=headers)
                 assert answer.status_code == 401, f"{method} {path} with {headers}"
@@ -210,6 +211,84 @@ def test_release_and_rollout(api: TestClient, tmp_path: Path) -> None:
     assert entries[1]["actor"] == "admin"
     assert entries[1]["detail"]["reason"] == "lunch"
     assert api.get("/v1/audit/verify", headers=ADMIN).json()["intact"]
+
+
+def test_where_a_device_stands(api: TestClient) -> None:
+    place = {"site": "hall-2", "time_zone": "Europe/Berlin", "labels": {"line": "3", "spare": "yes"}}
+    token = api.post("/v1/tokens", json=place, headers=ADMIN).json()["token"]
+    assert api.post("/v1/enroll", json={"token": token, "name": "cam", **BOARD}).status_code == 201
+    found = api.get("/v1/devices/cam", headers=ADMIN).json()
+    assert {key: found[key] for key in place} == place, "the device takes over what its token says"
+
+    change = {"site": "hall-3", "labels": {"spare": None, "row": "b"}}
+    moved = api.patch("/v1/devices/cam", json=change, headers=ADMIN).json()
+    assert (moved["site"], moved["time_zone"], moved["labels"]) == (
+        "hall-3",
+        "Europe/Berlin",
+        {"line": "3", "row": "b"},
+    )
+    entry = api.get("/v1/audit", params={"subject": "device:cam"}, headers=ADMIN).json()["entries"][0]
+    assert entry["action"] == "device.set"
+    assert entry["detail"]["before"] == place
+
+    wrong = api.patch("/v1/devices/cam", json={"time_zone": "Middle/Earth"}, headers=ADMIN)
+    assert wrong.status_code == 400
+    assert "IANA" in wrong.json()["error"]
+    for odd in ({"time_zone": "../etc"}, {"time_zone": "Europe"}, {"site": "a\u0000b"}):
+        assert api.patch("/v1/devices/cam", json=odd, headers=ADMIN).status_code == 400
+    assert api.patch("/v1/devices/cam", json={"labels": {"a b": "c"}}, headers=ADMIN).status_code == 422
+    assert api.patch("/v1/devices/nobody", json={}, headers=ADMIN).status_code == 404
+    assert api.get("/v1/devices/cam", headers=ADMIN).json()["site"] == "hall-3"
+
+
+def test_an_emergency_stop_and_a_floor(api: TestClient, tmp_path: Path) -> None:
+    digest, _ = upload(api, tmp_path)
+    api.post("/v1/releases", json={"model": "digits", "version": "1", "bundles": [digest]}, headers=ADMIN)
+    made = api.post("/v1/rollouts", json={"model": "digits", "version": "1"}, headers=ADMIN).json()
+    path = f"/v1/rollouts/{made['id']}"
+    assert api.get("/v1/stop", headers=ADMIN).json() == {"stop": None, "rollouts": []}
+    assert api.post("/v1/stop", json={}, headers=ADMIN).status_code == 422, "a stop has a reason"
+    stopped = api.post("/v1/stop", json={"reason": "smoke"}, headers=ADMIN).json()
+    assert stopped["rollouts"] == [made["id"]]
+    assert api.get("/v1/stop", headers=ADMIN).json()["stop"]["reason"] == "smoke"
+    assert api.get(path, headers=ADMIN).json()["rollout"]["state"] == "paused"
+    assert api.post("/v1/stop", json={"reason": "more smoke"}, headers=ADMIN).status_code == 409
+    resumed = api.post(f"{path}/resume", json={"reason": ""}, headers=ADMIN)
+    assert resumed.status_code == 409
+    assert "edgewright fleet lift" in resumed.json()["error"]
+    assert api.post("/v1/rollouts", json={"model": "digits", "version": "1"}, headers=ADMIN).status_code == 409
+    assert api.post("/v1/lift", headers=ADMIN).json()["stop"] is None
+    assert api.post("/v1/lift", headers=ADMIN).status_code == 409
+    assert api.post(f"{path}/resume", json={"reason": ""}, headers=ADMIN).json()["state"] == "running"
+    api.post(f"{path}/abort", json={"reason": ""}, headers=ADMIN)
+
+    assert api.get("/v1/floors/digits", headers=ADMIN).json() == {"model": "digits", "security_epoch": 0}
+    assert api.post("/v1/floors/digits", json={"security_epoch": 5}, headers=ADMIN).json()["security_epoch"] == 5
+    assert api.post("/v1/floors/digits", json={"security_epoch": 4}, headers=ADMIN).status_code == 409
+    assert api.post("/v1/floors/nobody", json={"security_epoch": 4}, headers=ADMIN).status_code == 404
+    assert api.post("/v1/floors/digits", json={"security_epoch": -1}, headers=ADMIN).status_code == 422
+    below = api.post("/v1/rollouts", json={"model": "digits", "version": "1"}, headers=ADMIN)
+    assert below.status_code == 409
+    assert "below the floor 5" in below.json()["error"]
+    assert api.get(path, headers=ADMIN).json()["rollout"]["security_floor"] == 5, "also rollouts that were there"
+    actions = [one["action"] for one in api.get("/v1/audit", headers=ADMIN).json()["entries"]]
+    assert actions.count("floor.raised") == actions.count("fleet.stopped") == actions.count("fleet.lifted") == 1
+
+
+def test_a_board_that_a_release_does_not_have(api: TestClient, tmp_path: Path) -> None:
+    digest, _ = upload(api, tmp_path)
+    api.post("/v1/releases", json={"model": "digits", "version": "1", "bundles": [digest]}, headers=ADMIN)
+    made = api.post("/v1/rollouts", json={"model": "digits", "version": "1"}, headers=ADMIN).json()
+    boards = f"/v1/rollouts/{made['id']}/boards"
+    missing = api.post(f"{boards}/toaster/rollback", json={"reason": ""}, headers=ADMIN)
+    assert missing.status_code == 404
+    assert "raspberry-pi-5" in missing.json()["error"]
+    halted = api.post(f"{boards}/raspberry-pi-5/rollback", json={"reason": "hot"}, headers=ADMIN).json()["halted"]
+    assert [(one["target"], one["action"], one["reason"]) for one in halted] == [("raspberry-pi-5", "ROLLBACK", "hot")]
+    again = api.post(f"{boards}/raspberry-pi-5/rollback", json={"reason": ""}, headers=ADMIN)
+    assert again.status_code == 409
+    api.post(f"/v1/rollouts/{made['id']}/abort", json={"reason": ""}, headers=ADMIN)
+    assert api.post(f"{boards}/raspberry-pi-5/rollback", json={"reason": ""}, headers=ADMIN).status_code == 409
 
 
 def test_status_and_drift(api: TestClient) -> None:

@@ -19,8 +19,10 @@ from .client_options import (
     place_options,
     show,
 )
+from .explain_cli import explain
 from .guard_cli import floor, lift, stop
 from .rollout_cli import rollout
+from .sim_cli import rehearse, trace
 
 
 @click.group()
@@ -225,16 +227,27 @@ def audit() -> None:
 
 @audit.command(
     "show",
-    epilog=examples("edgewright fleet audit show", "edgewright fleet audit show --subject rollout:r-12ab34cd"),
+    epilog=examples(
+        "edgewright fleet audit show",
+        "edgewright fleet audit show --subject rollout:r-12ab34cd",
+        "edgewright fleet audit show --all --json > audit.json",
+    ),
 )
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Newest entries to show.")
+@click.option("--all", "every", is_flag=True, help="All entries, not only the newest.")
 @click.option("--subject", default=None, help="Only entries about this, for example `rollout:ID`.")
 @client_options
-def audit_show(limit: int, subject: str | None, **options: Any) -> None:
+def audit_show(limit: int, every: bool, subject: str | None, **options: Any) -> None:
     """Show the newest entries."""
     from . import tables
+    from .explain_cli import all_entries
 
-    show(connect_from(options).get("/v1/audit", limit=limit, subject=subject), options, tables.audit)
+    client = connect_from(options)
+    if every:
+        found = {"entries": all_entries(client, subject)}
+    else:
+        found = client.get("/v1/audit", limit=limit, subject=subject)
+    show(found, options, tables.audit)
 
 
 @audit.command(
@@ -258,5 +271,8 @@ def audit_verify(head: str | None, **options: Any) -> None:
 
 fleet.add_command(alert)
 fleet.add_command(rollout)
+fleet.add_command(explain)
 for _guard in (stop, lift, floor):
     fleet.add_command(_guard)
+fleet.add_command(rehearse)
+fleet.add_command(trace)

@@ -37,6 +37,10 @@ class FleetClient:
         """Send JSON and return the JSON that comes back."""
         return self._call("POST", path, json.dumps(body).encode(), "application/json")
 
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        """Send a change as JSON and return the JSON that comes back."""
+        return self._call("PATCH", path, json.dumps(body).encode(), "application/json")
+
     def delete(self, path: str) -> None:
         """Remove what is at a path."""
         self._call("DELETE", path)

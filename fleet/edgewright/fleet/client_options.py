@@ -36,6 +36,33 @@ def client_options(command: F) -> F:
     return command
 
 
+def place_options(command: F) -> F:
+    """Options that say where a device stands."""
+    for option in (
+        click.option("--set", "labels", multiple=True, metavar="NAME=VALUE", help="A label; several times for more."),
+        click.option(
+            "--time-zone", default=None, help="IANA name, for maintenance windows; for example Europe/Berlin."
+        ),
+        click.option("--site", default=None, help="The place: a shop, a hall, a vehicle."),
+    ):
+        command = option(command)
+    return command
+
+
+def place_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what of the place was given.
+
+    Raises:
+        click.UsageError: a label without `=`.
+    """
+    odd = [given for given in options["labels"] if "=" not in given]
+    if odd:
+        raise click.UsageError(f"--set {odd[0]}: expected NAME=VALUE")
+    labels = dict(given.split("=", 1) for given in options["labels"])
+    given = {"site": options["site"], "time_zone": options["time_zone"], "labels": labels or None}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def connect_from(options: dict[str, Any]) -> FleetClient:
     """Return the client that the options name."""
     from .client import connect  # not at the top: start-up time

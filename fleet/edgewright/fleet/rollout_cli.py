@@ -11,7 +11,7 @@ import click
 from .client_options import INTERRUPTED, PATH, client_options, connect_from, examples, show
 
 WATCH_S = 1.0
-ENDED = {"completed", "rolled_back", "aborted"}
+ENDED = {"completed", "rolled_back", "aborted", "superseded"}
 
 
 @click.group()
@@ -51,7 +51,7 @@ Examples:
   edgewright fleet rollout status
   edgewright fleet rollout status r-12ab34cd --watch
 
-With --watch, exit 0 says that the rollout completed, exit 1 that it was rolled back or aborted.
+With --watch, exit 0 says that the rollout completed, exit 1 that it was rolled back, aborted or superseded.
 """
 )
 @click.argument("rollout_id", metavar="[ROLLOUT]", required=False)
@@ -90,10 +90,32 @@ def _button(event: str, text: str) -> click.Command:
     return press
 
 
+_button("approve", "Say yes to the wave that waits for it.")
 _button("pause", "Give no further orders; devices under way finish.")
 _button("resume", "Go on with a paused rollout.")
 _button("abort", "Stop for good and leave every device as it is.")
-_button("rollback", "Send every device back to what it ran before.")
+
+
+@rollout.command(
+    "rollback",
+    epilog=examples(
+        "edgewright fleet rollout rollback r-12ab34cd --reason complaints",
+        "edgewright fleet rollout rollback r-12ab34cd --board raspberry-pi-4",
+    ),
+)
+@click.argument("rollout_id", metavar="ROLLOUT")
+@click.option("--board", default=None, metavar="TARGET", help="Only the devices of this board; the others go on.")
+@click.option("--reason", default="", help="A note for the audit log.")
+@client_options
+def roll_back(rollout_id: str, board: str | None, reason: str, **options: Any) -> None:
+    """Send devices back to what they ran before, or to the last release that was good and fits the present data."""
+    from . import tables
+    from .client import segment
+
+    path = f"/v1/rollouts/{segment(rollout_id)}"
+    path += "/rollback" if board is None else f"/boards/{segment(board)}/rollback"
+    changed = connect_from(options).post(path, {"reason": reason})
+    show(changed, options, lambda value: tables.rollouts({"rollouts": [value]}))
 
 
 def _policy(path: Path | None, waves: str | None) -> dict[str, Any]:

@@ -17,6 +17,9 @@ STYLE_OF_STATE = {
     "confirmed": "green",
     "running": "cyan",
     "paused": "yellow",
+    "awaiting_approval": "yellow",
+    "following": "green",
+    "superseded": "yellow",
     "aborted": "yellow",
     "rolling_back": "red",
     "rolled_back": "red",
@@ -35,7 +38,7 @@ SHORT_DIGEST = 12
 
 def devices(found: dict[str, Any]) -> RenderableType:
     """Every device with what it runs."""
-    table = _table("device", "target", "runs", "phase", "backlog", "heard", "software")
+    table = _table("device", "target", "runs", "phase", "backlog", "heard", "site", "software")
     for device in found["devices"]:
         models = device["models"]
         heard = device["last_seen_s"]
@@ -46,9 +49,18 @@ def devices(found: dict[str, Any]) -> RenderableType:
             "\n".join(_coloured(model["phase"]) for model in models),
             "–" if device["spool_backlog"] is None else str(device["spool_backlog"]),
             "never" if heard is None else _ago(found["now_s"] - heard),
+            escape(device["site"] or "–"),
             escape(device["software"]),
         )
     return table if found["devices"] else "no devices; `edgewright fleet device token` makes a token that enrols one"
+
+
+def place(device: dict[str, Any]) -> RenderableType:
+    """Where one device stands."""
+    table = _table("device", "site", "time zone", "labels")
+    labels = ", ".join(f"{name}={value}" for name, value in device["labels"].items())
+    table.add_row(escape(device["device"]), escape(device["site"] or "–"), device["time_zone"], escape(labels or "–"))
+    return table
 
 
 def releases(found: dict[str, Any]) -> RenderableType:
@@ -84,9 +96,18 @@ def rollouts(found: dict[str, Any]) -> RenderableType:
 def rollout(view: dict[str, Any]) -> RenderableType:
     """One rollout: its state, its gates, its devices."""
     given = view["assignments"]
-    counts = Counter((each["rollback_phase"] and "went back") or each["phase"] or "ordered" for each in given)
+    counts = Counter(
+        (each["rollback_phase"] and "went back")
+        or each["phase"]
+        or ("waiting as a control" if each["arm"] == "control" else "ordered")
+        for each in given
+    )
     summary = ", ".join(f"{count} {phase}" for phase, count in sorted(counts.items())) or "no device has an order yet"
     parts: list[RenderableType] = [rollouts({"rollouts": [view["rollout"]]}), f"devices: {summary}"]
+    parts += [
+        f"board {escape(halt['target'])}: [red]halted[/] ({halt['action']}), {escape(halt['reason'])}"
+        for halt in view["rollout"]["halted"]
+    ]
     if view["gates"]:
         parts.append(_gates(view["gates"]))
     if given:
@@ -147,13 +168,14 @@ def _gates(gates: list[dict[str, Any]]) -> Table:
 
 
 def _assignments(given: list[dict[str, Any]]) -> Table:
-    table = _table("device", "wave", "target", "phase", "back", "why")
+    table = _table("device", "wave", "arm", "target", "phase", "back", "why")
     for each in given:
         table.add_row(
             escape(each["device"]),
             str(each["wave"] + 1),
+            each["arm"],
             escape(each["target"]),
-            _coloured(each["phase"] or "ordered"),
+            _coloured(each["phase"] or ("waits" if each["arm"] == "control" else "ordered")),
             _coloured(each["rollback_phase"] or ("ordered" if each["rolled_back_s"] else "")),
             escape(each["phase_reason"]),
         )
@@ -174,7 +196,7 @@ def _coloured(state: str) -> str:
 
 def _wave(rollout_row: dict[str, Any]) -> str:
     waves = rollout_row["policy"]["waves"]
-    return f"{rollout_row['wave'] + 1}/{len(waves)}"
+    return "controls" if rollout_row["wave"] >= len(waves) else f"{rollout_row['wave'] + 1}/{len(waves)}"
 
 
 def _short(digest: str) -> str:

@@ -7,11 +7,12 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 
+from ..place import Place, PlaceChange
 from ..service import Fleet
 from ..store import enrolment
 from .auth import Gate
 from .documents import Documents, answer
-from .requests import EnrolRequest, TokenRequest
+from .requests import EnrolRequest, PlaceRequest, TokenRequest
 
 
 class MqttAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,10 +67,13 @@ def build(fleet: Fleet, gate: Gate, documents: Documents, mqtt_host: str, mqtt_p
         given = Enrolment(tenant=enrolled.tenant, device=enrolled.device, secret=enrolled.secret.hex(), mqtt=address)
         return answer(given, status_code=201)
 
-    @router.post("/tokens", dependencies=admin, responses=documents.of(NewToken, status=201), status_code=201)
+    @router.post(
+        "/tokens", dependencies=admin, responses=documents.of(NewToken, status=201, errors=(400, 401)), status_code=201
+    )
     def create_token(request: TokenRequest) -> Response:
         """Make a one-time enrolment token."""
-        token = fleet.add_token(label=request.label, lifetime_s=request.lifetime_s)
+        place = Place(site=request.site, time_zone=request.time_zone, labels=request.labels)
+        token = fleet.add_token(label=request.label, lifetime_s=request.lifetime_s, place=place)
         return answer(NewToken(token=token), status_code=201)
 
     @router.get("/devices", dependencies=admin, responses=documents.of(DeviceList))
@@ -85,6 +89,14 @@ def build(fleet: Fleet, gate: Gate, documents: Documents, mqtt_host: str, mqtt_p
     def get_device(device: str) -> Response:
         """Return one device."""
         return answer(fleet.device(device))
+
+    @router.patch(
+        "/devices/{device}", dependencies=admin, responses=documents.of(enrolment.Device, errors=(400, 401, 404))
+    )
+    def move_device(device: str, request: PlaceRequest) -> Response:
+        """Set where a device stands: its site, its time zone, its labels."""
+        change = PlaceChange(site=request.site, time_zone=request.time_zone, labels=request.labels)
+        return answer(fleet.move(device, change))
 
     @router.delete(
         "/devices/{device}", dependencies=admin, status_code=204, responses={401: {"description": "Refused."}}

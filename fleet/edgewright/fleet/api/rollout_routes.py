@@ -42,8 +42,15 @@ def build(fleet: Fleet, gate: Gate, documents: Documents) -> APIRouter:
         return answer(fleet.rollout(rollout))
 
     @router.post("/{rollout}/{event}", responses=documents.of(Rollout, errors=(401, 404, 409)))
-    def press(rollout: str, event: Literal["pause", "resume", "abort", "rollback"], reason: Reason = "") -> Response:
-        """Pause, resume, abort (stop where it is) or roll back (every device to what it ran before)."""
+    def press(
+        rollout: str, event: Literal["approve", "pause", "resume", "abort", "rollback"], reason: Reason = ""
+    ) -> Response:
+        """Approve a wave, pause, resume, abort (stop where it is) or roll back (devices return to what fits)."""
         return answer(fleet.fire(rollout, event, reason=reason))
+
+    @router.post("/{rollout}/boards/{target}/rollback", responses=documents.of(Rollout, errors=(401, 404, 409)))
+    def roll_back_board(rollout: str, target: str, reason: Reason = "") -> Response:
+        """Take the release back from the devices of one board; the others go on."""
+        return answer(fleet.steering.roll_back_board(rollout, target, reason=reason))
 
     return router

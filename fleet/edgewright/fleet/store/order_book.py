@@ -12,15 +12,18 @@ from .lookup import AT_ONCE, rows_of
 from .schema import assignments
 
 MOST_SINGLY = 5000
-"""When more changed than this, everything is read anew: that is faster then."""
+"""When more changed than this, everything is read anew, which is faster then."""
 
 
 class OrderBook:
     """The assignments of one rollout. Not thread-safe."""
 
-    def __init__(self, connection: Connection, rollout: str, epoch_of: Mapping[str, int]) -> None:
+    def __init__(
+        self, connection: Connection, rollout: str, epoch_of: Mapping[str, int], *, most_singly: int = MOST_SINGLY
+    ) -> None:
         self._rollout = rollout
         self._epoch_of = epoch_of
+        self._most_singly = most_singly
         self._changed = -1
         self._event = 0
         self._of_device: dict[str, Assignment] = {}
@@ -54,7 +57,7 @@ class OrderBook:
         ):
             if self._of_command.get(command) == device:
                 changed.add(device)
-        if len(changed) > MOST_SINGLY:
+        if len(changed) > self._most_singly:
             self._load(connection)
             return
         self._note_marks(connection)

@@ -20,7 +20,7 @@ from edgewright.runtime.telemetry.wire import ModelState
 
 from ..core.rows import Assignment, Device, Rollout
 from . import releases
-from .order_book import OrderBook
+from .order_book import MOST_SINGLY, OrderBook
 
 DAY_S = 86400.0
 _models = msgspec.msgpack.Decoder(tuple[ModelState, ...])
@@ -51,7 +51,8 @@ class _Row(NamedTuple):
 class Roster:
     """One reader's picture; `refresh` before each use. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, most_singly: int = MOST_SINGLY) -> None:
+        self._most_singly = most_singly
         self._rows: dict[str, _Row] = {}
         self._changed = 0
         self._has_new = False
@@ -75,7 +76,8 @@ class Roster:
         aged = self._read_orders(connection, now_s=now_s)
         self._fill_models(touched, aged)
         self._books = {
-            one: self._books.get(one) or OrderBook(connection, one, self._epoch_of) for one in self._model_of
+            one: self._books.get(one) or OrderBook(connection, one, self._epoch_of, most_singly=self._most_singly)
+            for one in self._model_of
         }
         for book in self._books.values():
             book.refresh(connection)
