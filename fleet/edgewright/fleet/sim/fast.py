@@ -32,6 +32,7 @@ from ..core.rows import (
     Rollout,
 )
 from ..core.situation import Situation
+from .detectable import Stage
 from .events import Events
 from .fates import CYCLE_S, HERD_AFTER_S, Fates
 from .scenario import Scenario
@@ -75,6 +76,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     stopped_by: str
     waves: tuple[int, ...]
     """Devices that each wave added."""
+    stages: tuple[Stage, ...]
+    """What was known at the end of each wave."""
     points: tuple[Point, ...]
     decisions: tuple[str, ...]
     ticks: int
@@ -305,10 +308,7 @@ class _Rehearsal:
     def _told(self) -> Run:
         rollout, decisions = self._ledger.rollout, self._ledger.decisions
         stop = next((one for one in decisions if one.actor == "gate" and one.action in _STOPS), None)
-        waves: dict[int, int] = {}
-        for one in self._ledger.assignments:
-            if one.arm != "control":
-                waves[one.wave] = waves.get(one.wave, 0) + 1
+        stages = self._stages()
         return Run(
             seed=self._seed,
             state=rollout.state,
@@ -320,11 +320,32 @@ class _Rehearsal:
             bytes_sent=self._bytes_sent,
             halted=tuple(halt.target for halt in rollout.halted),
             stopped_by="" if stop is None else str(stop.numbers.get("gate", "")),
-            waves=tuple(waves[number] for number in sorted(waves)),
+            waves=tuple(after - before for before, after in pairwise((0, *(stage.devices for stage in stages)))),
+            stages=stages,
             points=_thinned(self._points),
             decisions=tuple(f"{one.action}: {one.reason}" for one in decisions),
             ticks=self._ticks,
         )
+
+    def _stages(self) -> tuple[Stage, ...]:
+        """Return what each wave added to the devices with the release and to the blocks of the most common board."""
+        rows = self._ledger.assignments
+        found: list[Stage] = []
+        for wave in sorted({one.wave for one in rows}):
+            before = found[-1] if found else Stage(devices=0, blocks=0)
+            here = [one for one in rows if one.wave == wave]
+            drawn = [one for one in here if one.block >= 0 and one.target == self._fates.bad_board]
+            blocks = len({one.block for one in drawn})
+            controls = sum(one.arm == "control" for one in drawn)
+            found.append(
+                Stage(
+                    devices=before.devices + sum(one.arm != "control" for one in here),
+                    blocks=before.blocks + blocks,
+                    treated_per_block=max(1.0, (len(drawn) - controls) / blocks) if blocks else 1.0,
+                    controls_per_block=max(1.0, controls / blocks) if blocks else 1.0,
+                )
+            )
+        return tuple(found)
 
 
 def _device(name: str, board: str, site: str, time_zone: str, labels: dict[str, str], version: str) -> Device:
