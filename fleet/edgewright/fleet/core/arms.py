@@ -32,6 +32,9 @@ class Shape(NamedTuple):
     controls: int
 
 
+ALONE = Shape(1, 0)
+
+
 class Drawn(msgspec.Struct, frozen=True, kw_only=True):
     """What one wave has drawn of one target so far, of devices that ran something before."""
 
@@ -152,20 +155,23 @@ class _Drawer:
         return [(device, "control" if slot in waits else "treated") for slot, device in enumerate(self._members(shape))]
 
     def _shape(self, wanted: int) -> Shape:
-        """Settle a block by counting alone: full, or as much of one as is wanted and as there are devices for."""
-        there = self._comparable
+        """Settle a block by counting alone: full, or as much of one as is wanted and as there are devices for.
+
+        Where no control is due the device is taken by itself, so that the boards stay mixed.
+        """
         if self._fraction == 0:
-            return Shape(min(wanted, there, MAX_BLOCK), 0)
+            return ALONE
         full = full_shape(self._fraction)
-        treated = min(full.treated, wanted, there)
+        for treated in range(min(full.treated, wanted, self._comparable), 0, -1):
+            controls = min(full.controls, self._due(treated))
+            if treated + controls <= self._comparable:
+                return Shape(treated, controls) if controls > 0 else ALONE
+        return ALONE
+
+    def _due(self, treated: int) -> int:
+        """Return how many controls are lacking once so many more have got the release."""
         due = _rounded((self._treated + treated) * self._fraction / (1 - self._fraction)) - self._controls
-        if self._is_first_wave and self._controls == 0:
-            due = max(due, 1)
-        controls = max(0, min(due, full.controls))
-        if treated + controls <= there:
-            return Shape(treated, controls)
-        treated = there - controls
-        return Shape(treated, controls) if treated >= 1 else Shape(min(wanted, there), 0)
+        return max(due, 1) if self._is_first_wave and self._controls == 0 else due
 
     def _members(self, shape: Shape) -> list[Device]:
         """Take the next devices that ran something; those that ran nothing keep their place."""
