@@ -55,9 +55,11 @@ class Turn:
         config = self.rollout.policy.job_executions_rollout_config
         if config.maximum_per_minute is None and config.exponential_rate is None:
             return None
-        sent = [one.dispatched_s for one in self.seen.assignments if one.arm != "control"]
+        given = [one for one in self.seen.assignments if one.arm != "control"]
+        # a retry replaces the time of the attempt before: that one, too, counts from it, which is never too few
+        sent = [one.dispatched_s for one in given for _ in range(one.attempt)]
         succeeded = self.outcomes.count("succeeded")
-        return allowed_now(config, self.now_s, sent, notified=len(sent), succeeded=succeeded)
+        return allowed_now(config, self.now_s, sent, notified=len(given), succeeded=succeeded)
 
     @cached_property
     def drawn(self) -> dict[str, Drawn]:
