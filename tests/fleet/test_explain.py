@@ -98,7 +98,7 @@ def test_the_command_shows_the_numbers_and_exits_by_the_verdict(told: tuple[Hous
     path = log_of(house, tmp_path)
     shown = CliRunner().invoke(explain, [second, "--from", str(path)], env={"COLUMNS": "200", "NO_COLOR": "1"})
     assert shown.exit_code == 0, shown.output
-    for text in ("rolling_back", "failure", "stops at", "the same (", "recomputed = recorded", "failed_at"):
+    for text in ("rolling_back", "failure", "stops at", "the same (", "recomputed = recorded", "floor 3"):
         assert text in shown.output
     as_json = CliRunner().invoke(explain, [second, "--from", str(path), "--json"])
     assert json.loads(as_json.stdout)["agrees"] is True

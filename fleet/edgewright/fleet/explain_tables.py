@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -21,9 +22,14 @@ STYLE_OF_ACTION = {
     "wave_passed": "bold green",
 }
 STYLE_OF_OUTCOME = {"fail": "red", "inconclusive": "yellow", "pass": "green", "wait": "cyan"}
-IN_COLUMNS = frozenset({"e_value", "e_threshold"})
+IN_COLUMNS = frozenset({"e_value", "e_threshold", "e_value_now", "peak_failures", "peak_dispatched", "min_failures"})
+ENDS = frozenset({"completed", "rolled_back", "aborted", "superseded"})
 MAX_LIST = 60
 """Characters of a list of positions that are shown."""
+MAX_REASON = 300
+"""Characters of a reason whose gates stand in a table below it."""
+MOST_ROWS = 6
+"""Gates that are shown although they pass: those nearest to their threshold. --json has them all."""
 
 
 def explanation(found: dict[str, Any]) -> RenderableType:
@@ -33,11 +39,12 @@ def explanation(found: dict[str, Any]) -> RenderableType:
         branch = tree.add(_headline(step))
         if step["checks"]:
             branch.add(_checks(step["checks"]))
-        if step["others"]:
-            branch.add(f"[dim]{escape(_numbers(step['others'].items()))}[/]")
+        others = _numbers((name, value) for name, value in step["others"].items() if value)
+        if others:
+            branch.add(f"[dim]{escape(others)}[/]")
         for problem in step["problems"]:
             branch.add(f"[bold red]{escape(problem)}[/]")
-    if found["tests"]:
+    if found["tests"] and not (found["steps"] and found["steps"][-1]["action"] in ENDS):
         after = tree.add(f"[bold]against the controls[/], as it stands after {found['blocks']} blocks")
         after.add(_checks(found["tests"], is_compared=False))
     return Group(tree, _verdict(found))
@@ -57,18 +64,22 @@ def _headline(step: dict[str, Any]) -> str:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(step["at_s"]))
     style = STYLE_OF_ACTION.get(step["action"], "bold")
     learnt = f", {step['blocks']} blocks learnt" if step["blocks"] else ""
+    reason = step["reason"]
+    if len(step["checks"]) > 1 and len(reason) > MAX_REASON:
+        reason = reason[:MAX_REASON] + " …"
     return (
         f"[{style}]{escape(step['action'])}[/] [dim]entry {step['seq']}, {when}, by {escape(step['actor'])}, "
-        f"wave {step['wave'] + 1}{learnt}[/]\n{escape(step['reason'])}"
+        f"wave {step['wave'] + 1}{learnt}[/]\n{escape(reason)}"
     )
 
 
-def _checks(checks: list[dict[str, Any]], *, is_compared: bool = True) -> Table:
+def _checks(checks: list[dict[str, Any]], *, is_compared: bool = True) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("gate", "board", "E", "stops at", "says", "numbers", *(["computed again"] if is_compared else [])):
         table.add_column(column, overflow="fold")
-    for check in checks:
-        recorded = {figure["name"]: figure["recorded"] for figure in check["figures"]} | check["others"]
+    shown = _nearest(checks)
+    for check in shown:
+        recorded = _recorded(check)
         outcome = check["outcome"] or "–"
         table.add_row(
             escape(check["gate"]),
@@ -76,10 +87,53 @@ def _checks(checks: list[dict[str, Any]], *, is_compared: bool = True) -> Table:
             _number(recorded.get("e_value", "–")),
             _number(recorded.get("e_threshold", "–")),
             f"[{STYLE_OF_OUTCOME.get(outcome, 'dim')}]{outcome}[/]",
-            escape(_numbers((name, value) for name, value in recorded.items() if name not in IN_COLUMNS)),
+            escape(_behind(recorded)),
             *([_compared(check)] if is_compared else []),
         )
-    return table
+    if len(shown) == len(checks):
+        return table
+    same = ", the same when computed again" if is_compared else ""
+    return Group(table, f"[dim]and {len(checks) - len(shown)} more gates, further from their thresholds{same}[/]")
+
+
+def _nearest(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the gates worth a row: those that do not agree, do not pass, or are nearest to their threshold."""
+    nearest = sorted(checks, key=_nearness, reverse=True)[:MOST_ROWS]
+    return [
+        check
+        for check in checks
+        if check in nearest or not check["agrees"] or check["outcome"] in {"fail", "inconclusive"}
+    ]
+
+
+def _nearness(check: dict[str, Any]) -> float:
+    recorded = _recorded(check)
+    try:
+        return float(recorded["e_value"]) / float(recorded["e_threshold"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return math.inf if check["basis"] == "recorded" else 0.0
+
+
+def _recorded(check: dict[str, Any]) -> dict[str, Any]:
+    others: dict[str, Any] = check["others"]
+    return {figure["name"]: figure["recorded"] for figure in check["figures"]} | others
+
+
+def _behind(recorded: dict[str, Any]) -> str:
+    """Return the numbers behind an e-value in a few words; those of other gates by their names."""
+    if "failed_at" in recorded and "dispatched" in recorded:
+        places = f", after {_number(recorded['failed_at'])}" if recorded["failed_at"] else ""
+        return (
+            f"{recorded.get('failures')} of {recorded['dispatched']} {recorded.get('unit', 'devices')} failed{places}; "
+            f"limit {_number(recorded.get('limit_percentage'))} %, floor {recorded.get('min_failures')}"
+        )
+    if "blocks" in recorded and "estimate" in recorded:
+        around = f" ({_number(recorded['low'])} to {_number(recorded['high'])})" if "low" in recorded else ""
+        return (
+            f"{recorded['blocks']} blocks, estimate {_number(recorded['estimate'])}{around}, "
+            f"limit {_number(recorded.get('limit'))}"
+        )
+    return _numbers((name, value) for name, value in recorded.items() if name not in IN_COLUMNS)
 
 
 def _compared(check: dict[str, Any]) -> str:
