@@ -149,6 +149,7 @@ def _was_taken_back(one: Assignment, since_s: float) -> bool:
 
 def _way_back(seen: Situation, one: Assignment, device: Device | None) -> Return | Stay:
     rollout = seen.rollout
+    is_board_approved = any(halt.is_return_approved and halt.target == one.target for halt in rollout.halted)
     return way_back(
         one,
         device,
@@ -156,7 +157,7 @@ def _way_back(seen: Situation, one: Assignment, device: Device | None) -> Return
         rollout.policy,
         rollout.security_floor,
         taken_back=seen.taken_back,
-        is_approved=rollout.is_return_approved,
+        is_approved=rollout.is_return_approved or is_board_approved,
     )
 
 

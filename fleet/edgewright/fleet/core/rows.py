@@ -60,6 +60,8 @@ class BoardHalt(msgspec.Struct, frozen=True, kw_only=True):
     at_s: float
     returned_s: float | None = None
     """When all its devices were back, or given up on; only with `ROLLBACK`."""
+    is_return_approved: bool = False
+    """As for the whole rollout: a person asked for it."""
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
