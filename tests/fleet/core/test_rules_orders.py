@@ -52,7 +52,7 @@ def test_no_minute_holds_more_orders_than_the_rate(world: Make) -> None:
 def test_a_growing_rate_waits_for_success(world: Make) -> None:
     rate = {"baseRatePerMinute": 2, "incrementFactor": 3, "rateIncreaseCriteria": {"numberOfSucceededThings": 2}}
     here = world({**PLAIN, "jobExecutionsRolloutConfig": {"exponentialRate": rate, "maximumPerMinute": 10}}, 60)
-    sent = []
+    sent: list[int] = []
     for minute in range(5):
         here.step(minute * 60.0)
         sent.append(len(here.ordered()) - sum(sent))
@@ -187,8 +187,8 @@ def test_a_group_is_asked_anew_at_each_decision(world: Make) -> None:
 def test_a_control_that_left_the_group_gets_no_release(world: Make) -> None:
     policy = {**PLAIN, "group": 'labels.line == "3"', "control": {"fractions": [0.5]}, "horizonSeconds": 100}
     here = world(policy, 4)
-    for device in list(here.devices):
-        here.change(device.id, labels={"line": "3"})
+    for one in list(here.devices):
+        here.change(one.id, labels={"line": "3"})
     here.step(0.0)
     left, stayed = here.controls()
     here.change(left, labels={})
@@ -255,7 +255,7 @@ def test_a_floor_that_rises_stops_the_release_below_it(world: Make) -> None:
     }
     row = {one.device: one for one in here.ledger.assignments}
     assert row[unheard].withdrawn_s == 10.0, "what it ran before is below the floor, too: nothing is ordered"
-    assert row[heard].withdrawn_s is row[heard].rollback_command is None
+    assert (row[heard].withdrawn_s, row[heard].rollback_command) == (None, None)
 
 
 def test_a_floor_that_rises_before_the_first_order_stops_it(world: Make) -> None:
