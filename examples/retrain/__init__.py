@@ -1,0 +1,1 @@
+"""The retraining loop: drift raises an alert, a program makes a better model of collected data, the fleet takes it."""
