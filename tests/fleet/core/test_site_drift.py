@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 import msgspec
 import pytest
 
-from edgewright.fleet.core.attribution import ENOUGH_BLOCKS, drift_gate
-from edgewright.fleet.core.evidence import KnownBundle, gather
+from edgewright.fleet.core.attribution import drift_gate
+from edgewright.fleet.core.evidence import KnownBundle, TargetEvidence, gather
+from edgewright.fleet.core.gates import GateStatus
 from edgewright.fleet.core.policy_sections import DriftGate
 from edgewright.fleet.core.site_drift import SiteTraffic, drifted_sites
 from edgewright.fleet.core.slots import FLEET, Slot, SlotKey, cohort_of, cohort_of_site, control_cohort_of, shape_of
+from edgewright.fleet.core.watch import ENOUGH_BLOCKS
 from edgewright.fleet.core.windows import Totals
 
 from .conftest import NEW, OLD, Traffic, World
@@ -89,18 +91,39 @@ def test_sites_and_controls_are_gathered_from_their_cohorts(traffic: Callable[[i
     assert "outputs like its controls" in status.reason
 
 
-def test_pooled_traffic_has_the_say_until_there_are_enough_blocks(traffic: Callable[[int], Traffic]) -> None:
+def test_pooled_traffic_without_the_say_tells_and_stops_nothing(traffic: Callable[[int], Traffic]) -> None:
     draw = traffic(4)
     bad = seen(draw.calibrated(), draw.totals(400, confidence=UNSURE), draw.totals(800))
     little = seen(draw.calibrated(), draw.totals(10), draw.totals(800))
 
-    def outcome(evidence: object, blocks: int) -> tuple[str, str | None]:
-        status = drift_gate("board", evidence, GATE, wave_over=True, blocks=blocks)  # type: ignore[arg-type]  # rows
-        return status.outcome, status.action
+    def status(evidence: TargetEvidence, has_say: bool) -> GateStatus:
+        return drift_gate("board", evidence, GATE, wave_over=True, has_say=has_say)
 
-    assert outcome(bad, ENOUGH_BLOCKS - 1) == ("fail", "ROLLBACK")
-    assert outcome(little, ENOUGH_BLOCKS - 1) == ("inconclusive", "PAUSE")
-    assert outcome(bad, ENOUGH_BLOCKS) == outcome(little, ENOUGH_BLOCKS) == ("pass", None)
+    assert (status(bad, True).outcome, status(bad, True).action) == ("fail", "ROLLBACK")
+    assert (status(little, True).outcome, status(little, True).action) == ("inconclusive", "PAUSE")
+    for evidence in (bad, little):
+        assert (status(evidence, False).outcome, status(evidence, False).action) == ("pass", None)
+    assert "bad build" in status(bad, False).reason
+
+
+@pytest.mark.parametrize(
+    ("devices", "policy", "expected"),
+    [
+        (2 * ENOUGH_BLOCKS - 1, {}, "rolling_back"),  # too few for the tests against controls
+        (2 * ENOUGH_BLOCKS, {}, "running"),
+        (2 * ENOUGH_BLOCKS, {"control": {"fractions": [0]}}, "rolling_back"),
+        (2 * ENOUGH_BLOCKS, {"controlGate": {"enabled": False}}, "rolling_back"),
+    ],
+)
+def test_pooled_traffic_has_the_say_where_no_blocks_will_do(
+    traffic: Callable[[int], Traffic], devices: int, policy: dict[str, object], expected: str
+) -> None:
+    draw = traffic(6)
+    world = World({"waves": [4, "rest"]} | policy, devices)
+    world.step(10.0)
+    world.evidence = (seen(draw.calibrated(), draw.totals(400, confidence=UNSURE), draw.totals(800)),)
+    world.step(11.0)
+    assert world.state == expected
 
 
 def test_each_drifted_site_is_named_once(traffic: Callable[[int], Traffic]) -> None:

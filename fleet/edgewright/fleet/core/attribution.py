@@ -36,29 +36,24 @@ MIN_ERRORS = 3
 """Failed requests below this are never held against a release."""
 
 
-ENOUGH_BLOCKS = 20
-"""From so many blocks on, the tests against the controls have the say (control_gates.py): they count devices, where
-pooled traffic counts rows and takes one busy device for a whole fleet."""
-
-
 def drift_gate(
-    target: str, evidence: TargetEvidence | None, gate: DriftGate, *, wave_over: bool, blocks: int = 0
+    target: str, evidence: TargetEvidence | None, gate: DriftGate, *, wave_over: bool, has_say: bool = True
 ) -> GateStatus:
-    """Return what the pooled traffic of one target says, for as long as it has the say.
+    """Return what the pooled traffic of one target says.
 
     Args:
         target: the board.
         evidence: its traffic in the current wave.
         gate: the policy.
         wave_over: the horizon has passed, so waiting brings nothing.
-        blocks: how many blocks of devices and controls of this board the control gates have learnt.
+        has_say: it may stop something; else it only tells.
     """
     status = _pooled(target, evidence, gate, wave_over=wave_over)
     if evidence is not None and evidence.drifted_sites:
         status = msgspec.structs.replace(status, drifted_sites=evidence.drifted_sites, data_drift=False)
-    if blocks < ENOUGH_BLOCKS or status.outcome == "pass":
+    if has_say or status.outcome == "pass":
         return status
-    reason = f"{status.reason} (pooled traffic; {blocks} blocks of devices and controls have the say)"
+    reason = f"{status.reason} (pooled traffic; the blocks of devices and controls have the say)"
     return msgspec.structs.replace(status, outcome="pass", action=None, reason=reason)
 
 

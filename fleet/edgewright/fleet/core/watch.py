@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -15,6 +16,9 @@ from .observations import BlockOutcome, GateMemory
 from .outcomes import PENDING
 from .storms import breaker, needs_a_person
 from .turn import Turn
+
+ENOUGH_BLOCKS = 20
+"""Fewer can hardly prove anything against the controls."""
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,28 +59,42 @@ def _drift_gates(turn: Turn) -> list[GateStatus]:
     of_target = {one.target: one for one in turn.seen.evidence}
     targets = sorted({one.target for one, result in turn.in_wave if result in {*PENDING, "succeeded"}})
     gate = turn.rollout.policy.drift_gate
+    judged = _judged_by_blocks(turn)
     return [
         drift_gate(
             target,
             of_target.get(target),
             gate,
             wave_over=turn.is_wave_over,
-            blocks=blocks_of(turn.seen.memory, target),
+            has_say=target not in judged,
         )
         for target in targets
     ]
 
 
+def _judged_by_blocks(turn: Turn) -> frozenset[str]:
+    """Return the boards on which the control gates take the place of pooled traffic.
+
+    Those count devices, where pooled traffic counts rows and takes a few busy or odd devices for a release; but they
+    need blocks: those that were learnt, or those that a board of so many devices will give.
+    """
+    if not turn.rollout.policy.control_gate.enabled:
+        return frozenset()
+    drawn = {one.target for one in turn.seen.assignments if one.block >= 0}
+    devices = Counter(device.target for device in turn.seen.devices)
+    learnt = turn.seen.memory
+    return frozenset(
+        target for target in drawn if devices[target] >= 2 * ENOUGH_BLOCKS or blocks_of(learnt, target) >= ENOUGH_BLOCKS
+    )
+
+
 def _unless_a_person_must(turn: Turn, gates: Sequence[GateStatus]) -> tuple[GateStatus, ...]:
     """Turn a gate's rollback into a pause where the way back leads only to what was itself rolled back."""
-    if not any(gate.action == "ROLLBACK" for gate in gates):
-        return tuple(gates)
-    why = needs_a_person(turn.seen)
-    if why is None:
-        return tuple(gates)
+    targets = {gate.target for gate in gates if gate.action == "ROLLBACK"}
+    why = {target: needs_a_person(turn.seen, None if target is None else (target,)) for target in targets}
     return tuple(
-        msgspec.structs.replace(gate, action="PAUSE", reason=f"{gate.reason}; {why}")
-        if gate.action == "ROLLBACK"
+        msgspec.structs.replace(gate, action="PAUSE", reason=f"{gate.reason}; {why[gate.target]}")
+        if gate.action == "ROLLBACK" and why[gate.target]
         else gate
         for gate in gates
     )
