@@ -229,6 +229,22 @@ def test_the_way_back_goes_at_its_pace() -> None:
     assert way.state == "rolled_back"
 
 
+def test_where_they_go_is_told_once_however_slow_the_pace() -> None:
+    way = Way([{}] * 5, rollback={"maximumPerMinute": 1}, good=(good("2", misfit=0.8), good("1", misfit=0.02)))
+    way.run(3000)
+    assert [one.action for one in way.ledger.decisions] == ["way_back", "rolled_back"]
+    assert "dev-0, dev-1, dev-2, dev-3, dev-4 go to 1 on pi" in way.ledger.decisions[0].reason
+
+
+def test_a_board_that_a_person_takes_back_may_go_where_a_gate_may_not() -> None:
+    taken = frozenset({"sha256:2"})
+    for approved, ends_on in ((False, NEW), (True, "sha256:2")):
+        halt = BoardHalt(target="pi", action="ROLLBACK", reason="", at_s=1000.0, is_return_approved=approved)
+        way = Way([{}], state="running", halted=(halt,), taken_back=taken)
+        way.step(1000.0)
+        assert way.runs == {"dev-0": ends_on}
+
+
 def test_a_device_that_had_its_orders_for_the_day_goes_back_the_next_day() -> None:
     spent = [900.0, 910.0, 920.0]
     way = Way([{}, {"orders": spent}], rollback={"maxOrdersPerDevicePerDay": 3})

@@ -238,6 +238,24 @@ def test_without_its_creation_there_is_nothing_to_explain(good: Journal) -> None
         explain(broken)
 
 
+def test_a_gate_that_is_not_an_e_process_is_only_recorded_and_a_storm_is_counted_again(failing: Journal) -> None:
+    def decision(action: str, numbers: dict[str, Any]) -> list[AuditEntry]:
+        detail = {"wave": 0, "reason": "", "numbers": numbers}
+        entry = msgspec.structs.replace(failing.entries[1], action=f"rollout.{action}", actor="gate", detail=detail)
+        return [failing.entries[0], entry]
+
+    drift = explain(decision("paused", {"gate": "drift", "target": "pi", "samples": 5}))
+    assert drift.agrees
+    assert drift.steps[0].checks[0].basis == "recorded"
+    storm = {"gate": "storm", "target": None, "devices": 10, "orders_last_day": 31, "limit_per_device": 3.0}
+    assert explain(decision("paused", storm)).agrees
+    calm = explain(decision("paused", storm | {"orders_last_day": 29}))
+    assert "the recomputed numbers are no reason for it" in calm.problems[0]
+    floor = {"gate": "floor", "target": "pi", "security_epoch": 1, "security_floor": 2, "action": "CANCEL"}
+    assert explain(decision("board_halted", floor)).agrees
+    assert not explain(decision("board_halted", floor | {"security_epoch": 2})).agrees
+
+
 def test_numbers_are_told_apart_by_gate_and_board() -> None:
     spoken, others = statements({"failure: failures": 1, "failure/a/b: failures": 2, "size": 5})
     assert spoken == {("failure", None): {"failures": 1}, ("failure", "a/b"): {"failures": 2}}

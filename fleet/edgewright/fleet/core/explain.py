@@ -171,7 +171,8 @@ class _Replay:
         problems += [problem for check in checks for problem in disagreements(check)]
         unjust = self._unjust(entry, action, checks)
         problems += [unjust] if unjust else []
-        self._halted |= {str(check.target) for check in checks if action == "board_halted"}
+        if action == "board_halted":
+            self._halted |= {str(others.get("target")), *(str(check.target) for check in checks)}
         self._was_resumed |= action == "resumed"
         wave = entry.detail.get("wave")
         step = Step(

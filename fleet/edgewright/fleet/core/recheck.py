@@ -13,6 +13,7 @@ from .failures import ALL_BOARDS, MOST_NAMED, Trials, judge
 from .gates import GateOutcome, GateStatus
 from .observations import GateMemory
 from .rows import Number, Rollout
+from .weights import METRICS
 
 TOLERANCE = 1e-9
 """Relative: the last digits of a gamma function differ from machine to machine."""
@@ -72,9 +73,9 @@ def check_gate(
             return [_storm_check(rollout, numbers)]
         case "floor":
             is_below = numbers["security_epoch"] < numbers["security_floor"]
-            return [_compared("floor", target, {}, numbers, "fail" if is_below else "pass")]
-        case "drift":
-            return [GateCheck(gate=gate, target=target, basis="recorded", outcome=None, others=dict(numbers))]
+            return [_compared(gate, target, {}, numbers, "fail" if is_below else "pass")]
+    if gate not in {*METRICS, "all"}:
+        return [GateCheck(gate=gate, target=target, basis="recorded", outcome=None, others=dict(numbers))]
     if target is None:
         return [_compared(gate, None, {"blocks": memory.next_block}, numbers, "wait")]
     for status in control_gates(rollout, memory, wave_over=True):
