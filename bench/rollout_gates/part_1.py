@@ -39,9 +39,9 @@ BASE_PER_MIN, HIGHEST_PER_MIN, SUCCEEDED = 5, 1000, 50
 
 SCENARIOS = ("iid", "skewed", "at_once", "sites", "sites_as_devices")
 """`iid`: reports in dispatch order. `skewed`: failures report in minutes, successes after hours, 5 % are silent, in
-both arms; orders are paced. `at_once`: the same without the pace, stated beside: a failed device among a thousand that have
-not reported is no proof of anything, so more must fail. `sites`: 400 sites of 50 devices with an intraclass correlation
-of .05, counted by site; `sites_as_devices`: the same counted by device, which is wrong there."""
+both arms; orders are paced. `at_once`: the same without the pace, stated beside: a failed device among a thousand that
+have not reported is no proof of anything, so more must fail. `sites`: 400 sites of 50 devices with an intraclass
+correlation of .05, counted by site; `sites_as_devices`: the same counted by device, which is wrong there."""
 LIMITS = {
     scenario: {"false_halts_2": 0.05, "halted_3": 0.99, "failed_10": 10, "failed_30": 4}
     for scenario in ("iid", "skewed")

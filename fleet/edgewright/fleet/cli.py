@@ -19,6 +19,7 @@ from .client_options import (
     place_options,
     show,
 )
+from .experiment_cli import experiment
 from .explain_cli import explain
 from .guard_cli import floor, lift, stop
 from .rollout_cli import rollout
@@ -272,6 +273,7 @@ def audit_verify(head: str | None, **options: Any) -> None:
 fleet.add_command(alert)
 fleet.add_command(rollout)
 fleet.add_command(explain)
+fleet.add_command(experiment)
 for _guard in (stop, lift, floor):
     fleet.add_command(_guard)
 fleet.add_command(rehearse)

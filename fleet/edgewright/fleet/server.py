@@ -27,6 +27,7 @@ from .api.impatience import ImpatientProtocol
 from .api.origins import Origins
 from .artifacts import Artifacts
 from .console.routes import build_router
+from .experimenting import Experimenting, ExperimentKeeper
 from .faults import FleetUnavailable
 from .hooks.worker import HookWorker
 from .housekeeping import Housekeeper
@@ -99,6 +100,7 @@ def _serve(
     housekeeper = Housekeeper(database, keep_days=options.keep_days)
     monitor = Monitor(database)
     hooks = HookWorker(fleet)
+    experiments = ExperimentKeeper(Experimenting(fleet))
     reconciler = Reconciler(database, postbox, telemetry_revision=lambda: recorder.counts["records"])
     app = build_app(
         fleet,
@@ -131,6 +133,7 @@ def _serve(
     housekeeper.start()
     monitor.start()
     hooks.start()
+    experiments.start()
     url = f"http://{Address(options.listen.host, listener.getsockname()[1])}"
     with _announced(options.data, url):
         try:
@@ -138,6 +141,7 @@ def _serve(
             with contextlib.suppress(KeyboardInterrupt):
                 server.run(sockets=[listener])
         finally:
+            experiments.stop()
             hooks.stop()
             monitor.stop()
             housekeeper.stop()

@@ -9,12 +9,14 @@ import msgspec
 from fastapi import APIRouter, Depends, FastAPI
 
 from ..alerting import Alerting
+from ..experimenting import Experimenting
 from ..service import Fleet
 from . import (
     alert_routes,
     artifact_routes,
     device_routes,
     errors,
+    experiment_routes,
     explain_routes,
     guard_routes,
     insight_routes,
@@ -59,6 +61,7 @@ def build_app(
         explain_routes.build(fleet, gate, documents),
         guard_routes.build(fleet, gate, documents),
         alert_routes.build(Alerting(fleet), gate, documents),
+        experiment_routes.build(Experimenting(fleet), gate, documents),
         insight_routes.build(fleet, gate, documents, surroundings.broker_connected, surroundings.counts),
     ):
         app.include_router(router)

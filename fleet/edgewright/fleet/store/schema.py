@@ -336,6 +336,25 @@ hook_calls = Table(
     Index("hook_calls_by_alert", "alert"),
 )
 
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("experiment", String, primary_key=True),
+    Column("model", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("created_s", Float, nullable=False),
+    Column("row", LargeBinary, nullable=False),  # JSON, core.experiment.Experiment
+    Column("memory", LargeBinary, nullable=False),  # JSON, core.experiment.Memory
+)
+
+experiment_units = Table(
+    "experiment_units",
+    metadata,
+    Column("experiment", String, primary_key=True),
+    Column("device", String, primary_key=True),
+    Column("row", LargeBinary, nullable=False),  # JSON, core.rows.Assignment
+)
+
 TRIGGERS = (
     *(
         f"""CREATE TRIGGER {table}_{when.lower()}_changed AFTER {when} ON {table} {condition}BEGIN
