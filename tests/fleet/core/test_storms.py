@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from edgewright.fleet.core.policy import policy_from
+from edgewright.fleet.core.rollout import tick
+from edgewright.fleet.core.rows import Assign, RollBack
 from edgewright.fleet.core.situation import Situation
 from edgewright.fleet.core.storms import (
     breaker,
@@ -91,3 +94,97 @@ def test_a_rollback_onto_what_was_rolled_back_asks_a_person() -> None:
 def test_many_names_are_cut_and_counted() -> None:
     assert named(["a", "b"]) == "a, b"
     assert named([f"d{number}" for number in range(25)]).endswith("d19 and 5 more")
+
+
+DAY_S = 86400.0
+STEP_S = 300.0
+BAD_AFTER_S = 7200.0
+
+
+class Impatient:
+    """Somebody who brings out the next release as soon as the last one was taken back; all of them break on one board
+    after two hours. Every order is written down."""
+
+    def __init__(self, rollback: dict[str, Any]) -> None:
+        self.policy = {
+            "waves": ["rest"],
+            "horizonSeconds": 1800,
+            "control": {"fractions": [0]},
+            "failureGate": {"minFailures": 2},
+            "driftGate": {"enabled": False},
+            "soakSeconds": 3 * 3600,
+            "rollback": rollback,
+        }
+        self.orders: dict[str, list[float]] = {}
+        self.runs: dict[str, str] = {}
+        self.ended: list[str] = []
+        self.boards_back = 0
+        self.last_release_s = 0.0
+        self.world = self._next(0.0)
+        for one in self.world.devices:
+            self.orders[one.id] = []
+
+    def _next(self, now_s: float) -> World:
+        world = World(self.policy, 12, ("good", "bad"))
+        rollout = world.ledger.rollout
+        number = len(self.ended)
+        bundles = tuple(
+            msgspec.structs.replace(bundle, digest=f"sha256:{number}/{bundle.target}") for bundle in rollout.bundles
+        )
+        changed = msgspec.structs.replace(rollout, id=f"r{number}", created_s=now_s, bundles=bundles)
+        world.ledger = msgspec.structs.replace(world.ledger, rollout=changed)
+        return world
+
+    def step(self, now_s: float) -> None:
+        world = self.world
+        for one in world.devices:
+            last_day = sum(now_s - DAY_S < at_s <= now_s for at_s in self.orders[one.id])
+            runs = self.runs.get(one.id, one.bundle)
+            world.change(one.id, orders_last_day=last_day, bundle=runs, reported_s=now_s, last_seen_s=now_s)
+        for _ in range(6):
+            commands = tick(world.situation(now_s))
+            world.ledger = world.ledger.apply(commands)
+            for command in commands:
+                if isinstance(command, Assign):
+                    self.last_release_s = now_s
+                    self._obey(command.assignment.device, command.assignment.bundle, now_s)
+                elif isinstance(command, RollBack):
+                    self._obey(command.device, command.bundle, now_s)
+        self._report(now_s)
+        if world.state in {"completed", "rolled_back"}:
+            self.ended.append(world.state)
+            self.boards_back += len(world.ledger.rollout.halted)
+            self.world = self._next(now_s)
+
+    def _obey(self, device: str, bundle: str, now_s: float) -> None:
+        self.orders[device].append(now_s)
+        self.runs[device] = bundle
+
+    def _report(self, now_s: float) -> None:
+        for one in self.world.ledger.assignments:
+            if one.rollback_command is not None:
+                continue
+            if one.phase is None:
+                self.world.report(one.device, "confirmed", now_s)
+            elif one.target == "bad" and one.phase == "confirmed" and now_s >= one.dispatched_s + BAD_AFTER_S:
+                self.world.report(one.device, "failed", one.dispatched_s + 1)  # it gives up, late
+
+
+@pytest.mark.parametrize("most", [2, 3, 6])
+def test_whoever_keeps_pressing_no_device_gets_more_than_its_budget_and_none_is_stranded(most: int) -> None:
+    storm = Impatient({"maxOrdersPerDevicePerDay": most})
+    paused_at: float | None = None
+    for step in range(int(2 * DAY_S / STEP_S)):
+        storm.step(step * STEP_S)
+        if storm.world.state == "paused" and paused_at is None:
+            paused_at = step * STEP_S
+    for at in storm.orders.values():
+        assert all(sum(end - DAY_S < one <= end for one in at) <= most for end in at)
+    assert storm.ended
+    assert storm.boards_back >= 1, "the bad board was taken back"
+    stranded = {name for name, bundle in storm.runs.items() if "bad" in bundle}
+    if most == 6:
+        assert paused_at is not None, "the breaker must open before the budgets are spent"
+        assert "the fleet goes to and fro" in storm.world.ledger.rollout.reason
+        assert storm.last_release_s <= paused_at, "no release goes out any more until a person resumes"
+    assert not stranded, "the way back stays open"

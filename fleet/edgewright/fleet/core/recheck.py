@@ -13,6 +13,7 @@ from .failures import ALL_BOARDS, MOST_NAMED, Trials, judge
 from .gates import GateOutcome, GateStatus
 from .observations import GateMemory
 from .rows import Number, Rollout
+from .storms import breaker_limit
 from .weights import METRICS
 
 TOLERANCE = 1e-9
@@ -123,7 +124,7 @@ def _abort_check(numbers: Mapping[str, Any]) -> GateCheck:
 
 
 def _storm_check(rollout: Rollout, numbers: Mapping[str, Any]) -> GateCheck:
-    limit = rollout.policy.rollback.max_orders_per_device_per_day / 2
+    limit = breaker_limit(rollout.policy)
     is_storm = numbers["orders_last_day"] > limit * numbers["devices"]
     return _compared("storm", None, {"limit_per_device": limit}, numbers, "inconclusive" if is_storm else "pass")
 

@@ -6,8 +6,9 @@ Four rules, each on its own enough for one kind of storm:
   is kept for a way back, so the budget never strands a device on a bad release.
 - The way back goes out at `rollback.maximumPerMinute`.
 - No gate takes devices back to what was itself taken back: the rollout pauses, and a person decides.
-- Where the devices of a rollout were ordered more than half their budget on average, the rollout pauses whatever the
-  gates say. A release, its way back and the release that mends it stay below that with the default of 6.
+- Where the devices of a rollout were ordered more than half their budget on average (and more than twice), the rollout
+  pauses whatever the gates say. A release, its way back and the release that mends it are no more than that with the
+  default of 6.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def breaker(rollout: Rollout, devices: Sequence[Device]) -> GateStatus | None:
     """Return why the rollout has to pause before it gives another order to a release; None while it need not."""
     targets = {bundle.target for bundle in rollout.bundles}
     orders = [device.orders_last_day for device in devices if device.target in targets]
-    limit = rollout.policy.rollback.max_orders_per_device_per_day / 2
+    limit = breaker_limit(rollout.policy)
     if not orders or sum(orders) <= limit * len(orders):
         return None
     mean = sum(orders) / len(orders)
@@ -58,6 +59,11 @@ def breaker(rollout: Rollout, devices: Sequence[Device]) -> GateStatus | None:
         "the fleet goes to and fro. Find out why before you resume"
     )
     return GateStatus(gate="storm", target=None, outcome="inconclusive", action="PAUSE", reason=reason, numbers=numbers)
+
+
+def breaker_limit(policy: Policy) -> float:
+    """Return the mean of orders per device and day from which on a rollout pauses; a release and its way back are 2."""
+    return max(2.0, policy.rollback.max_orders_per_device_per_day / 2)
 
 
 def needs_a_person(seen: Situation, targets: Iterable[str] | None = None) -> str | None:
