@@ -47,11 +47,12 @@ class Reconciler:
         *,
         telemetry_revision: Callable[[], int],
         clock: Callable[[], float] = time.time,
+        stopwatch: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._database = database
         self._postbox = postbox
         self._clock = clock
-        self._sight = Sight(telemetry_revision=telemetry_revision)
+        self._sight = Sight(telemetry_revision=telemetry_revision, stopwatch=stopwatch)
         self._sent: dict[str, tuple[int, float]] = {}
         self._due: set[str] = set()
         self._looked_s = 0.0

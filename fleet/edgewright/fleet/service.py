@@ -86,9 +86,8 @@ class Fleet:
         self.database = database
         self.artifacts = artifacts
         self.now = now
-        self._random_bits = random_bits
         self.tenant = _tenant(database)
-        self.steering = Steering(database, now=now)
+        self.steering = Steering(database, now=now, random_bits=random_bits)
 
     def add_token(self, *, label: str, lifetime_s: float, place: Place = NOWHERE) -> str:
         """Make a one-time enrolment token; it is shown once and never stored. The device takes over its place.

@@ -34,10 +34,13 @@ class _Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sight:
-    """One reader. Not thread-safe."""
+    """One reader. Not thread-safe. `stopwatch` tells what reading costs; a simulation brings its own."""
 
-    def __init__(self, *, telemetry_revision: Callable[[], int]) -> None:
+    def __init__(
+        self, *, telemetry_revision: Callable[[], int], stopwatch: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._telemetry_revision = telemetry_revision
+        self._stopwatch = stopwatch
         self.roster = Roster()
         self._traffic: dict[str, _Traffic] = {}
         self._memory: dict[str, tuple[int, GateMemory]] = {}
@@ -87,11 +90,11 @@ class Sight:
         known = self._traffic.get(rollout.id)
         if known is not None and (known.key == key or (known.key[1] == key[1] and now_s < known.again_s)):
             return known
-        started_s = time.perf_counter()
+        started_s = self._stopwatch()
         bundles = self._known(connection, rollout.model)
         evidence = self._gather(connection, rollout, assignments, bundles, now_s)
         good = good_releases(connection, rollout.model, bundles, now_s=now_s, until_s=now_s + AHEAD_S)
-        again_s = now_s + (time.perf_counter() - started_s) / GATHER_SHARE
+        again_s = now_s + (self._stopwatch() - started_s) / GATHER_SHARE
         self._traffic[rollout.id] = _Traffic(key=key, again_s=again_s, evidence=evidence, good=good)
         return self._traffic[rollout.id]
 

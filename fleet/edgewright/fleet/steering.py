@@ -22,7 +22,7 @@ from .core.policy import policy_from
 from .core.policy_at_start import check_at_start
 from .core.rows import ENDED, Assignment, BoardHalt, Command, ReleaseBundle, Rollout
 from .faults import ConflictError, NotFoundError
-from .store import audit_log, floors, releases, rollouts
+from .store import audit_log, experiments, floors, releases, rollouts
 from .store.database import Database
 from .store.roster import Roster
 
@@ -48,11 +48,18 @@ class Stopped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Steering:
-    """The operations. `now` is a clock, so that tests can bring their own."""
+    """The operations. `now` is a clock and `random_bits` a source of chance, so that a simulation can bring its own."""
 
-    def __init__(self, database: Database, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        now: Callable[[], float],
+        random_bits: Callable[[int], int] = secrets.randbits,
+    ) -> None:
         self._database = database
         self._now = now
+        self._random_bits = random_bits
 
     def create(self, model: str, version: str, policy: dict[str, Any]) -> Rollout:
         """Start to roll a release out.
@@ -66,11 +73,12 @@ class Steering:
         now_s = self._now()
         with self._database.write() as connection:
             _refuse_while_stopped(connection, "no rollout is made")
+            _refuse_beside_experiment(connection, model)
             release = releases.get_release(connection, model, version)
             check_at_start(checked, release.bundles, now_s, where="policy")
             epochs = releases.epochs(connection)
             rollout = Rollout(
-                id=f"r-{secrets.token_hex(4)}",
+                id=f"r-{self._random_bits(32):08x}",
                 model=model,
                 version=version,
                 bundles=tuple(
@@ -78,7 +86,7 @@ class Steering:
                     for target, digest in release.bundles.items()
                 ),
                 policy=checked,
-                seed=secrets.randbits(32),
+                seed=self._random_bits(32),
                 created_s=now_s,
                 state="running" if checked.scheduling_config.start_time is None else "scheduled",
                 security_floor=floors.every(connection).get(model, 0),
@@ -226,7 +234,8 @@ class Steering:
                 "take the whole rollout back, or bring out a release for that board"
             )
         text = reason or "rolled back by an operator"
-        halted = with_halt(rollout, BoardHalt(target=target, action="ROLLBACK", reason=text, at_s=now_s))
+        halt = BoardHalt(target=target, action="ROLLBACK", reason=text, at_s=now_s, is_return_approved=True)
+        halted = with_halt(rollout, halt)
         if halted is rollout:
             raise ConflictError(f"rollout {rollout_id}: board {target} is on its way back already")
         numbers: dict[str, Any] = {"target": target, "action": "ROLLBACK"}
@@ -263,6 +272,14 @@ def _refuse_while_stopped(connection: Connection, what: str) -> None:
     standing = floors.stop_of(connection)
     if standing is not None:
         raise ConflictError(f"the fleet is stopped ({standing.reason}): {what}; `edgewright fleet lift` ends the stop")
+
+
+def _refuse_beside_experiment(connection: Connection, model: str) -> None:
+    for one in experiments.running(connection, model):
+        raise ConflictError(
+            f"experiment {one} of {model} goes on, and a rollout would change what it compares: "
+            "`edgewright fleet experiment stop` or `promote` ends it"
+        )
 
 
 def _refuse_below_floor(rollout: Rollout) -> None:

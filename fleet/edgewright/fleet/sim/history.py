@@ -16,7 +16,8 @@ from sqlalchemy import Connection
 from ..core.rows import ENDED
 from ..core.transitions import TRANSITIONS
 from ..core.windows import Totals
-from ..store.schema import assignments
+from ..store import rollouts
+from ..store.roster import Roster
 from .device import VirtualDevice
 
 _ENDED = ", ".join(f"'{state}'" for state in sorted(ENDED))
@@ -39,8 +40,7 @@ class History:
         self._ever: dict[tuple[str, int], frozenset[tuple[str, str]]] = {}
         self._bundle_of: dict[str, str] = {}
         self._arms: dict[tuple[str, str], str] = {}
-        self.floor = 0
-        """Security epoch below which no new order may name a bundle."""
+        self._floor = 0
         self.transactions = 0
 
     def look(self, connection: Connection) -> None:
@@ -50,10 +50,16 @@ class History:
             BrokenPromiseError: a promise is broken.
         """
         self.transactions += 1
+        self._look_at_the_floor(connection)
         self._look_at_rollouts(connection)
         self._look_at_assignments(connection)
         self._look_at_orders(connection)
         self.look_at_counts(connection, exact=False)
+
+    def _look_at_the_floor(self, connection: Connection) -> None:
+        for (floor,) in _rows(connection, "SELECT coalesce(max(security_epoch), 0) FROM floors"):
+            _promise(floor >= self._floor, f"the security floor fell from {self._floor} to {floor}")
+            self._floor = floor
 
     def _look_at_rollouts(self, connection: Connection) -> None:
         for rollout, revision, state in _rows(connection, "SELECT rollout, revision, state FROM rollouts"):
@@ -72,14 +78,12 @@ class History:
             "SELECT a.device, r.model, group_concat(r.rollout) FROM assignments a JOIN rollouts r USING (rollout) "  # noqa: S608  (our own words)
             f"WHERE r.state NOT IN ({_ENDED}) AND a.withdrawn_s IS NULL GROUP BY 1, 2 HAVING count(*) > 1",
         )
-        for device, model, rollouts in twice:
-            raise BrokenPromiseError(f"{device} has orders of several active rollouts of {model}: {rollouts}")
+        for device, model, several in twice:
+            raise BrokenPromiseError(f"{device} has orders of several active rollouts of {model}: {several}")
         for rollout, position, count in _rows(
             connection, "SELECT rollout, position, count(*) FROM assignments GROUP BY 1, 2 HAVING count(*) > 1"
         ):
             raise BrokenPromiseError(f"{count} devices stand at position {position} of {rollout}")
-        if "arm" not in assignments.c:
-            return
         for rollout, device, arm in _rows(connection, "SELECT rollout, device, arm FROM assignments"):
             before = self._arms.get((rollout, device), arm)
             _promise(
@@ -99,7 +103,7 @@ class History:
             known = self._bundle_of.setdefault(command, bundle)
             _promise(known == bundle, f"command {command} named {known}, then {bundle}")
             if (command, bundle) not in self._orders.get(device, (0, frozenset()))[1]:
-                _promise(epoch >= self.floor, f"{command} orders security epoch {epoch}, the floor is {self.floor}")
+                _promise(epoch >= self._floor, f"{command} orders security epoch {epoch}, the floor is {self._floor}")
         for device, epoch in _rows(connection, "SELECT device, desired_epoch FROM devices"):
             now = frozenset(wanted.get(device, ()))
             before = self._orders.get(device)
@@ -154,6 +158,27 @@ class History:
                 device.epoch == self._orders[name][0],
                 f"{name} knows epoch {device.epoch}, the fleet is at {self._orders[name][0]}",
             )
+
+
+def look_on(onlooker: Roster, connection: Connection, *, now_s: float) -> None:
+    """Check that a reader who reads only what changed sees what one sees who reads everything.
+
+    Raises:
+        BrokenPromiseError: they differ.
+    """
+    going = rollouts.unfinished(connection)
+    fresh = Roster()
+    for reader in (onlooker, fresh):
+        reader.refresh(connection, going, now_s=now_s)
+    for rollout in going:
+        _promise(
+            list(onlooker.devices_for(rollout)) == list(fresh.devices_for(rollout)),
+            f"a reader of changes sees other devices of {rollout.id} than one who reads everything",
+        )
+        _promise(
+            list(onlooker.assignments_of(rollout.id)) == list(fresh.assignments_of(rollout.id)),
+            f"a reader of changes sees other orders of {rollout.id} than one who reads everything",
+        )
 
 
 def _promise(kept: bool, broken: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from .fast import Run
-from .rehearse import STOPPED, Rehearsal
+from .rehearse import STOPPED, Outcome, Rehearsal
 
 WIDTH, PANEL, GAP = 860, 190, 52
 LEFT, RIGHT, TOP = 78, 190, 64
@@ -33,20 +33,22 @@ def picture(rehearsal: Rehearsal, runs: Mapping[str, Sequence[Run]]) -> str:
         parts += _axes(top, hours, rehearsal.devices)
         parts += [_line(run, top, hours, rehearsal.devices) for run in each[:MOST_LINES]]
         beside = WIDTH - RIGHT + 14
-        word = "stopped (falsely)" if outcome.is_good else "stopped"
-        for place, line in enumerate(
-            (
-                f"{word}: {outcome.stopped.percentage:.0f} % of {outcome.runs} runs",
-                f"at risk: {outcome.devices_at_risk.median:,.0f} (median)",
-                f"at risk: {outcome.devices_at_risk.largest:,.0f} (most)",
-                f"failed: {outcome.devices_failed.median:,.0f} (median)",
-                f"time: {outcome.hours.median:.1f} h (median)",
-            )
-        ):
-            parts.append(
-                _text(beside, top + 16 + 18 * place, line, fill=STOPS if place == 0 and outcome.stopped.runs else INK)
-            )
+        for place, line in enumerate(_beside(outcome)):
+            stands_out = place == 0 and outcome.stopped.runs
+            parts.append(_text(beside, top + 16 + 18 * place, line, fill=STOPS if stands_out else INK))
     return "\n".join((*parts, "</svg>")) + "\n"
+
+
+def _beside(outcome: Outcome) -> list[str]:
+    word = "false stops" if outcome.is_good else "stopped"
+    risk = outcome.devices_at_risk
+    at_risk = [f"at risk: {risk.median:,.0f} (median)", f"at risk: {risk.largest:,.0f} (most)"]
+    return [
+        f"{word}: {outcome.stopped.runs} of {outcome.runs} runs",
+        *([] if outcome.is_good else at_risk),
+        f"failed: {outcome.devices_failed.median:,.0f} (median)",
+        f"time: {outcome.hours.median:.1f} h (median)",
+    ]
 
 
 def _axes(top: float, hours: float, devices: int) -> list[str]:

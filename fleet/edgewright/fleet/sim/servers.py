@@ -80,6 +80,7 @@ class Servers:
                 self.database,
                 self._postbox(f"reconciler-{number}"),
                 telemetry_revision=lambda: self.recorder.counts["records"],
+                stopwatch=lambda: 0.0,
             )
             for number in range(self._count)
         ]

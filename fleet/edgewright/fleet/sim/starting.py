@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgewright.bundle.reference import Histogram, Reference, Source, write_reference
 
+from ..place import Place
 from ..service import Enrolled, Fleet
 from ..store import releases
 from ..store.enrolment import Enrolling
@@ -80,6 +81,5 @@ def upload(fleet: Fleet) -> None:
 
 def enrol(fleet: Fleet, name: str, board: str, *, site: str) -> Enrolled:
     """Enrol one device."""
-    del site
-    token = fleet.add_token(label=name, lifetime_s=3600)
+    token = fleet.add_token(label=name, lifetime_s=3600, place=Place(site=site))
     return fleet.enrol(token, Enrolling(name=name, target=board, target_digest=bundle_of("", board)))

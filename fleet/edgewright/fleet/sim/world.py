@@ -12,10 +12,12 @@ from sqlalchemy import Connection
 from edgewright.runtime.telemetry import wire
 from edgewright.targets.faults import UserFault
 
+from ..core.transitions import Event
+from ..store.roster import Roster
 from .device import Behaviour, Identity, Installed, VirtualDevice
 from .drawn_policy import draw_policy
 from .events import Events
-from .history import BrokenPromiseError, History
+from .history import BrokenPromiseError, History, look_on
 from .servers import Killed, Moment, Servers
 from .starting import BOARDS, MODEL, STARTED_S, VERSIONS, bundle_of, enrol, upload
 from .weather import DAY_S, FAIR, StormyNetwork, Weather
@@ -24,9 +26,10 @@ DEVICES = 8
 BEATS = 14
 """Of each device, before the fleet is left to settle."""
 SETTLING_ROUNDS = 12
-KILL, INTERFERE = 0.006, 0.2
+KILL, INTERFERE, LOOK_ON = 0.006, 0.2, 0.1
 """Chance of each at one of the moments where it can happen."""
 
+EVENTS: tuple[Event, ...] = ("pause", "resume", "resume", "resume", "approve", "approve", "abort", "rollback")
 DeviceKind = Callable[..., VirtualDevice]
 
 
@@ -66,6 +69,7 @@ class World:
         self._failing = {version: self._chance.choice((0.0, 0.0, 0.0, 0.2, 0.7)) for version in VERSIONS[1:]}
         self.devices: dict[str, VirtualDevice] = {}
         self.history = History(self.devices)
+        self._onlooker = Roster()
         upload(self._servers.fleet)
         for number in range(DEVICES):
             self._enrol(number, device_kind)
@@ -110,6 +114,8 @@ class World:
             raise Killed
         if connection is not None:
             self.history.look(connection)
+            if self._chance.random() < LOOK_ON:
+                look_on(self._onlooker, connection, now_s=self.events.now_s)
         elif moment == "before" and not self._calm and not self._nested and self._chance.random() < INTERFERE:
             self._nested = True
             try:
@@ -168,17 +174,27 @@ class World:
         """Somebody does something at the console; what is not possible just then is refused."""
         fleet, chance = self._servers.fleet, self._chance
         rollouts = fleet.rollouts()
+        draw = chance.random()
         try:
-            if not rollouts or chance.random() < 0.4:
-                version = chance.choice(VERSIONS[1:])
-                made = fleet.create_rollout(MODEL, version, draw_policy(self._chance))
-                self._say(f"rollout {made.id} of {version}: {msgspec.json.encode(made.policy).decode()}")
+            if draw < 0.04:
+                fleet.steering.stop(reason="chaos")
+                self._say("emergency stop")
+            elif draw < 0.12:
+                fleet.steering.lift()
+                self._say("lifted")
+            elif draw < 0.15:
+                fleet.steering.raise_floor(MODEL, 2)
+                self._say("the security floor is 2")
+            elif not rollouts or draw < 0.5:
+                made = fleet.create_rollout(MODEL, chance.choice(VERSIONS[1:]), draw_policy(chance))
+                self._say(f"rollout {made.id} of {made.version}: {msgspec.json.encode(made.policy).decode()}")
+            elif draw < 0.55:
+                fleet.steering.roll_back_board(rollouts[0].id, chance.choice(BOARDS), reason="chaos")
+                self._say(f"a board of {rollouts[0].id} goes back")
             else:
                 rollout = chance.choice(rollouts[:2])
-                event = chance.choice(
-                    ("pause", "resume", "resume", "resume", "approve", "approve", "abort", "rollback")
-                )
-                fleet.fire(rollout.id, event, reason="chaos")  # type: ignore[arg-type]
+                event = chance.choice(EVENTS)
+                fleet.fire(rollout.id, event, reason="chaos")
                 self._say(f"{event} {rollout.id}")
         except UserFault as refused:
             self._say(f"refused: {refused}")

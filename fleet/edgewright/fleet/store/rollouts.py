@@ -46,21 +46,52 @@ def refuse_if_superseded(connection: Connection, rollout: Rollout) -> None:
     """Refuse to go back behind a later rollout.
 
     Raises:
-        ConflictError: a later rollout of the same model has moved devices on, and has not been rolled back itself.
+        ConflictError: a later one of the same model has moved some of its devices on, and has not been rolled back.
     """
-    for later in every(connection):
-        if later.model == rollout.model and later.created_s > rollout.created_s and later.state != "rolled_back":
-            raise ConflictError(
-                f"rollout {later.id} ({later.model} {later.version}) came after {rollout.id}; roll that one back first"
-            )
+    mine, theirs = assignments.alias(), assignments.alias()
+    query = (
+        select(rollouts.c.rollout, rollouts.c.version, mine.c.device)
+        .join(theirs, theirs.c.rollout == rollouts.c.rollout)
+        .join(mine, mine.c.device == theirs.c.device)
+        .where(mine.c.rollout == rollout.id, rollouts.c.rollout != rollout.id, rollouts.c.model == rollout.model)
+        .where(rollouts.c.created_s > rollout.created_s, rollouts.c.state != "rolled_back")
+        .where(mine.c.arm != "control", theirs.c.arm != "control")
+        .limit(1)
+    )
+    later = connection.execute(query).one_or_none()
+    if later is not None:
+        raise ConflictError(
+            f"rollout {later.rollout} ({rollout.model} {later.version}) came after {rollout.id}, to {later.device} "
+            "among others; roll that one back first"
+        )
+
+
+def refuse_if_taken(connection: Connection, rollout: Rollout, devices: Iterable[str]) -> None:
+    """Refuse devices that another open rollout of the model has taken since the decision was made.
+
+    Raises:
+        StaleRolloutError: it has; roll the transaction back and decide anew.
+    """
+    open_beside = (
+        select(rollouts.c.rollout)
+        .where(rollouts.c.model == rollout.model, rollouts.c.rollout != rollout.id)
+        .where(rollouts.c.state.not_in(sorted(ENDED)))
+    )
+    taken = set(connection.scalars(select(assignments.c.device).where(assignments.c.rollout.in_(open_beside))))
+    both = sorted(taken.intersection(devices))
+    if both:
+        raise StaleRolloutError(f"another rollout took {both[0]} at the same time")
 
 
 def save(connection: Connection, rollout: Rollout) -> None:
     """Replace a rollout's row by its next version.
 
     Raises:
-        StaleRolloutError: the stored one is not the version before.
+        StaleRolloutError: the stored one is not the version before, or the model's security floor rose since it was
+            read: what was decided under the lower one may order devices below it.
     """
+    if floors.every(connection).get(rollout.model, 0) > rollout.security_floor:
+        raise StaleRolloutError(f"the security floor of {rollout.model} was raised at the same time; try again")
     changed = connection.execute(
         update(rollouts)
         .where(rollouts.c.rollout == rollout.id, rollouts.c.revision == rollout.revision - 1)
