@@ -32,8 +32,8 @@ POLICY = {
     "control": {"fractions": [0.0]},
     "driftGate": {"minSamples": 2000},
 }
-"""Three devices are too few to keep one back: the gates compare with devices that wait for their wave. A retrained model
-is meant to answer differently; whether as its own reference says is not known after a few hundred samples."""
+"""Three devices are too few to keep one back: the gates compare with devices that wait for their wave. A retrained
+model is meant to answer differently; whether as its own reference says is not known after a few hundred samples."""
 PROGRAM = """#!{python}
 import sys
 sys.path.insert(0, {root!r})

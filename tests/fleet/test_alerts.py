@@ -219,6 +219,23 @@ def test_after_a_long_time_without_a_server_old_windows_are_passed_over(station:
     assert len(station.alerts()) == 1
 
 
+def test_a_group_without_traffic_is_forgotten_with_its_alert(station: Station, tmp_path: Path) -> None:
+    station.device("cam")
+    one, two = station.release(tmp_path, "1"), station.release(tmp_path, "2")
+    station.alerting.add_rule(RULE)
+    for _ in range(2):
+        station.hour(("cam", one, SHIFTED))
+    station.clock.now_s += 6 * 24 * HOUR_S
+    station.hour(("cam", two, FINE))
+    (alert,) = station.alerts()
+    assert alert.cleared_s is None
+    station.clock.now_s += 3 * 24 * HOUR_S
+    station.hour(("cam", two, FINE))
+    (alert,) = station.alerts()
+    assert alert.cleared_s is not None
+    assert "no traffic" in station.fleet.audit(limit=1)[0].detail["message"]
+
+
 def test_rules_are_added_replaced_and_removed(station: Station, tmp_path: Path) -> None:
     station.device("cam")
     bundle = station.release(tmp_path, "1")

@@ -12,7 +12,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 
 import msgspec
@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from edgewright.bundle.reference import Reference, read_reference
 
 from .core.alert_rules import HOUR_S, AlertRule
+from .core.baselines import DAY_S
 from .core.monitor import AlertState, Change, Group, Window, message_of, observe
 from .core.slots import SITE, Slot, shape_of_reference
 from .core.windows import sum_of
@@ -33,8 +34,12 @@ from .store.database import Database, read_meta
 log = logging.getLogger(__name__)
 
 PERIOD_S = 5.0
+AT_ONCE = 24
+"""Windows in a transaction, when there is much to catch up with; telemetry waits for as long."""
 MOST_BEHIND = 500
 """After a longer time without a server, the oldest windows are passed over."""
+FORGOTTEN_S = 7 * 86400
+"""A group without traffic for so long is forgotten, and its alert is over: nothing can clear it any more."""
 MOST_GROUPS = 5000
 """Of one rule; further ones are passed over and logged. Boards times sites times releases can be many."""
 
@@ -64,12 +69,14 @@ class Monitor:
             joined_before_s = totals.joined_before_s(connection)
         done = 0
         for stored in rules:
-            for start_s in _due(stored, now_s, joined_before_s):
+            due = _due(stored, now_s, joined_before_s)
+            for place in range(0, len(due), AT_ONCE):
                 if self._stopping.is_set():
                     return done
                 with self._database.write() as connection:
-                    _judge(connection, stored, start_s, now_s=now_s)
-                done += 1
+                    for start_s in due[place : place + AT_ONCE]:
+                        _judge(connection, stored, start_s, now_s=now_s)
+                        done += 1
         return done
 
     def _run(self) -> None:
@@ -87,7 +94,7 @@ def first_window(rule: AlertRule, now_s: float) -> int:
     return int(now_s) // rule.window_seconds * rule.window_seconds
 
 
-def _due(stored: alerts.StoredRule, now_s: float, joined_before_s: int) -> Iterable[int]:
+def _due(stored: alerts.StoredRule, now_s: float, joined_before_s: int) -> range:
     """Return the begins of the windows that are over, with their grace, and not judged yet."""
     length_s = stored.rule.window_seconds
     last_s = int(now_s - stored.rule.grace_seconds) // length_s * length_s
@@ -101,6 +108,8 @@ def _judge(connection: Connection, stored: alerts.StoredRule, start_s: int, *, n
     rule = stored.rule
     if not alerts.note_looked(connection, rule.name, next_s=start_s + rule.window_seconds, created_s=stored.created_s):
         return
+    if start_s // DAY_S != (start_s + rule.window_seconds) // DAY_S:
+        _forget(connection, rule, start_s)
     windows = _windows(connection, rule, start_s)
     states = alerts.states_of(connection, rule.name, windows)
     room = MOST_GROUPS - alerts.count_states(connection, rule.name)
@@ -116,6 +125,24 @@ def _judge(connection: Connection, stored: alerts.StoredRule, start_s: int, *, n
             state = _note(connection, stored, group, state, change, now_s=now_s)
         after[group] = state
     alerts.put_states(connection, rule.name, after)
+
+
+def _forget(connection: Connection, rule: AlertRule, start_s: int) -> None:
+    """Once a day, forget the groups that have been silent for long: a release that nobody runs, a site that closed."""
+    for group, state in alerts.every_state(connection, rule.name):
+        if state.next_s >= start_s - FORGOTTEN_S:
+            continue
+        alerts.drop_state(connection, rule.name, group)
+        if state.raised_s is not None:
+            alerts.clear_alert(connection, state.alert, at_s=start_s)
+            audit_log.append(
+                connection,
+                now_s=start_s,
+                actor=f"rule:{rule.name}",
+                action="alert.cleared",
+                subject=f"alert:{state.alert}",
+                detail={**group._asdict(), "message": f"no traffic for {FORGOTTEN_S // DAY_S} days"},
+            )
 
 
 def _windows(connection: Connection, rule: AlertRule, start_s: int) -> dict[Group, Window]:

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.sqlite import insert
 from ..core.alert_rules import AlertRule
 from ..core.monitor import AlertState, Group
 from ..faults import NotFoundError
+from .lookup import rows_of
 from .schema import alert_rules, alert_states, alerts, hook_calls
 
 HookKind = Literal["webhook", "command", "on_drift"]
@@ -121,13 +122,21 @@ def note_looked(connection: Connection, name: str, *, next_s: int, created_s: fl
 
 def states_of(connection: Connection, rule: str, groups: Iterable[Group]) -> dict[Group, AlertState]:
     """Return what the monitor remembers of these groups; those it does not know are left out."""
-    wanted = set(groups)
+    key = (alert_states.c.rule, alert_states.c.board, alert_states.c.site, alert_states.c.release)
+    rows = rows_of(connection, alert_states, key, [(rule, *group) for group in groups])
+    return {Group(row.board, row.site, row.release): _state_decoder.decode(row.state) for row in rows}
+
+
+def every_state(connection: Connection, rule: str) -> list[tuple[Group, AlertState]]:
+    """Return all that the monitor remembers for a rule."""
     rows = connection.execute(select(alert_states).where(alert_states.c.rule == rule))
-    return {
-        group: _state_decoder.decode(row.state)
-        for row in rows
-        if (group := Group(row.board, row.site, row.release)) in wanted
-    }
+    return [(Group(row.board, row.site, row.release), _state_decoder.decode(row.state)) for row in rows]
+
+
+def drop_state(connection: Connection, rule: str, group: Group) -> None:
+    """Forget a group."""
+    where = [alert_states.c[name] == value for name, value in group._asdict().items()]
+    connection.execute(delete(alert_states).where(alert_states.c.rule == rule, *where))
 
 
 def count_states(connection: Connection, rule: str) -> int:
