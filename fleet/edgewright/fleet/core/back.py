@@ -14,7 +14,7 @@ import msgspec
 
 from .batch import batch, count_of, record
 from .outcomes import ENDING_PHASES, FAILURES, has_returned
-from .regime import Return, Stay, WhyStay, way_back
+from .regime import Return, Stay, Ways, WhyStay
 from .rows import Assignment, BoardHalt, Command, Device, Number, RollBack, Rollout, Withdraw
 from .situation import Situation
 from .storms import may_go_back, named, returns_left_now
@@ -88,7 +88,8 @@ def take_back(seen: Situation, assignments: Sequence[Assignment], *, since_s: fl
     if not waiting:
         return []
     device_of = {device.id: device for device in seen.devices}
-    plan = {one.device: _way_back(seen, one, device_of.get(one.device)) for one in waiting}
+    ways = Ways(seen)
+    plan = {one.device: ways.of(one, device_of.get(one.device)) for one in waiting}
     left = returns_left_now(seen.rollout, seen.now_s, seen.assignments)
     commands: list[Command] = []
     for one in waiting:
@@ -144,20 +145,6 @@ def _is_due(one: Assignment) -> bool:
 def _was_taken_back(one: Assignment, since_s: float) -> bool:
     return (one.rolled_back_s is not None and one.rolled_back_s >= since_s) or (
         one.withdrawn_s is not None and one.withdrawn_s >= since_s
-    )
-
-
-def _way_back(seen: Situation, one: Assignment, device: Device | None) -> Return | Stay:
-    rollout = seen.rollout
-    is_board_approved = any(halt.is_return_approved and halt.target == one.target for halt in rollout.halted)
-    return way_back(
-        one,
-        device,
-        seen.good_releases,
-        rollout.policy,
-        rollout.security_floor,
-        taken_back=seen.taken_back,
-        is_approved=rollout.is_return_approved or is_board_approved,
     )
 
 
@@ -272,9 +259,10 @@ def _what(elsewhere: int) -> str:
 
 def _stayed(seen: Situation, assignments: Collection[Assignment], device_of: Mapping[str, Device]) -> Counter[WhyStay]:
     """Count the devices that stay, by reason."""
+    ways = Ways(seen)
     found: Counter[WhyStay] = Counter()
     for one in assignments:
         if one.withdrawn_s is not None:
-            back = _way_back(seen, one, device_of.get(one.device))
+            back = ways.of(one, device_of.get(one.device))
             found[back.why if isinstance(back, Stay) else "nothing_before"] += 1
     return found

@@ -14,7 +14,7 @@ import msgspec
 
 from .policy import Policy
 from .rows import Assignment, Device
-from .situation import GoodRelease
+from .situation import GoodRelease, Situation
 
 MARKEDLY_BETTER = 0.5
 """Another release takes the place of the one before only where its misfit is at most this share of it: two releases
@@ -84,14 +84,42 @@ def way_back(
     return msgspec.structs.replace(previous, misfit=misfit, previous_misfit=misfit)
 
 
+class Ways:
+    """The ways back of a rollout's devices, worked out once for all that are alike: a fleet has few kinds of them."""
+
+    def __init__(self, seen: Situation) -> None:
+        self._seen = seen
+        self._rollout = seen.rollout
+        self._approved = {halt.target for halt in seen.rollout.halted if halt.is_return_approved}
+        self._known: dict[tuple[object, ...], Return | Stay] = {}
+
+    def of(self, one: Assignment, device: Device | None) -> Return | Stay:
+        """Return where a device goes back to, or why it stays."""
+        floor = max(self._rollout.security_floor, floor_of(one, device))
+        alike = (one.target, one.previous_bundle, one.previous_version, one.previous_known, one.previous_epoch, floor)
+        found = self._known.get(alike)
+        if found is None:
+            found = self._known[alike] = way_back(
+                one,
+                device,
+                self._seen.good_releases,
+                self._rollout.policy,
+                floor,
+                taken_back=self._seen.taken_back,
+                is_approved=self._rollout.is_return_approved or one.target in self._approved,
+            )
+        return found
+
+
 def floor_of(assignment: Assignment, device: Device | None) -> int:
     """Return the lowest security epoch that this device itself still accepts.
 
     A device never runs less than the highest epoch that it has confirmed (runtime/agent/update.py), so an order below
     would only be refused.
     """
-    has_confirmed = device is not None and assignment.phase == "confirmed" and device.bundle == assignment.bundle
-    return max(assignment.previous_epoch, device.security_epoch if device is not None and has_confirmed else 0)
+    if device is None or assignment.phase != "confirmed" or device.bundle != assignment.bundle:
+        return assignment.previous_epoch
+    return max(assignment.previous_epoch, device.security_epoch)
 
 
 def _previous(assignment: Assignment, floor: int, taken_back: Collection[str], is_approved: bool) -> Return | Stay:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from .gates import GateStatus
 from .pace import left_this_minute
 from .policy import Policy
-from .regime import Stay, way_back
+from .regime import Stay, Ways
 from .rows import Assignment, Device, Number, Rollout
 from .situation import Situation
 
@@ -80,18 +80,12 @@ def needs_a_person(seen: Situation, targets: Iterable[str] | None = None) -> str
         return None
     chosen = None if targets is None else set(targets)
     device_of = {device.id: device for device in seen.devices}
+    ways = Ways(seen)
     stuck: list[Assignment] = []
     for one in seen.assignments:
         if one.arm == "control" or (chosen is not None and one.target not in chosen):
             continue
-        back = way_back(
-            one,
-            device_of.get(one.device),
-            seen.good_releases,
-            seen.rollout.policy,
-            seen.rollout.security_floor,
-            taken_back=seen.taken_back,
-        )
+        back = ways.of(one, device_of.get(one.device))
         if not isinstance(back, Stay):
             return None
         if back.why == "taken_back":
