@@ -23,8 +23,10 @@ from .core.observations import Block, Observation
 from .core.rows import Assignment, Rollout
 from .store import spans
 
-MOST_RECORDS = 6000
+MOST_RECORDS = 4000
 """Read in one step; more blocks that are due wait for the next one."""
+AT_ONCE = 20
+"""Blocks that are read in one go."""
 
 
 class _Seen(NamedTuple):
@@ -41,7 +43,7 @@ def blocks_of(
     *,
     last_seen_s: Callable[[str], float | None],
 ) -> list[Block]:
-    """Return the first of the due blocks, in their order, with what their devices did; at least one where any is due.
+    """Return the first of the due blocks, in their order, with what their devices did; at least some where any is due.
 
     Args:
         connection: the store.
@@ -53,16 +55,19 @@ def blocks_of(
     blocks: list[Block] = []
     records = 0
     known = {bundle.digest: bundle.reference for bundle in bundles}
-    for number, members in due:
+    for first in range(0, len(due), AT_ONCE):
         if records >= MOST_RECORDS:
             break
-        wanted = [_span(rollout, one) for one in members]
-        found: dict[str, list[spans.Found]] = {one.device: [] for one in members}
+        some = due[first : first + AT_ONCE]
+        wanted = [_span(rollout, one) for _, members in some for one in members]
+        found: dict[str, list[spans.Found]] = {span.device: [] for span in wanted}
         for each in spans.records_in(connection, rollout.model, wanted):
             found[each.device].append(each)
             records += 1
-        seen = [_Seen(one, found[one.device], last_seen_s(one.device)) for one in members]
-        blocks.append(Block(number=number, target=members[0].target, observations=_observations(rollout, seen, known)))
+        for number, members in some:
+            seen = [_Seen(one, found[one.device], last_seen_s(one.device)) for one in members]
+            observations = _observations(rollout, seen, known)
+            blocks.append(Block(number=number, target=members[0].target, observations=observations))
     return blocks
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from ..core.rows import Assignment
 from . import rollouts, telemetry
-from .lookup import AT_ONCE, rows_of
+from .lookup import rows_of
 from .schema import assignments
 
 MOST_SINGLY = 5000
@@ -75,10 +75,7 @@ class OrderBook:
         key = (assignments.c.rollout, assignments.c.device)
         rows = list(rows_of(connection, assignments, key, [(self._rollout, device) for device in devices]))
         commands = [command for row in rows for command in (row.command, row.rollback_command) if command is not None]
-        reported: dict[str, list[telemetry.StoredUpdate]] = {}
-        for first in range(0, len(commands), AT_ONCE):
-            events = telemetry.updates_of(connection, commands[first : first + AT_ONCE])
-            reported |= rollouts.by_command(events)
+        reported = rollouts.by_command(telemetry.updates_of(connection, commands))
         for row in rows:
             one = rollouts.assignment_of(row, reported, self._epoch_of)
             self._of_device[one.device] = one

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from edgewright.runtime.telemetry.records import GapRecord, UpdateRecord
 
+from .lookup import rows_of
 from .mark import Mark
 from .schema import gaps, spools, updates
 
@@ -71,8 +72,11 @@ def put_mark(connection: Connection, device: str, spool: str, mark: Mark) -> Non
 
 def updates_of(connection: Connection, commands: Sequence[str] | SelectBase) -> list[StoredUpdate]:
     """Return the events of these commands (or of those that a query finds), in the order of the devices' spools."""
-    query = select(updates).where(updates.c.command.in_(commands))
-    return [_stored_update(row) for row in connection.execute(query.order_by(updates.c.device, updates.c.seq))]
+    if isinstance(commands, SelectBase):
+        found: Iterable[Row[Any]] = connection.execute(select(updates).where(updates.c.command.in_(commands)))
+    else:
+        found = rows_of(connection, updates, (updates.c.command,), [(command,) for command in commands])
+    return [_stored_update(row) for row in sorted(found, key=lambda row: (row.device, row.seq))]
 
 
 def gaps_of(connection: Connection, device: str) -> list[GapRecord]:
