@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import Connection
@@ -34,14 +35,20 @@ from .store.database import Database, read_meta
 log = logging.getLogger(__name__)
 
 PERIOD_S = 5.0
-AT_ONCE = 24
-"""Windows in a transaction, when there is much to catch up with; telemetry waits for as long."""
 MOST_BEHIND = 500
 """After a longer time without a server, the oldest windows are passed over."""
 FORGOTTEN_S = 7 * 86400
 """A group without traffic for so long is forgotten, and its alert is over: nothing can clear it any more."""
 MOST_GROUPS = 5000
 """Of one rule; further ones are passed over and logged. Boards times sites times releases can be many."""
+
+
+class _Found(NamedTuple):
+    """A group after a window."""
+
+    group: Group
+    state: AlertState
+    change: Change | None
 
 
 class Monitor:
@@ -70,14 +77,31 @@ class Monitor:
         done = 0
         for stored in rules:
             due = _due(stored, now_s, joined_before_s)
-            for place in range(0, len(due), AT_ONCE):
+            for start_s in due:
                 if self._stopping.is_set():
                     return done
-                with self._database.write() as connection:
-                    for start_s in due[place : place + AT_ONCE]:
-                        _judge(connection, stored, start_s, now_s=now_s)
-                        done += 1
+                found = self._judge(stored.rule, start_s)
+                if found or start_s == due[-1]:  # no write, no fsync, for windows without traffic
+                    with self._database.write() as connection:
+                        _write(connection, stored, start_s, found, now_s=now_s)
+                done += 1
         return done
+
+    def _judge(self, rule: AlertRule, start_s: int) -> list[_Found]:
+        """Judge each group of a window, outside the write transaction: with thousands of sites it takes seconds."""
+        with self._database.read() as connection:
+            windows = _windows(connection, rule, start_s)
+            states = alerts.states_of(connection, rule.name, windows)
+            room = MOST_GROUPS - alerts.count_states(connection, rule.name)
+        new = [group for group in windows if group not in states]
+        if len(new) > room:
+            log.warning("alert rule %s has met %d groups; %d are passed over", rule.name, MOST_GROUPS, len(new) - room)
+        passed_over = set(new[max(0, room) :])
+        return [
+            _Found(group, *observe(rule, states.get(group, AlertState()), window))
+            for group, window in windows.items()
+            if group not in passed_over
+        ]
 
     def _run(self) -> None:
         while not self._stopping.wait(PERIOD_S):
@@ -104,26 +128,21 @@ def _due(stored: alerts.StoredRule, now_s: float, joined_before_s: int) -> range
     return range(first_s, last_s, length_s)
 
 
-def _judge(connection: Connection, stored: alerts.StoredRule, start_s: int, *, now_s: float) -> None:
+def _write(
+    connection: Connection, stored: alerts.StoredRule, start_s: int, found: list[_Found], *, now_s: float
+) -> None:
+    """Write down what a window brought, unless the rule was removed or replaced meanwhile."""
     rule = stored.rule
     if not alerts.note_looked(connection, rule.name, next_s=start_s + rule.window_seconds, created_s=stored.created_s):
         return
-    if start_s // DAY_S != (start_s + rule.window_seconds) // DAY_S:
+    if start_s // DAY_S != (start_s + rule.window_seconds) // DAY_S or start_s != stored.next_s:
         _forget(connection, rule, start_s)
-    windows = _windows(connection, rule, start_s)
-    states = alerts.states_of(connection, rule.name, windows)
-    room = MOST_GROUPS - alerts.count_states(connection, rule.name)
-    after: dict[Group, AlertState] = {}
-    for group, window in windows.items():
-        if group not in states:
-            if room <= 0:
-                log.warning("alert rule %s has met %d groups; %s is passed over", rule.name, MOST_GROUPS, group)
-                continue
-            room -= 1
-        state, change = observe(rule, states.get(group, AlertState()), window)
-        if change is not None:
-            state = _note(connection, stored, group, state, change, now_s=now_s)
-        after[group] = state
+    after = {
+        each.group: _note(connection, stored, each.group, each.state, each.change, now_s=now_s)
+        if each.change is not None
+        else each.state
+        for each in found
+    }
     alerts.put_states(connection, rule.name, after)
 
 

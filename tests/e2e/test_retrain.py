@@ -1,0 +1,42 @@
+"""The retraining loop: drift, alert, program, release, a person's yes, rollout, drift gone; nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_demo import MARK, marked
+from tests.layering import ROOT
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(700)
+def test_drift_is_answered_by_a_release_that_a_person_approves(tmp_path: Path) -> None:
+    mark = uuid.uuid4().hex
+    run = subprocess.run(
+        [sys.executable, "-m", "examples.retrain"],
+        cwd=ROOT,
+        env={**os.environ, MARK: mark, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=660,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout
+    for line in (
+        "half a minute of healthy traffic: no alert",
+        "alert: digits, board host",
+        "waits for a person's yes",
+        "the alert is over, by itself",
+        "The loop is closed",
+    ):
+        assert line in run.stdout, run.stdout
+    assert marked(mark) == []
+    assert list(tmp_path.iterdir()) == []
