@@ -36,7 +36,8 @@ def carry_out(connection: Connection, rollout: Rollout, commands: Sequence[Comma
     """Apply all commands of one decision about `rollout`; those of one kind that stand together go in one statement.
 
     Raises:
-        StaleRolloutError: the rollout was changed since it was read; roll the transaction back and decide anew.
+        StaleRolloutError: the rollout was changed since it was read, or another one took a device of it; roll the
+            transaction back and decide anew.
     """
     for kind, some in groupby(commands, key=type):
         given: Any = list(some)
@@ -69,6 +70,7 @@ def _carry_out(connection: Connection, rollout: Rollout, command: Command, *, no
 
 def _assign(connection: Connection, rollout: Rollout, given: Sequence[Assignment], *, now_s: float) -> None:
     """Add the rows; who is a control gets no order."""
+    rollouts.refuse_if_taken(connection, rollout, [one.device for one in given])
     rollouts.add_assignments(connection, rollout.id, given)
     _join_cohorts(connection, rollout, given)
     ordered = [_order(rollout, one) for one in given if one.arm != "control"]
