@@ -18,7 +18,7 @@ import msgspec
 
 from edgewright.bundle.reference import Reference
 
-from .drift import compare, verdict_of
+from .drift import FeatureDrift, compare, verdict_of
 from .policy_sections import DriftGate
 from .windows import Totals
 
@@ -55,14 +55,14 @@ def _verdicts(
     arms = [(one.treated, new), *([(one.control, old)] if old is not None else [])]
     if any(totals.rows < gate.min_samples for totals, _ in arms):
         return frozenset()
-    return frozenset(
-        verdict_of(
-            compare(reference.histograms, totals.histograms, _counts(reference), gate, comparisons=comparisons),
-            role="input",
-        )
-        for totals, reference in arms
-    )
+    return frozenset(verdict_of(_inputs(totals, reference, gate, comparisons)) for totals, reference in arms)
 
 
-def _counts(reference: Reference) -> list[tuple[int, ...]]:
-    return [histogram.counts for histogram in reference.histograms]
+def _inputs(totals: Totals, reference: Reference, gate: DriftGate, comparisons: int) -> tuple[FeatureDrift, ...]:
+    """Compare the inputs; none come back where the counts are not of this reference."""
+    if len(totals.histograms) != len(reference.histograms):
+        return ()
+    places = [place for place, one in enumerate(reference.histograms) if one.role == "input"]
+    histograms = [reference.histograms[place] for place in places]
+    live = [totals.histograms[place] for place in places]
+    return compare(histograms, live, [one.counts for one in histograms], gate, comparisons=comparisons)

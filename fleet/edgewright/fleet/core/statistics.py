@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from statistics import NormalDist
 
 _TINY = 1e-300
@@ -97,8 +98,9 @@ def chi2_upper(statistic: float, degrees: int) -> float:
     return 1.0 if degrees < 1 else gamma_upper(degrees / 2, statistic / 2)
 
 
+@lru_cache(maxsize=4096)
 def chi2_critical(alpha: float, degrees: int) -> float:
-    """Return the value that a chi-square variable exceeds with chance `alpha`."""
+    """Return the value that a chi-square variable exceeds with chance `alpha`. The same few are asked for all day."""
     if degrees < 1:
         return 0.0
     low, high = 0.0, float(degrees)
