@@ -28,7 +28,7 @@ def zone_alert(rollout: Rollout, devices: Sequence[Device]) -> Alert | None:
     message = (
         f"{len(stray)} of {len(devices)} devices are in a time zone that the database does not have ({named}), "
         f"{stray[0]} among them: their maintenance windows are in UTC. Mend it with "
-        f"`edgewright fleet device set {stray[0]} --zone Europe/Paris`"
+        f"`edgewright fleet device set {stray[0]} --time-zone Europe/Paris`"
     )
     numbers = {"devices": len(stray), "zones": len(unknown)}
     return Alert(key=key, target="", message=message, numbers=dict(numbers))
