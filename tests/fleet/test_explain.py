@@ -112,6 +112,14 @@ def test_the_command_shows_the_numbers_and_exits_by_the_verdict(told: tuple[Hous
     assert "e_value is recorded as 1000000000.0" in shown.output
 
 
+def test_an_entry_that_was_taken_out_of_a_whole_log_is_missed(told: tuple[House, str, str], tmp_path: Path) -> None:
+    house, _, second = told
+    path = log_of(house, tmp_path)
+    entries = json.loads(path.read_text())["entries"]
+    path.write_text(json.dumps([one for one in entries if one["action"] != "rollout.rolling_back"]))
+    assert any("is missing" in problem for problem in explain_file(path, second).problems)
+
+
 def test_an_entry_that_was_changed_in_the_store_is_found(told: tuple[House, str, str]) -> None:
     house, _, second = told
     with house.database.write() as connection:

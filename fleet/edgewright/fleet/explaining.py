@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def explain_file(path: Path, rollout: str | None) -> Explanation:
         NotExplainable: it does not hold all that is needed.
     """
     entries = sorted(read_entries(path), key=lambda entry: entry.seq)
-    problems = problems_of(entries)
+    problems = [*problems_of(entries), *_gaps(entries)]
     subject = SUBJECT + (rollout or _only_rollout(entries, path))
     own = [entry for entry in entries if entry.subject == subject]
     if not own:
@@ -82,6 +83,17 @@ def read_entries(path: Path) -> list[AuditEntry]:
             f"{path} does not hold audit entries as `edgewright fleet audit show --json` prints them: {error}"
         ) from error
     return found.entries if isinstance(found, _Page) else list(found)
+
+
+def _gaps(entries: Sequence[AuditEntry]) -> list[str]:
+    """Name entries that are missing. Entries about one thing only are picked out of a log, and have gaps."""
+    if len({entry.subject for entry in entries}) < 2:
+        return []
+    return [
+        f"entry {one.seq + 1} is missing: the next one found is {other.seq}"
+        for one, other in pairwise(entries)
+        if other.seq > one.seq + 1
+    ]
 
 
 def _only_rollout(entries: Sequence[AuditEntry], path: Path) -> str:

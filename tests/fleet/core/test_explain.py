@@ -9,12 +9,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from edgewright.fleet.core.explain import NotExplainable, explain
 from edgewright.fleet.core.observations import Observation
 from edgewright.fleet.core.recheck import statements
 from edgewright.fleet.core.rows import Assignment
-from edgewright.fleet.trust.audit import AuditEntry
+from edgewright.fleet.trust.audit import AuditEntry, canonical, problems_of
 
 from .journal import Journal
 
@@ -261,3 +263,40 @@ def test_numbers_are_told_apart_by_gate_and_board() -> None:
     assert spoken == {("failure", None): {"failures": 1}, ("failure", "a/b"): {"failures": 2}}
     assert others == {"size": 5}
     assert statements({"gate": "failure", "target": "pi", "x": 1}) == ({("failure", "pi"): {"x": 1}}, {})
+
+
+JUNK = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
+)
+ANY = st.recursive(
+    JUNK, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+)
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the paths to everything inside a detail."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [(*path,)] * bool(path) + [leaf for key, each in inside for leaf in leaves(each, (*path, key))]
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_whatever_is_written_into_an_entry_is_found_and_breaks_nothing(
+    data: st.DataObject, inaccurate: Journal
+) -> None:
+    entries = list(inaccurate.entries)
+    place = data.draw(st.integers(0, len(entries) - 1))
+    detail = copy.deepcopy(entries[place].detail)
+    path = data.draw(st.sampled_from(leaves(detail)))
+    inside = detail
+    for key in path[:-1]:
+        inside = inside[key]
+    junk = data.draw(ANY)
+    assume(canonical({"": junk}) != canonical({"": inside[path[-1]]}))
+    inside[path[-1]] = junk
+    entries[place] = msgspec.structs.replace(entries[place], detail=detail)
+    try:
+        found = explain(entries, problems_of(entries))
+    except NotExplainable:
+        return
+    assert not found.agrees

@@ -16,10 +16,10 @@ import msgspec
 from edgewright.targets.faults import UserFault
 
 from ..trust.audit import AuditEntry
-from .control_gates import control_gates, fold
+from .control_gates import fold
 from .observations import BlockOutcome, GateMemory
 from .policy import PolicyError, policy_from
-from .recheck import GateCheck, as_it_stands, check_gate, disagreements, name_of, statements
+from .recheck import GateCheck, as_it_stands, check_gate, disagreements, name_of, statements, tests_of
 from .rows import Number, ReleaseBundle, Rollout
 from .weights import weights_of
 
@@ -126,7 +126,7 @@ class _Replay:
             entries=entries,
             blocks=self._memory.next_block,
             steps=tuple(self._steps),
-            tests=tuple(as_it_stands(status) for status in control_gates(rollout, self._memory, wave_over=True)),
+            tests=tuple(as_it_stands(status) for status in tests_of(rollout, self._memory).values()),
             problems=tuple(self._problems),
             agrees=not self._problems,
         )
@@ -159,13 +159,14 @@ class _Replay:
 
     def _decide(self, rollout: Rollout, entry: AuditEntry, action: str) -> None:
         spoken, others = statements(entry.detail["numbers"])
-        if others.get("failure_unit") in {"DEVICE", "SITE"}:
+        if others.get("failure_unit") in ("DEVICE", "SITE"):
             self._rollout = rollout = msgspec.structs.replace(rollout, failure_unit=others["failure_unit"])
+        tests, learnt = tests_of(rollout, self._memory), self._memory.next_block
         problems: list[str] = []
         checks = []
         for (gate, target), numbers in spoken.items():
             try:
-                checks += check_gate(rollout, self._memory, gate, target, numbers)
+                checks += check_gate(rollout, tests, learnt, gate, target, numbers)
             except UNFOLDABLE as error:
                 problems.append(f"{name_of(gate, target)}: no gate says this: {_text(error)}")
         problems += [problem for check in checks for problem in disagreements(check)]
@@ -182,7 +183,7 @@ class _Replay:
             action=action,
             wave=wave if isinstance(wave, int) else -1,
             reason=str(entry.detail.get("reason", "")),
-            blocks=self._memory.next_block,
+            blocks=learnt,
             checks=tuple(checks),
             others=others,
             problems=tuple(problems),

@@ -16,6 +16,7 @@ from .rows import Number, Rollout
 from .storms import breaker_limit
 from .weights import METRICS
 
+MOST_DEVICES = 10_000_000
 TOLERANCE = 1e-9
 """Relative: the last digits of a gamma function differ from machine to machine."""
 
@@ -62,9 +63,31 @@ def statements(numbers: Mapping[str, Any]) -> tuple[dict[tuple[str, str | None],
     return spoken, others
 
 
+Tests = Mapping[tuple[str, str | None], GateStatus]
+"""What the tests against the controls say, by gate and board."""
+
+
+def tests_of(rollout: Rollout, memory: GateMemory) -> Tests:
+    """Return what the tests say after the blocks so far."""
+    return {(status.gate, status.target): status for status in control_gates(rollout, memory, wave_over=True)}
+
+
 def check_gate(
-    rollout: Rollout, memory: GateMemory, gate: str, target: str | None, numbers: Mapping[str, Any]
+    rollout: Rollout, tests: Tests, learnt: int, gate: str, target: str | None, numbers: Mapping[str, Any]
 ) -> list[GateCheck]:
+    """Return what a gate's recorded numbers and the recomputed ones say; two checks where it rests on two proofs.
+
+    Args:
+        rollout: with its policy and boards.
+        tests: after the blocks that were learnt before the decision.
+        learnt: how many blocks those are.
+        gate: its name.
+        target: its board; None: all.
+        numbers: what was recorded.
+
+    Raises:
+        ValueError, LookupError, ArithmeticError, TypeError: no gate can have said this.
+    """
     match gate:
         case "failure":
             return _failure_checks(rollout, target, numbers)
@@ -78,11 +101,11 @@ def check_gate(
     if gate not in {*METRICS, "all"}:
         return [GateCheck(gate=gate, target=target, basis="recorded", outcome=None, others=dict(numbers))]
     if target is None:
-        return [_compared(gate, None, {"blocks": memory.next_block}, numbers, "wait")]
-    for status in control_gates(rollout, memory, wave_over=True):
-        if (status.gate, status.target) == (gate, target):
-            return [_compared(gate, target, status.numbers, numbers, status.outcome)]
-    raise ValueError("no block that was learnt before speaks of it")
+        return [_compared(gate, None, {"blocks": learnt}, numbers, "wait")]
+    status = tests.get((gate, target))
+    if status is None:
+        raise ValueError("no block that was learnt before speaks of it")
+    return [_compared(gate, target, status.numbers, numbers, status.outcome)]
 
 
 def _failure_checks(rollout: Rollout, target: str | None, numbers: Mapping[str, Any]) -> list[GateCheck]:
@@ -96,6 +119,8 @@ def _failure_checks(rollout: Rollout, target: str | None, numbers: Mapping[str, 
 def _failure_check(rollout: Rollout, target: str | None, numbers: Mapping[str, Any]) -> GateCheck:
     failed_at = [int(each) for each in str(numbers["failed_at"]).split()]
     executed, failures = int(numbers["dispatched"]), int(numbers["failures"])
+    if executed > MOST_DEVICES:
+        raise ValueError(f"{executed} devices; no rollout has more than {MOST_DEVICES}")
     is_ordered = all(one < other for one, other in zip([0, *failed_at], [*failed_at, executed + 1], strict=True))
     if not is_ordered or len(failed_at) != min(failures, MOST_NAMED):
         raise ValueError(f"{failures} failures of {executed} do not stand at {numbers['failed_at']}")
