@@ -191,7 +191,7 @@ def _outcomes(found: Any) -> RenderableType:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("scenario", "stopped", "95 %", "by", "at risk", "90 %", "most", "failed", "hours", "sent"):
+    for column in ("scenario", "stopped", "95 %", "paused", "by", "at risk", "90 %", "most", "failed", "hours", "sent"):
         is_text = column in {"scenario", "by"}
         table.add_column(column, justify="left" if is_text else "right", no_wrap=column != "by", overflow="fold")
     for one in found.outcomes:
@@ -201,6 +201,7 @@ def _outcomes(found: Any) -> RenderableType:
             one.scenario,
             f"[{colour}]{one.stopped.percentage:.0f} %[/]",
             f"{one.stopped.low:.0f}-{one.stopped.high:.0f}",
+            f"{one.paused.percentage:.0f} %",
             ", ".join(one.stopped_by) or "–",
             f"{risk.median:,.0f}",
             f"{risk.p90:,.0f}",

@@ -45,6 +45,7 @@ def _beside(outcome: Outcome) -> list[str]:
     at_risk = [f"at risk: {risk.median:,.0f} (median)", f"at risk: {risk.largest:,.0f} (most)"]
     return [
         f"{word}: {outcome.stopped.runs} of {outcome.runs} runs",
+        f"paused: {outcome.paused.runs}",
         *([] if outcome.is_good else at_risk),
         f"failed: {outcome.devices_failed.median:,.0f} (median)",
         f"time: {outcome.hours.median:.1f} h (median)",
@@ -72,7 +73,7 @@ def _line(run: Run, top: float, hours: float, devices: int) -> str:
 
     steps = [f"H{x(point.hours):.1f}V{y(point.ordered):.1f}" for point in run.points]
     path = [f"M{x(0):.1f},{y(0):.1f}", *steps]
-    is_stopped = run.state in STOPPED or bool(run.halted)
+    is_stopped = run.state in {*STOPPED, "paused"} or bool(run.halted)
     colour = STOPS if is_stopped else GOES_ON
     line = f'<path d="{"".join(path)}" fill="none" stroke="{colour}" stroke-width="1.4" stroke-opacity="0.45"/>'
     if not is_stopped:

@@ -18,7 +18,7 @@ from .fast import Run, rehearse_once
 from .scenario import Scenario
 from .trace import Trace
 
-STOPPED = frozenset({"rolled_back", "rolling_back", "aborted", "paused"})
+STOPPED = frozenset({"rolled_back", "rolling_back", "aborted"})
 Z_95 = 1.959964
 WORTH_PROCESSES = 50_000
 """Devices times runs; fewer are done before other processes have started."""
@@ -52,6 +52,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     states: dict[str, int]
     stopped: Share
     """Of the whole rollout, or of any board. Where `is_good`, this is the share of false stops."""
+    paused: Share
+    """Somebody had to look: a wave that proved nothing, or a policy whose action is PAUSE."""
     stopped_by: dict[str, int]
     devices_at_risk: Spread
     """That had got the release where it is bad when it was stopped, or in the end; all, in a good scenario."""
@@ -143,6 +145,7 @@ def _outcome(scenario: Scenario, runs: Sequence[Run]) -> Outcome:
         runs=len(runs),
         states=dict(sorted(Counter(run.state for run in runs).items())),
         stopped=_share(stopped, len(runs)),
+        paused=_share(sum(run.state == "paused" for run in runs), len(runs)),
         stopped_by=dict(sorted(Counter(run.stopped_by for run in runs if run.stopped_by).items())),
         devices_at_risk=_spread([run.exposed for run in runs]),
         devices_failed=_spread([run.failed for run in runs]),
