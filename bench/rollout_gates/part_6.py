@@ -1,10 +1,11 @@
 """Must be true 6: a decision over 100,000 devices takes at most a second, and the cost of a device stays the same.
 
 `tick`: the core alone, in the middle of a rollout (half of the fleet has its order, nine in ten of those are done),
-with controls and all gates on. `order`: a tick that draws a wave of half of the fleet. `step`: the server's whole step on
-SQLite, from the read to the commit, while each second a thousand devices are heard and a hundred report. `first_step`:
-after a start, when everything is read; it happens once. `step_that_orders` gives half of the fleet its order at once, which a policy without
-`maximumPerMinute` does: mostly writing. The medians of several repetitions, and `slowest`.
+with controls and all gates on. `order`: a tick that draws a wave of half of the fleet. `step`: the server's whole step
+on SQLite, from the read to the commit, while each second a thousand devices are heard and a hundred report.
+`first_step`: after a start, when everything is read; it happens once. `step_that_orders` gives half of the fleet its
+order at once, which a policy without `maximumPerMinute` does: mostly writing. The medians of several repetitions, and
+`slowest`.
 
 Seconds are those of the processor: a machine that others use too shall not change what is found.
 """
