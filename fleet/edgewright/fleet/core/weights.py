@@ -4,6 +4,11 @@ The weights add up to 1, and a gate stops at `weight * E >= 1 / alpha`. Under "t
 does so with a chance of at most `weight * alpha` (Ville), so any of them does with a chance of at most `alpha`, however
 they hang together.
 
+Where tests share one clock they are averaged: those of a board against its controls move from block to block, so the
+weighted mean of their e-values as they stand is an e-value again (`all` in control_gates.py). The failure gates move in
+dispatch order, and a late report changes what they said long ago; values on two clocks may not be averaged as they
+stand, so between the clocks the bound is that of the union.
+
 Why most goes to the pooled failure gate: a share of one half costs it one more failed device (ln 2 against the gain of
 one failure, ln(1 / 2 %) at the default limit), and it is the one that stops a catastrophe. A board's own failure gate
 comes into play only where the others dilute it, and the tests against controls have hundreds of blocks to make up for
