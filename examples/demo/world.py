@@ -147,8 +147,9 @@ class World:
         return str(status["state"]), str(status["reason"])
 
     def devices_reached(self, rollout: str) -> int:
-        """Return how many devices were ever given the release."""
-        return len(self.ask("rollout", "status", rollout)["assignments"])
+        """Return how many devices were ever given the release; controls keep the old one, to compare with."""
+        drawn = self.ask("rollout", "status", rollout)["assignments"]
+        return sum(one["arm"] != "control" for one in drawn)
 
     def online(self) -> int:
         """Return how many devices were heard of in the last ten seconds."""

@@ -221,6 +221,34 @@ def test_orders_go_out_inside_the_window_of_each_device(world: Make) -> None:
     assert hours == {("UTC", 2.0), ("Asia/Tokyo", 17.0)}, "2 in the morning in Tokyo is 17 UTC"
 
 
+def test_a_retry_and_a_graduation_wait_for_the_window_too(world: Make) -> None:
+    window = {"startTime": "cron(0 2 * * ? *)", "durationInMinutes": 60}
+    policy = {"waves": [1, "rest"], "schedulingConfig": {"maintenanceWindows": [window]}, **RETRY, **QUIET}
+    here = world({**policy, "horizonSeconds": 40_000}, 2)
+    here.step(2.5 * 3600)
+    (first,) = here.waiting()
+    here.report(first, "failed", 3.5 * 3600)
+    here.step(4.0 * 3600)
+    assert [one.device for one in here.ordered() if one.phase == "failed"] == [first], "no retry outside the window"
+    here = world(policy, 2)
+    here.step(2.5 * 3600)
+    here.report(here.waiting()[0], "confirmed", 2.51 * 3600)
+    here.step(3.5 * 3600)
+    assert here.ledger.rollout.wave == 2
+    assert len(here.controls()) == 1, "no graduation outside the window"
+    here.step(26.5 * 3600)
+    assert here.controls() == []
+
+
+def test_a_paced_wave_is_complete_with_its_treated_devices(world: Make) -> None:
+    here = world({"waves": [4, "rest"], "jobExecutionsRolloutConfig": {"maximumPerMinute": 2}, **QUIET}, 20)
+    for now_s in (0, 30, 60, 90):
+        here.step(float(now_s))
+        for device in here.waiting():
+            here.report(device, "confirmed", float(now_s))
+    assert per_wave(here) == [(4, 4)]
+
+
 def test_a_site_never_has_more_unproven_devices_than_its_limit(world: Make) -> None:
     policy = {"waves": ["rest"], "blastRadius": {"maxDevicesPerSite": 2}, **QUIET}
     here = world(policy, 24, sites=("lyon", "graz", ""))
