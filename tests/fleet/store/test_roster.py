@@ -122,10 +122,11 @@ class History:
     def order(self) -> None:
         rollout = self.random.choice(self.rollouts)
         with self.database.write() as connection:
-            taken = {one.device for one in rollouts.assignments_of(connection, rollout.id)}
+            taken = {one.device for each in self.rollouts for one in rollouts.assignments_of(connection, each.id)}
             free = [name for name in self.names if name not in taken]
             if free:
-                carry_out(connection, rollout, [self._assign(rollout, free[0], len(taken))], now_s=self.now_s)
+                chosen = self.random.choice(free)
+                carry_out(connection, rollout, [self._assign(rollout, chosen, len(taken))], now_s=self.now_s)
 
     def _assign(self, rollout: Rollout, device: str, position: int) -> Assign:
         is_control = self.random.random() < 0.3
