@@ -63,6 +63,28 @@ def measure(quick: bool) -> dict[str, Any]:
     return figures
 
 
+def broken(figures: dict[str, Any]) -> list[str]:
+    """Return the limits that are missed; the ones about Evidently hold where its windows were there to measure."""
+    return [
+        f"{name} is {figures[name]:g}, above {most:g}"
+        for name, most in LIMITS.items()
+        if name in figures and figures[name] > most
+    ]
+
+
+def rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the figures for people."""
+    table = [
+        (f"4 largest difference of {name}", "beside scipy", f"{value:.1e}") for name, value in figures["scipy"].items()
+    ]
+    if isinstance(figures["evidently"], str):
+        return [*table, ("4 elec windows", "beside Evidently", figures["evidently"])]
+    same = figures["evidently_same_bins_largest_difference"]
+    table.append(("4 largest difference on its own bins", "beside Evidently", f"{same:.1e}"))
+    outside = f"{figures['outside_binning_error']} of {len(figures['evidently'])}"
+    return [*table, ("4 features outside the binning error", "beside Evidently", outside)]
+
+
 def _against_scipy(pairs: int) -> dict[str, float]:
     """Return the largest difference of each statistic over random counts, relative where the value is above 1."""
     random = np.random.default_rng(20260101)
@@ -171,7 +193,7 @@ def _same_formulas(one: Compared, cuts: Array) -> dict[str, float]:
         "psi": divergence.psi_of_shares(_filled(current).tolist(), _filled(reference).tolist()),
         "jensenshannon": divergence.js(current, reference) * math.sqrt(math.log(2)),  # Evidently takes base e
     }
-    if "ks" in one.evidently:
+    if "ks" in one.evidently:  # from the raw samples, which only scipy has; `_ks_within` sets our distance beside it
         found["ks"] = float(stats.ks_2samp(one.reference, one.current).pvalue)
     if "chisquare_p" in one.evidently:
         expected = [count * sum(current) / sum(reference) for count in reference]
