@@ -18,7 +18,8 @@ from .orders import order, rollout
         ("REJECTED", ["failed", "confirmed", "confirmed", "confirmed"], "pass"),
         ("REJECTED", ["refused", "confirmed", "confirmed", "confirmed"], "fail"),
         ("ALL", ["refused", "confirmed", "confirmed", "confirmed"], "fail"),
-        ("ALL", ["refused"] + ["confirmed"] * 5, "pass"),  # 16.7 % is not over 20 %
+        ("ALL", ["refused"] + ["confirmed"] * 5, "pass"),  # 16.7 % is less than 20 %
+        ("ALL", ["refused"] + ["confirmed"] * 4, "fail"),  # 20 % is "the minimum percentage", as AWS puts it
     ],
 )
 def test_abort_criteria_as_in_aws(kind: str, phases: list[str | None], expected: str) -> None:

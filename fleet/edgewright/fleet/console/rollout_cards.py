@@ -165,7 +165,7 @@ def _facts(gate: GateStatus) -> tuple[tuple[str, str], ...]:
             ("E-value", f"{_number(numbers['e_value'])}, stops at {_number(numbers['e_threshold'])}"),
         )
     if gate.gate == "abort_config":
-        limit = f"{_number(numbers['percentage'])} %, stops above {_number(numbers['threshold_percentage'])} %"
+        limit = f"{_number(numbers['percentage'])} %, stops at {_number(numbers['threshold_percentage'])} %"
         return (("failed", limit),)
     beside = f"{_number(numbers['samples'])} beside {_number(numbers.get('control_samples', 0))}"
     facts = [("samples, new beside old", beside)]

@@ -58,7 +58,7 @@ def _abort_gate(criterion: AbortCriterion, counts: Counter[Outcome]) -> GateStat
     executed = sum(count for kind, count in counts.items() if kind in EXECUTED)
     failures = sum(count for kind, count in counts.items() if kind in kinds)
     share = 100 * failures / executed if executed else 0.0
-    reached = executed >= criterion.min_number_of_executed_things and share > criterion.threshold_percentage
+    reached = executed >= criterion.min_number_of_executed_things and share >= criterion.threshold_percentage
     reason = (
         f"{criterion.failure_type}: {failures} of {executed} executed devices ({share:.1f} %); "
         f"threshold {criterion.threshold_percentage:g} % from {criterion.min_number_of_executed_things} devices on"

@@ -24,7 +24,7 @@ class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class AbortCriterion(Strict, frozen=True, kw_only=True):
-    """Stop when the share of a kind of failure among executed devices goes over a fixed threshold."""
+    """Stop when the share of a kind of failure among executed devices reaches a fixed threshold."""
 
     failure_type: FailureType
     action: Action

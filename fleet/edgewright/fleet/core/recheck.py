@@ -144,7 +144,7 @@ def _with_wave(rollout: Rollout, status: GateStatus, numbers: Mapping[str, Any])
 def _abort_check(numbers: Mapping[str, Any]) -> GateCheck:
     failures, executed = int(numbers["failures"]), int(numbers["executed"])
     share = 100 * failures / executed if executed else 0.0
-    reached = executed >= numbers["min_number_of_executed_things"] and share > numbers["threshold_percentage"]
+    reached = executed >= numbers["min_number_of_executed_things"] and share >= numbers["threshold_percentage"]
     return _compared("abort_config", None, {"percentage": share}, numbers, "fail" if reached else "pass")
 
 
