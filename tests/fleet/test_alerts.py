@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import io
 import json
+import random
 import re
 import threading
 import time
@@ -14,9 +16,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from rich.console import Console
 from sqlalchemy import update
 
+from edgewright.fleet import alert_tables
 from edgewright.fleet.alerting import Alerting
 from edgewright.fleet.artifacts import Artifacts
 from edgewright.fleet.faults import NotFoundError
@@ -183,6 +188,45 @@ def test_sites_are_told_apart_and_their_sums_are_exact(station: Station, tmp_pat
     assert north == tuple(a + b for a, b in zip(FINE, SHIFTED, strict=True))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_site_sums_are_exact_whatever_comes_twice_late_or_out_of_order(
+    station: Station, tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    site_of = {f"cam-{number}": chance.choice(["", "north", "south"]) for number in range(5)}
+    for name, site in site_of.items():
+        station.device(name, site)
+    bundle = station.release(tmp_path, "1")
+    sent = [
+        (device, hour, seq, tuple(chance.randrange(50 * seq) for _ in range(4)))
+        for device in site_of
+        for hour in range(3)
+        for seq in range(1, 4)
+    ]
+    expected: dict[str, list[int]] = {}
+    for device, _, seq, counts in sent:
+        if seq == 3 and site_of[device]:
+            before = expected.setdefault(f"site:{site_of[device]}", [0, 0, 0, 0])
+            expected[f"site:{site_of[device]}"] = [a + b for a, b in zip(before, counts, strict=True)]
+    arrivals = sent * 2
+    chance.shuffle(arrivals)
+    begin_s = station.clock.now_s
+    for device, hour, seq, counts in arrivals:
+        station.clock.now_s = begin_s + (hour + 1) * HOUR_S
+        station.report(device, bundle, counts, seq=seq)
+        if chance.random() < 0.02:
+            station.restart()
+            with station.database.write() as connection:
+                totals.join_hours(connection, before_s=begin_s + HOUR_S)
+    with station.database.read() as connection:
+        slots = totals.site_slots_of(connection, [bundle], since_s=0, until_s=begin_s + 10 * HOUR_S)
+    found: dict[str, list[int]] = {}
+    for slot in slots:
+        before = found.setdefault(slot.key.cohort, [0, 0, 0, 0])
+        found[slot.key.cohort] = [a + b for a, b in zip(before, slot.totals.histograms[0], strict=True)]
+    assert found == expected
+
+
 def test_a_device_that_moves_is_counted_where_its_series_began(station: Station, tmp_path: Path) -> None:
     station.device("a", "north")
     bundle = station.release(tmp_path, "1")
@@ -343,6 +387,14 @@ def test_a_webhook_is_signed_and_called_once(station: Station, tmp_path: Path, r
     assert told["id"] == headers["webhook-id"]
     assert (told["board"], told["release"], told["rule"]) == ("raspberry-pi-5", "1", "inputs")
     assert station.actions()[-1] == "hook.delivered"
+    view = {"alerts": msgspec.to_builtins(station.alerting.alerts(limit=10))}
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(
+        alert_tables.alerts(view), alert_tables.rules({"rules": msgspec.to_builtins(station.alerting.rules())})
+    )
+    shown = console.export_text()
+    assert "webhook raised done: 204" in shown
+    assert "inputs by board, release" in shown
 
 
 def test_a_failed_call_is_made_again_with_the_same_id_after_a_growing_pause_and_a_restart(
