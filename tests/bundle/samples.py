@@ -124,13 +124,19 @@ def sample_golden() -> Golden:
     )
 
 
-def write_sample(directory: Path, *, model_bytes: bytes = b"not a real model", **changes: object) -> Manifest:
+def write_sample(
+    directory: Path,
+    *,
+    model_bytes: bytes = b"not a real model",
+    reference: Reference | None = None,
+    **changes: object,
+) -> Manifest:
     """Write a bundle directory; `changes` replace fields of the sample manifest."""
     (directory / "model").mkdir(parents=True)
     (directory / "model" / "model.onnx").write_bytes(model_bytes)
     (directory / "sbom.cdx.json").write_text('{"bomFormat": "CycloneDX", "specVersion": "1.6"}\n')
     write_golden(directory / "golden.safetensors", sample_golden())
-    write_reference(directory / "reference.cbor", sample_reference())
+    write_reference(directory / "reference.cbor", reference or sample_reference())
     return write_manifest(directory, msgspec.structs.replace(sample_manifest(), **changes))
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,10 +83,10 @@ class House:
         self.network.join(device)
         return device
 
-    def release(self, folder: Path, version: str) -> str:
-        """Upload a sample bundle of this version, make it a release, return its digest."""
+    def release(self, folder: Path, version: str, **changes: Any) -> str:
+        """Upload a sample bundle of this version, make it a release, return its digest; `changes` as write_sample."""
         weights = f"model {version}".encode()
-        archive, digest = pack_sample(folder, name=f"v{version}", version=version, model_bytes=weights)
+        archive, digest = pack_sample(folder, name=f"v{version}", version=version, model_bytes=weights, **changes)
         upload = self.fleet.artifacts.begin()
         try:
             upload.write(archive.read_bytes())
