@@ -27,7 +27,7 @@ from edgewright.fleet.artifacts import Artifacts
 from edgewright.fleet.faults import NotFoundError
 from edgewright.fleet.hooks import webhook
 from edgewright.fleet.hooks.outcome import HookFailed
-from edgewright.fleet.hooks.worker import FIRST_PAUSE_S, MOST_ATTEMPTS, HookWorker
+from edgewright.fleet.hooks.worker import FIRST_PAUSE_S, MOST_ATTEMPTS, PATIENCE_S, POSTPONED_S, HookWorker
 from edgewright.fleet.monitoring import MOST_BEHIND, Monitor
 from edgewright.fleet.service import Fleet
 from edgewright.fleet.store import totals, windows
@@ -555,3 +555,39 @@ def test_one_retraining_at_a_time(station: Station, tmp_path: Path) -> None:
     calls = [call for view in station.alerting.alerts(limit=10) for call in view.calls]
     assert len(station.alerts()) == 2
     assert [call.kind for call in calls] == ["on_drift"]
+
+
+def test_a_proposal_waits_for_the_rollout_that_is_under_way_and_is_dropped_with_its_alert(
+    station: Station, tmp_path: Path
+) -> None:
+    raise_alert(station, tmp_path, onDrift={"argv": ["not-there"]}, clearAfter=1)
+    rollout = station.fleet.create_rollout("digits", "1", {})
+    for _ in range(10):
+        assert station.hooks.step(station.clock())
+        assert not station.hooks.step(station.clock() + POSTPONED_S - 1)
+        station.clock.now_s += POSTPONED_S
+    assert (call_of(station).attempts, call_of(station).ended_s) == (0, None)
+    assert rollout.id in call_of(station).reason
+    station.fleet.fire(rollout.id, "abort", reason="")
+    assert station.hooks.step(station.clock())
+    assert call_of(station).attempts == 1, "now it was tried"
+    bundle = station.fleet.releases()[0].bundles["raspberry-pi-5"]
+    station.clock.now_s = float(int(station.clock.now_s) // HOUR_S * HOUR_S)
+    station.hour(("cam", bundle, FINE))
+    assert station.hooks.step(station.clock())
+    assert (call_of(station).reason, call_of(station).is_done) == ("the alert is over", False)
+    assert not station.hooks.step(station.clock() + 10**6)
+
+
+def test_a_server_that_stops_does_not_wait_for_a_receiver_that_hangs(
+    station: Station, tmp_path: Path, receiver: Receiver
+) -> None:
+    receiver.pause_s = PATIENCE_S + 2
+    raise_alert(station, tmp_path, webhook={"url": receiver.url, "timeoutSeconds": 60})
+    station.hooks.start()
+    time.sleep(1.5)
+    begin = time.monotonic()
+    station.hooks.stop()
+    assert time.monotonic() - begin < PATIENCE_S + 1
+    time.sleep(2)
+    assert call_of(station).ended_s is None, "what it hears now is not written down: the call is made again"

@@ -1,7 +1,11 @@
-"""How a hook fails."""
+"""How a hook fails, or waits."""
 
 from __future__ import annotations
 
 
 class HookFailed(Exception):
     """The call did not get through; the message says why. It is tried again, a bounded number of times."""
+
+
+class HookPostponed(Exception):
+    """It is not the time for the call, and the message says why: asked again in a minute, and no attempt was made."""

@@ -21,11 +21,12 @@ from ..faults import ConflictError
 from ..service import Fleet
 from ..store import audit_log
 from ..store.alerts import HookCall
-from .outcome import HookFailed
+from .outcome import HookFailed, HookPostponed
 from .program import Programs
 
 MAX_BUNDLES = 256
 CHUNK_BYTES = 1 << 20
+UNDER_WAY = frozenset({"scheduled", "running", "awaiting_approval", "paused", "rolling_back"})
 
 
 def propose(fleet: Fleet, programs: Programs, jobs: Path, rule: AlertRule, on_drift: OnDrift, call: HookCall) -> str:
@@ -34,8 +35,10 @@ def propose(fleet: Fleet, programs: Programs, jobs: Path, rule: AlertRule, on_dr
     Safe to repeat: the same bundles are the same release, and a rollout of it that goes on is the proposal.
 
     Raises:
-        HookFailed: the program failed, left nothing that can be used, or a rollout is in the way.
+        HookPostponed: a rollout of the model is under way; whoever trains now would train for nothing.
+        HookFailed: the program failed, or left nothing that can be used.
     """
+    _wait_for_others(fleet, rule.model)
     folder = Path(tempfile.mkdtemp(prefix=f"{call.call}-", dir=jobs))
     try:
         out = folder / "out"
@@ -47,6 +50,12 @@ def propose(fleet: Fleet, programs: Programs, jobs: Path, rule: AlertRule, on_dr
         raise HookFailed(str(error)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for_others(fleet: Fleet, model: str) -> None:
+    for one in fleet.rollouts():
+        if one.model == model and one.state in UNDER_WAY:
+            raise HookPostponed(f"rollout {one.id} of {model} {one.version} is {one.state}")
 
 
 def rollout_policy(on_drift: OnDrift) -> dict[str, Any]:

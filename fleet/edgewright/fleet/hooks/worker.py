@@ -20,7 +20,7 @@ from ..service import Fleet
 from ..store import alerts, audit_log
 from ..store.alerts import HookCall, HookKind
 from . import webhook
-from .outcome import HookFailed
+from .outcome import HookFailed, HookPostponed
 from .program import Programs
 from .proposal import propose
 
@@ -34,6 +34,9 @@ MOST_ATTEMPTS = {"webhook": 12, "command": 5, "on_drift": 3}
 LANES: tuple[tuple[HookKind, ...], ...] = (("webhook",), ("command",), ("on_drift",))
 """A job of hours must not hold up a message."""
 MAX_REASON = 1000
+POSTPONED_S = 60.0
+PATIENCE_S = 3.0
+"""A webhook may take a minute; a server that was told to stop does not."""
 
 
 class HookWorker:
@@ -49,6 +52,7 @@ class HookWorker:
         shutil.rmtree(self._jobs, ignore_errors=True)  # of a server that was killed
         self._jobs.mkdir(mode=0o700)
         self._stopping = threading.Event()
+        self._is_abandoned = False
         self._threads = [
             threading.Thread(target=self._run, args=[lane], name=f"hooks-{lane[0]}", daemon=True) for lane in LANES
         ]
@@ -59,23 +63,32 @@ class HookWorker:
             thread.start()
 
     def stop(self) -> None:
-        """End programs that run, wait for a webhook under way; what was not answered is called again later."""
+        """End programs that run, wait a little for a webhook; what was not answered is called again later."""
         self._stopping.set()
         self._programs.stop()
+        deadline = time.monotonic() + PATIENCE_S
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._is_abandoned = True
 
     def step(self, now_s: float, kinds: Sequence[HookKind] = ("webhook", "command", "on_drift")) -> bool:
         """Make the call that has been due for longest; False where none is."""
         with self._fleet.database.read() as connection:
             call = alerts.next_call(connection, kinds, now_s=now_s)
             stored = alerts.find_rule(connection, call.rule) if call else None
+            is_up = call is not None and alerts.is_up(connection, call.alert)
         if call is None:
             return False
+        if call.kind == "on_drift" and not is_up:
+            ended = msgspec.structs.replace(call, ended_s=self._clock(), reason="the alert is over")
+            self._write(ended, "hook.dropped")
+            return True
         try:
             if stored is None:
                 raise HookFailed("the rule was removed")
             came = self._make(call, stored)
+        except HookPostponed as error:
+            self._postpone(call, str(error), POSTPONED_S)
         except HookFailed as error:
             if not self._stopping.is_set():
                 self._failed(call, str(error), for_good=stored is None)
@@ -84,7 +97,7 @@ class HookWorker:
             self._failed(call, f"internal error: {error}", for_good=False)
         else:
             ended = msgspec.structs.replace(call, attempts=call.attempts + 1, ended_s=self._clock(), is_done=True)
-            self._end(msgspec.structs.replace(ended, reason=came[-MAX_REASON:]), "hook.delivered")
+            self._write(msgspec.structs.replace(ended, reason=came[-MAX_REASON:]), "hook.delivered")
         return True
 
     def _make(self, call: HookCall, stored: alerts.StoredRule) -> str:
@@ -102,24 +115,30 @@ class HookWorker:
         attempts = call.attempts + 1
         call = msgspec.structs.replace(call, attempts=attempts, reason=reason[-MAX_REASON:])
         if for_good or attempts >= MOST_ATTEMPTS[call.kind]:
-            self._end(msgspec.structs.replace(call, ended_s=self._clock()), "hook.failed")
+            self._write(msgspec.structs.replace(call, ended_s=self._clock()), "hook.failed")
             return
         pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (attempts - 1))
         log.warning("%s of alert %s: %s; again in %.0f s", call.kind, call.alert, reason, pause_s)
-        with self._fleet.database.write() as connection:
-            alerts.save_call(connection, msgspec.structs.replace(call, due_s=self._clock() + pause_s))
+        self._postpone(call, reason, pause_s)
 
-    def _end(self, call: HookCall, action: str) -> None:
+    def _postpone(self, call: HookCall, reason: str, pause_s: float) -> None:
+        later = msgspec.structs.replace(call, due_s=self._clock() + pause_s, reason=reason[-MAX_REASON:])
+        self._write(later)
+
+    def _write(self, call: HookCall, action: str | None = None) -> None:
+        if self._is_abandoned:
+            return  # the database may be another server's by now; the call is made again
         with self._fleet.database.write() as connection:
             alerts.save_call(connection, call)
-            audit_log.append(
-                connection,
-                now_s=self._clock(),
-                actor="fleet",
-                action=action,
-                subject=f"alert:{call.alert}",
-                detail={"call": call.call, "kind": call.kind, "attempts": call.attempts, "reason": call.reason},
-            )
+            if action is not None:
+                audit_log.append(
+                    connection,
+                    now_s=self._clock(),
+                    actor="fleet",
+                    action=action,
+                    subject=f"alert:{call.alert}",
+                    detail={"call": call.call, "kind": call.kind, "attempts": call.attempts, "reason": call.reason},
+                )
 
     def _run(self, lane: Sequence[HookKind]) -> None:
         while not self._stopping.wait(PERIOD_S):

@@ -161,6 +161,12 @@ def add_alert(connection: Connection, alert: Alert) -> None:
     connection.execute(insert(alerts).values(msgspec.structs.asdict(alert)))
 
 
+def is_up(connection: Connection, alert: str) -> bool:
+    """Tell whether an alert is up."""
+    query = select(alerts.c.alert).where(alerts.c.alert == alert, alerts.c.cleared_s.is_(None))
+    return connection.execute(query).one_or_none() is not None
+
+
 def clear_alert(connection: Connection, alert: str, *, at_s: float) -> None:
     """Note that an alert is over."""
     connection.execute(update(alerts).where(alerts.c.alert == alert).values(cleared_s=at_s))
