@@ -44,6 +44,8 @@ class RolloutView(msgspec.Struct, frozen=True, kw_only=True):
     rollout: Rollout
     gates: tuple[GateStatus, ...]
     assignments: tuple[Assignment, ...]
+    next_block: int = 0
+    """Blocks before this one have entered the control gates."""
 
 
 class HistogramView(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,7 +237,8 @@ class Fleet:
         with self.database.read() as connection:
             rollout, gates = rollouts.get(connection, rollout_id)
             assignments = tuple(rollouts.assignments_of(connection, rollout_id))
-        return RolloutView(rollout=rollout, gates=gates, assignments=assignments)
+            next_block = rollouts.memory_of(connection, rollout_id).next_block
+        return RolloutView(rollout=rollout, gates=gates, assignments=assignments, next_block=next_block)
 
     def rollouts(self) -> list[Rollout]:
         """Return rollouts, newest first."""

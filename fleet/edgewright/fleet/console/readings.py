@@ -10,7 +10,7 @@ from edgewright.bundle.reference import Reference
 from ..core.drift import DriftReport, Totals, drift_report
 from ..core.policy_sections import DriftGate
 from ..service import Fleet, RolloutView
-from ..store import audit_log, enrolment, releases, rollouts
+from ..store import audit_log, enrolment, floors, releases, rollouts
 from ..traffic import traffic_of
 from ..trust.audit import AuditEntry
 
@@ -43,6 +43,7 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     rollouts: tuple[RolloutView, ...]
     traffic: tuple[Traffic, ...]
     audit: tuple[AuditEntry, ...]
+    stop: floors.Stop | None = None
 
 
 def read(fleet: Fleet, *, broker_connected: bool) -> Readings:
@@ -55,6 +56,7 @@ def read(fleet: Fleet, *, broker_connected: bool) -> Readings:
                 rollout=rollout,
                 gates=rollouts.get(connection, rollout.id)[1],
                 assignments=tuple(rollouts.assignments_of(connection, rollout.id)),
+                next_block=rollouts.memory_of(connection, rollout.id).next_block,
             )
             for rollout in shown
         )
@@ -67,6 +69,7 @@ def read(fleet: Fleet, *, broker_connected: bool) -> Readings:
             rollouts=views,
             traffic=_traffic(connection, now_s=now_s),
             audit=tuple(audit_log.page(connection, limit=SHOWN_AUDIT)),
+            stop=floors.stop_of(connection),
         )
 
 

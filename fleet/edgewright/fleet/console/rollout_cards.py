@@ -1,4 +1,4 @@
-"""Rollouts as data for the page: waves with a dot for each device, gates with their numbers. Pure."""
+"""Rollouts as data for the page: waves with a dot for each device, boards with their arms and blocks. Pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Literal
 
 import msgspec
 
-from ..core.gates import GateStatus
 from ..core.outcomes import FAILURES, outcome
 from ..core.policy import wave_of
+from ..core.policy_sections import Wave as PlannedWave
 from ..core.rollout import OPERATOR_EVENTS, TRANSITIONS
-from ..core.rows import ENDED, Assignment, Number
+from ..core.rows import ENDED, Assignment, BoardHalt
 from ..service import RolloutView
 from .chip import Chip, Tone
+from .gate_cards import GateCard, gate_card
 
 MOST_DOTS = 120
 STATE_TONE: dict[str, Tone] = {
@@ -23,6 +24,10 @@ STATE_TONE: dict[str, Tone] = {
     "rolled_back": "bad",
     "completed": "good",
     "aborted": "calm",
+    "scheduled": "calm",
+    "awaiting_approval": "warn",
+    "following": "good",
+    "superseded": "calm",
 }
 OUTCOME_TONE: dict[str, Tone] = {
     "queued": "calm",
@@ -31,11 +36,11 @@ OUTCOME_TONE: dict[str, Tone] = {
     "failed": "bad",
     "rejected": "bad",
     "timed_out": "bad",
+    "control": "control",
+    "recalled": "calm",
     "going back": "warn",
     "back": "calm",
 }
-GATE_TONE: dict[str, Tone] = {"pass": "good", "wait": "busy", "inconclusive": "warn", "fail": "bad"}
-GATE_NAME = {"failure": "Failures", "drift": "Drift", "abort_config": "Threshold"}
 
 
 class Dot(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,13 +61,17 @@ class Wave(msgspec.Struct, frozen=True, kw_only=True):
     hidden: int = 0
 
 
-class GateCard(msgspec.Struct, frozen=True, kw_only=True):
-    """What one gate says."""
+class BoardRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One board of a rollout: its arms, its blocks, and whether it was stopped."""
 
     name: str
     chip: Chip
+    treated: int
+    control: int
+    graduated: int
+    blocks: str
     reason: str
-    facts: tuple[tuple[str, str], ...]
+    may_roll_back: bool
 
 
 class RolloutCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +84,7 @@ class RolloutCard(msgspec.Struct, frozen=True, kw_only=True):
     created_s: float
     finished_s: float | None
     waves: tuple[Wave, ...]
+    boards: tuple[BoardRow, ...]
     gates: tuple[GateCard, ...]
     events: tuple[str, ...]
     """Buttons: what an operator may do now."""
@@ -90,20 +100,63 @@ def rollout_card(view: RolloutView, now_s: float, *, is_newest: bool) -> Rollout
         reason=rollout.reason or "waiting for a device of the release's targets to be online",
         created_s=rollout.created_s,
         finished_s=rollout.finished_s,
-        waves=tuple(_wave(view, number, at_s) for number in range(len(rollout.policy.waves))),
-        gates=tuple(_gate(gate) for gate in view.gates) if is_newest or rollout.state not in ENDED else (),
+        waves=_waves(view, at_s),
+        boards=_boards(view),
+        gates=tuple(gate_card(gate) for gate in view.gates) if is_newest or rollout.state not in ENDED else (),
         events=tuple(event for event in OPERATOR_EVENTS if (rollout.state, event) in TRANSITIONS),
     )
+
+
+def _waves(view: RolloutView, at_s: float) -> tuple[Wave, ...]:
+    """Return the waves of the policy, and the controls' own at the end where there are any."""
+    planned = len(view.rollout.policy.waves)
+    has_controls = any(one.arm != "treated" for one in view.assignments)
+    return tuple(_wave(view, number, at_s) for number in range(planned + has_controls))
+
+
+def _boards(view: RolloutView) -> tuple[BoardRow, ...]:
+    """Return what each board had of the draw. A rollout of one board without controls has nothing to tell here."""
+    rollout = view.rollout
+    arms = Counter((one.target, one.arm) for one in view.assignments)
+    if len(rollout.bundles) < 2 and not any(arm != "treated" for _, arm in arms) and not rollout.halted:
+        return ()
+    halt_of = {halt.target: halt for halt in rollout.halted}
+    may_halt = rollout.state not in {*ENDED, "rolling_back"} and len(rollout.bundles) > 1
+    rows = []
+    for target in sorted(bundle.target for bundle in rollout.bundles):
+        halt = halt_of.get(target)
+        blocks = {one.block for one in view.assignments if one.target == target and one.block >= 0}
+        observed = sum(block < view.next_block for block in blocks)
+        rows.append(
+            BoardRow(
+                name=target,
+                chip=Chip(text="goes on", tone="good") if halt is None else _halted(halt),
+                treated=arms[target, "treated"],
+                control=arms[target, "control"],
+                graduated=arms[target, "graduated"],
+                blocks=f"{observed} of {len(blocks)}",
+                reason="" if halt is None else halt.reason,
+                may_roll_back=may_halt and (halt is None or halt.action != "ROLLBACK"),
+            )
+        )
+    return tuple(rows)
+
+
+def _halted(halt: BoardHalt) -> Chip:
+    text = {"PAUSE": "halted", "CANCEL": "cancelled", "ROLLBACK": "going back"}[halt.action]
+    if halt.returned_s is not None:
+        return Chip(text="back", tone="calm")
+    return Chip(text=text, tone="bad" if halt.action == "ROLLBACK" else "warn")
 
 
 def _wave(view: RolloutView, number: int, at_s: float) -> Wave:
     rollout = view.rollout
     orders = [one for one in view.assignments if one.wave == number]
     states = Counter(_order_state(one, view, at_s) for one in orders)
-    plan = wave_of(rollout.policy, number).add
+    is_last = number >= len(rollout.policy.waves)
     return Wave(
         number=number + 1,
-        plan=_plan(plan),
+        plan="the controls" if is_last else _planned(wave_of(rollout.policy, number)),
         state=_wave_state(view, number),
         summary=", ".join(f"{count} {words(state)}" for state, count in states.items()) or "not started",
         dots=tuple(_dot(one, view, at_s) for one in orders[:MOST_DOTS]),
@@ -115,9 +168,15 @@ def _wave_state(view: RolloutView, number: int) -> Literal["past", "now", "stopp
     rollout = view.rollout
     if number > rollout.wave:
         return "ahead"
-    if number < rollout.wave or rollout.state == "completed":
+    if number < rollout.wave or rollout.state in {"completed", "following"}:
         return "past"
-    return "now" if rollout.state == "running" else "stopped"
+    return "now" if rollout.state in {"running", "following"} else "stopped"
+
+
+def _planned(wave: PlannedWave) -> str:
+    among = [*wave.boards, *wave.sites, *([wave.where] if wave.where else [])]
+    text = _plan(wave.add) + (f" ({', '.join(among)})" if among else "")
+    return text + (", with approval" if wave.require_approval else "")
 
 
 def _plan(wave: int | str) -> str:
@@ -138,52 +197,10 @@ def _dot(order: Assignment, view: RolloutView, at_s: float) -> Dot:
     why = f": {order.phase_reason}" if order.phase_reason else ""
     came = f" (was {words(first)})" if state != first else ""
     tone = OUTCOME_TONE["failed"] if first in FAILURES else OUTCOME_TONE[state]
+    if order.arm == "control":
+        return Dot(title=f"{order.device}, {order.target}: waits as a control in block {order.block}", tone=tone)
     return Dot(title=f"{order.device}, {order.target}: {words(state)}{came}{why}", tone=tone)
-
-
-def _gate(gate: GateStatus) -> GateCard:
-    name = GATE_NAME[gate.gate] + (f" on {gate.target}" if gate.target else "")
-    return GateCard(
-        name=name,
-        chip=Chip(text=gate.outcome, tone=GATE_TONE[gate.outcome]),
-        reason=gate.reason.removeprefix(f"{gate.target}: "),
-        facts=_facts(gate),
-    )
 
 
 def words(text: str) -> str:
     return text.replace("_", " ")
-
-
-def _facts(gate: GateStatus) -> tuple[tuple[str, str], ...]:
-    """Return the few numbers that decide; `edgewright fleet rollout status` and the audit log have all of them."""
-    numbers = gate.numbers
-    if gate.gate == "failure":
-        return (
-            ("failed", f"{_number(numbers['failures'])} of {_number(numbers['dispatched'])}"),
-            ("not finished", _number(numbers["pending"])),
-            ("E-value", f"{_number(numbers['e_value'])}, stops at {_number(numbers['e_threshold'])}"),
-        )
-    if gate.gate == "abort_config":
-        limit = f"{_number(numbers['percentage'])} %, stops at {_number(numbers['threshold_percentage'])} %"
-        return (("failed", limit),)
-    beside = f"{_number(numbers['samples'])} beside {_number(numbers.get('control_samples', 0))}"
-    facts = [("samples, new beside old", beside)]
-    if gate.features:
-        worst = max((one for one in gate.features), key=lambda one: (one.role == "output", one.psi))
-        facts.append((f"PSI of {worst.name}", f"{worst.psi:.2f}, limit {_number(numbers['max_psi'])}"))
-    if "estimated_accuracy" in numbers:
-        old = numbers.get("control_estimated_accuracy")
-        before = "" if old is None else f", was {_percent(old)}"
-        facts.append(("estimated accuracy", _percent(numbers["estimated_accuracy"]) + before))
-    return tuple(facts)
-
-
-def _percent(share: Number) -> str:
-    return f"{100 * float(share):.1f} %" if isinstance(share, int | float) else str(share)
-
-
-def _number(value: Number) -> str:
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return str(value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

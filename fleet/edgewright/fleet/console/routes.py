@@ -61,6 +61,14 @@ def build_router(fleet: Fleet, *, broker_connected: Callable[[], bool]) -> APIRo
         fleet.fire(rollout, known, reason="button in the console")
         return Response(status_code=204, headers=SECURITY_HEADERS)
 
+    @router.post("/console/rollouts/{rollout}/boards/{target}/rollback")
+    def roll_back_board(rollout: str, target: str, hx_request: Annotated[str, Header()] = "") -> Response:
+        """Take the release back from one board."""
+        if hx_request != "true":
+            raise NotFoundError("the console has no such button")
+        fleet.steering.roll_back_board(rollout, target, reason="button in the console")
+        return Response(status_code=204, headers=SECURITY_HEADERS)
+
     return router
 
 

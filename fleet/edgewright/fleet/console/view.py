@@ -98,7 +98,10 @@ def _tiles(readings: Readings) -> tuple[Tile, ...]:
     drifted = [one for one in readings.traffic if one.report.verdict == "drifted"]
     requests = sum(one.live.requests for one in readings.traffic)
     failures = sum(one.live.failures for one in readings.traffic)
+    stop = readings.stop
+    standing = () if stop is None else (Tile(label="Emergency stop", value="STOPPED", note=stop.reason, tone="bad"),)
     return (
+        *standing,
         Tile(
             label="Devices online",
             value=f"{online} / {every}",
