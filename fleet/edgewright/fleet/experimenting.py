@@ -16,6 +16,8 @@ import msgspec
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from edgewright.targets.faults import UserFault
+
 from .core import arms
 from .core.control_gates import due_blocks
 from .core.evidence import KnownBundle
@@ -66,7 +68,7 @@ class Experimenting:
         """Begin an experiment.
 
         Raises:
-            FleetError: the plan cannot be used (NotFoundError: no such release).
+            FleetError: the plan cannot be used (NotFoundError: no such release; PolicyError: no such query).
             ConflictError: a rollout or an experiment of the model goes on, the fleet is stopped, a release is below
                 the security floor, or too few devices run the baseline.
         """
@@ -160,7 +162,7 @@ class Experimenting:
             experiments.save(connection, ended)
         try:
             rollout = self._fleet.create_rollout(plan.model, plan.candidate, policy)
-        except FleetError:
+        except (UserFault, SQLAlchemyError):
             with self._database.write() as connection:
                 experiments.save(connection, shown.experiment)
             raise
@@ -229,7 +231,7 @@ class ExperimentKeeper:
         while not self._stopping.wait(PERIOD_S):
             try:
                 self._experimenting.step()
-            except (SQLAlchemyError, FleetError) as error:
+            except (SQLAlchemyError, UserFault) as error:
                 log.error("experiments could not learn (%s); trying again", error)
 
 
