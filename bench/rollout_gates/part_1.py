@@ -30,7 +30,9 @@ CORRELATION = 0.05
 SILENT = 0.05
 RATES = (0.01, 0.02, 0.03, 0.05, 0.10, 0.30)
 RUNS, QUICK_RUNS = 500, 40
-CHECKED_RUNS = 2
+CHECKED_RUNS = 1
+FEW = 1500
+"""Failures, all of which are looked at first: such a wave may never stop, and then nothing has to be searched."""
 NEVER = DEVICES + 1
 FAILURES_MIN, SUCCESSES_MIN = (1.0, 5.0), (120.0, 720.0)
 """From the order to the report."""
@@ -147,7 +149,7 @@ def trials_of(failed: Any, member: Any, site: Any | None) -> Trials:
     """Return what the gate counts of these devices, in dispatch order; with `site`, first failures only."""
     failed, places = failed[member], np.flatnonzero(member)
     if site is None:
-        return Trials(executed=len(places), failed_at=[int(at) + 1 for at in np.flatnonzero(failed)])
+        return Trials(executed=len(places), failed_at=(np.flatnonzero(failed) + 1).tolist())
     first = np.full(DEVICES // SITE_SIZE, len(places))
     at = site[places]
     order = np.flatnonzero(failed)[::-1]
@@ -182,6 +184,8 @@ def failed_at_stop(rollout: Rollout, reports: Reports) -> int:
         chosen[order[:count]] = True
         return chosen
 
+    if len(order) < FEW and not stops(rollout, reports, known(len(order))):
+        return NEVER
     high = 4
     while high < len(order) and not stops(rollout, reports, known(high)):
         high *= 2

@@ -9,6 +9,7 @@ and 50 rows, of which 10 come back with a label; every other metric is the same 
 from __future__ import annotations
 
 import math
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ LOSSES = (0.0, 0.01, 0.03)
 """Points of accuracy that the new release loses; one point is allowed."""
 CHUNK = 25
 """Blocks between two looks at the gates; the evidence keeps its peak, so no block is missed."""
+PROCESSES = 2
 LIMITS = {"false_halts": 0.05, "found_3_points": 0.90}
 
 
@@ -101,22 +103,26 @@ def devices_at_stop(rollout: Rollout, found: list[Block]) -> tuple[int | None, s
 def measure(quick: bool) -> dict[str, Any]:
     """Return for each loss how often the release is stopped, by which gates, and after how many devices."""
     runs = QUICK_RUNS if quick else RUNS
-    rollout = release()
     figures: dict[str, Any] = {"devices": DEVICES, "rows_per_device": ROWS, "labels_per_device": LABELS, "runs": runs}
     for loss in LOSSES:
         stopped: list[int] = []
         by: dict[str, int] = {}
-        for run in track(range(runs), description=f"{100 * loss:g} points", transient=True):
-            devices, gate = devices_at_stop(rollout, blocks(np.random.default_rng([run, round(1000 * loss)]), loss))
-            if devices is not None:
-                stopped.append(devices)
-                by[gate] = by.get(gate, 0) + 1
+        with ProcessPoolExecutor(PROCESSES) as pool:
+            lives = pool.map(_live, range(runs), [loss] * runs, chunksize=4)
+            for devices, gate in track(lives, description=f"{100 * loss:g} points", total=runs, transient=True):
+                if devices is not None:
+                    stopped.append(devices)
+                    by[gate] = by.get(gate, 0) + 1
         figures[f"{100 * loss:g}"] = {
             "halted": len(stopped) / runs,
             "devices_median": float(np.median(stopped)) if stopped else None,
             "by": by,
         }
     return figures
+
+
+def _live(run: int, loss: float) -> tuple[int | None, str]:
+    return devices_at_stop(release(), blocks(np.random.default_rng([run, round(1000 * loss)]), loss))
 
 
 def broken(figures: dict[str, Any]) -> list[str]:
