@@ -126,11 +126,13 @@ def test_pooled_traffic_has_the_say_where_no_blocks_will_do(
     assert world.state == expected
 
 
-def test_each_drifted_site_is_named_once(traffic: Callable[[int], Traffic]) -> None:
+def test_each_drifted_site_is_named_once_and_not_the_whole_board(traffic: Callable[[int], Traffic]) -> None:
+    """Though its pooled inputs left the reference too."""
     world = World({"waves": ["rest"], "controlGate": {"enabled": False}}, 4)
     draw = traffic(5)
     evidence = msgspec.structs.replace(
-        seen(draw.calibrated(), draw.totals(800), draw.totals(800)), drifted_sites=("north", "west")
+        seen(draw.calibrated(), draw.totals(800, inputs=SHIFTED), draw.totals(800, inputs=SHIFTED)),
+        drifted_sites=("north", "west"),
     )
     world.step(10.0)
     for now_s in (11.0, 12.0):
