@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from .store import totals, windows
+from .store import desired, totals, windows
 from .store.database import Database
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,8 @@ BY_WINDOW_S = 2 * 3600.0
 """Totals of this last stretch of time are kept window by window, older ones hour by hour."""
 DAY_S = 86400.0
 KEEP_DAYS = 7.0
+ORDERS_S = 2 * DAY_S
+"""The times of orders are kept for this long; limits look at those of the last day."""
 SITES_DAYS = 35
 """How long the sums of each site are kept; there may be thousands of sites."""
 FOLDED_AT_ONCE = 2000
@@ -56,6 +58,7 @@ class Housekeeper:
             if totals.join_hours(connection, before_s=now_s - BY_WINDOW_S):
                 totals.drop_sites(connection, before_s=now_s - SITES_DAYS * DAY_S)
             totals.drop_ended(connection)
+            desired.forget_orders(connection, before_s=now_s - ORDERS_S)
         folded = 0
         for _ in range(STEPS_IN_A_ROUND):
             with self._database.write() as connection:
