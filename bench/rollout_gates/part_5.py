@@ -15,7 +15,7 @@ from typing import Any
 from rich.progress import track
 
 from edgewright.fleet.sim.chaos import FailedLife, live
-from edgewright.fleet.sim.world import Life
+from edgewright.fleet.sim.life import Life
 
 SEEDS, QUICK_SEEDS = 1000, 40
 PROCESSES = 2

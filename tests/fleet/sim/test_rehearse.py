@@ -15,8 +15,9 @@ from edgewright.fleet.cli import fleet
 from edgewright.fleet.core.policy import Policy, policy_from
 from edgewright.fleet.core.rows import ReleaseBundle, Rollout
 from edgewright.fleet.sim.detectable import Stage, detectable
-from edgewright.fleet.sim.fast import Run, rehearse_once
+from edgewright.fleet.sim.fast import rehearse_once
 from edgewright.fleet.sim.fates import Fates
+from edgewright.fleet.sim.run import Run
 from edgewright.fleet.sim.scenario import SCENARIOS
 from edgewright.fleet.sim.trace import TracedBoard, made_up, trace_to_json
 

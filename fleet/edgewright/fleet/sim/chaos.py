@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .device import VirtualDevice
-from .world import DeviceKind, Life, World
+from .life import Life
+from .world import DeviceKind, World
 
 MEMORY = Path("/dev/shm")  # noqa: S108  (a directory of a run's own is made in it)
 

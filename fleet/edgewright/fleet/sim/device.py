@@ -15,6 +15,10 @@ import msgspec
 from edgewright.runtime.telemetry import wire
 from edgewright.runtime.telemetry.records import LATENCY_EDGES_US, Record, UpdatePhase, UpdateRecord, WindowRecord
 
+from .behaviour import Applied, Behaviour, Identity, Installed
+
+__all__ = ["Applied", "Behaviour", "Identity", "Installed", "Message", "VirtualDevice"]
+
 Message = tuple[str, bytes]
 """Topic and payload."""
 
@@ -22,47 +26,11 @@ STEPS: tuple[UpdatePhase, ...] = ("fetching", "installing", "trial", "activating
 RECORDS_IN_A_MESSAGE = 50
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What enrolment gave the device, and what it is."""
-
-    tenant: str
-    device: str
-    secret: bytes
-    target: str
-    target_digest: str
-
-
-class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
-    """How one bundle does on this device."""
-
-    update_ends: UpdatePhase = "confirmed"
-    """`refused`, `failed` or `rolled_back`: the update ends so, before it would be confirmed."""
-    requests_per_step: int = 0
-    weights: tuple[tuple[float, ...], ...] = ()
-    """For each histogram of the reference, how likely each bin is."""
-    failure_rate: float = 0.0
-
-
-class Installed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a slot holds."""
-
-    version: str
-    bundle: str
-
-
 class _Update(msgspec.Struct):
     """An update under way."""
 
     order: wire.DesiredModel
     next_step: int = 0
-
-
-class Applied(msgspec.Struct, frozen=True):
-    """An order that a device began to carry out."""
-
-    epoch: int
-    command: str
-    bundle: str
 
 
 class VirtualDevice:

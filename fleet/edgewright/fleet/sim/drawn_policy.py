@@ -1,9 +1,11 @@
-"""Policies drawn at random, as odd as operators make them."""
+"""Policies and networks drawn at random, as odd as operators and weather make them."""
 
 from __future__ import annotations
 
 import random
 from typing import Any
+
+from .weather import Weather
 
 
 def draw_policy(chance: random.Random) -> dict[str, Any]:
@@ -22,3 +24,14 @@ def draw_policy(chance: random.Random) -> dict[str, Any]:
         },
         "rollback": {"target": chance.choice(("PREVIOUS", "LAST_GOOD"))},
     }
+
+
+def draw_weather(chance: random.Random) -> Weather:
+    """Return how bad the network is."""
+    return Weather(
+        lost=chance.choice((0.0, 0.1, 0.3)),
+        repeated=chance.choice((0.0, 0.3)),
+        late=chance.choice((0.0, 0.2)),
+        usual_s=chance.choice((0.1, 5.0)),
+        late_s=chance.choice((60.0, 1200.0)),
+    )

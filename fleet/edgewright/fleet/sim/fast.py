@@ -24,7 +24,6 @@ from ..core.rows import (
     Assign,
     Assignment,
     Command,
-    Device,
     Graduate,
     ReleaseBundle,
     Retry,
@@ -34,53 +33,18 @@ from ..core.rows import (
 from ..core.situation import Situation
 from .detectable import Stage
 from .events import Events
-from .fates import CYCLE_S, HERD_AFTER_S, Fates
+from .fast_rows import LISTENING_S, device_row, reported
+from .fates import HERD_AFTER_S, Fates
+from .run import Point, Run, thinned
 from .scenario import Scenario
 from .starting import STARTED_S
 from .trace import Trace
 
-LISTENING_S = 1e15
-"""`last_seen_s` of a device that can be reached: it is heard all the time."""
 TICKS_IN_A_HORIZON = 40
 LONGEST_RUN_S = 90 * 86_400.0
 NEW_VERSION = "rehearsed"
-MOST_POINTS = 200
 _STOPS = frozenset({"paused", "aborted", "rolling_back", "board_halted"})
 WAYS_OUT = frozenset({"following", *ENDED})
-
-
-class Point(msgspec.Struct, frozen=True, array_like=True):
-    """How far a run was at one time."""
-
-    hours: float
-    ordered: int
-    failed: int
-
-
-class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one rehearsal."""
-
-    seed: int
-    state: str
-    reason: str
-    hours: float
-    """To the end; of a run that was stopped: until every device was back."""
-    ordered: int
-    """Devices that got the release."""
-    failed: int
-    exposed: int
-    """Devices that got the release on a board where it is bad, before it was stopped: the devices at risk."""
-    bytes_sent: int
-    halted: tuple[str, ...]
-    """Boards that were stopped while others went on."""
-    stopped_by: str
-    waves: tuple[int, ...]
-    """Devices that each wave added."""
-    stages: tuple[Stage, ...]
-    """What was known at the end of each wave."""
-    points: tuple[Point, ...]
-    decisions: tuple[str, ...]
-    ticks: int
 
 
 def rehearse_once(trace: Trace, policy: Policy, scenario: Scenario, *, seed: int) -> Run:
@@ -108,7 +72,7 @@ class _Rehearsal:
         self._tick_s = max(1.0, policy.horizon_seconds / TICKS_IN_A_HORIZON)
         self._place = {device.id: place for place, device in enumerate(trace.devices)}
         self._devices = [
-            _device(one.id, one.board, one.site, one.time_zone, one.labels, one.version) for one in trace.devices
+            device_row(one.id, one.board, one.site, one.time_zone, one.labels, one.version) for one in trace.devices
         ]
         self._ledger = Ledger(
             rollout=Rollout(
@@ -184,8 +148,7 @@ class _Rehearsal:
                 self._fates.observation(
                     one.device,
                     is_treated=one.arm == "treated",
-                    heard=not self._fates.is_silent(one.device)
-                    and self._is_heard(one.device, drawn_s(one) + span_s / 2, drawn_s(one) + span_s),
+                    heard=self._fates.is_heard(one.device, drawn_s(one) + span_s / 2, drawn_s(one) + span_s),
                     span_s=span_s,
                     fails=one.phase in {"failed", "rolled_back", "refused"},
                 )
@@ -212,23 +175,9 @@ class _Rehearsal:
 
     def _flip(self, device: str) -> None:
         now_s = self._events.now_s
-        is_on, left_s = self._online(device, now_s)
+        is_on, left_s = self._fates.online(device, now_s)
         self._change(device, last_seen_s=LISTENING_S if is_on else now_s)
         self._events.after(left_s + 1e-3, lambda: self._flip(device))
-
-    def _online(self, device: str, at_s: float) -> tuple[bool, float]:
-        """Tell whether a device can be reached, and for how long that stays so."""
-        share = self._traced[device].online_percentage / 100
-        if self._fates.is_in_herd(device):
-            return at_s >= STARTED_S + HERD_AFTER_S, max(0.0, STARTED_S + HERD_AFTER_S - at_s)
-        if share in {0, 1}:
-            return share == 1, LONGEST_RUN_S
-        in_cycle_s = (at_s + self._fates.phase(device) * CYCLE_S) % CYCLE_S
-        return (True, share * CYCLE_S - in_cycle_s) if in_cycle_s < share * CYCLE_S else (False, CYCLE_S - in_cycle_s)
-
-    def _is_heard(self, device: str, since_s: float, until_s: float) -> bool:
-        is_on, left_s = self._online(device, since_s)
-        return is_on or since_s + left_s <= until_s
 
     def _obey(self, command: Command) -> None:
         match command:
@@ -272,7 +221,7 @@ class _Rehearsal:
 
     def _later(self, device: str, delay_s: float, do: Callable[[], None]) -> None:
         """Have a device do something, when it can be reached again if it is off by then."""
-        is_on, left_s = self._online(device, self._events.now_s + delay_s)
+        is_on, left_s = self._fates.online(device, self._events.now_s + delay_s)
         self._events.after(delay_s + (0.0 if is_on else left_s + 1.0), do)
 
     def _report(self, device: str, order: str, phase: UpdatePhase, bundle: str | None) -> None:
@@ -292,7 +241,7 @@ class _Rehearsal:
             return
         reports, self._reports = self._reports, {}
         rows = tuple(
-            _reported(one, reports[one.device]) if one.device in reports else one for one in self._ledger.assignments
+            reported(one, reports[one.device]) if one.device in reports else one for one in self._ledger.assignments
         )
         self._ledger = msgspec.structs.replace(self._ledger, assignments=rows)
 
@@ -322,7 +271,7 @@ class _Rehearsal:
             stopped_by="" if stop is None else str(stop.numbers.get("gate", "")),
             waves=tuple(after - before for before, after in pairwise((0, *(stage.devices for stage in stages)))),
             stages=stages,
-            points=_thinned(self._points),
+            points=thinned(self._points),
             decisions=tuple(f"{one.action}: {one.reason}" for one in decisions),
             ticks=self._ticks,
         )
@@ -346,36 +295,3 @@ class _Rehearsal:
                 )
             )
         return tuple(found)
-
-
-def _device(name: str, board: str, site: str, time_zone: str, labels: dict[str, str], version: str) -> Device:
-    return Device(
-        id=name,
-        target=board,
-        last_seen_s=LISTENING_S,
-        version=version or None,
-        bundle=f"{version}/{board}" if version else None,
-        idle=True,
-        reported_s=STARTED_S,
-        site=site,
-        time_zone=time_zone,
-        labels=labels,
-    )
-
-
-def _reported(one: Assignment, told: dict[str, Any]) -> Assignment:
-    fields = {key: value for key, value in told.items() if key != "of"}
-    if told.get("of", one.command) != one.command:  # of an attempt before this one
-        fields = {key: value for key, value in fields.items() if key == "rollback_phase"}
-    if one.started_s is not None:
-        fields.pop("started_s", None)
-    return msgspec.structs.replace(one, **fields)
-
-
-def _thinned(points: list[Point]) -> tuple[Point, ...]:
-    """Keep the points at which something changed, at most `MOST_POINTS` of them, and the last."""
-    changed = [
-        after for before, after in pairwise(points) if (before.ordered, before.failed) != (after.ordered, after.failed)
-    ]
-    step = -(-len(changed) // MOST_POINTS) if changed else 1
-    return (points[0], *changed[::step], points[-1])

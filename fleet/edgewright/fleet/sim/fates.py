@@ -15,12 +15,14 @@ import msgspec
 from ..core.observations import Observation
 from ..core.policy import Policy
 from .scenario import GOOD_FAILURES, Scenario, failing_share
+from .starting import STARTED_S
 from .trace import Trace, TracedBoard, TracedDevice
 
 BINS = 10
 CYCLE_S = 12 * 3600.0
 """A device that can be reached half of the time is on for 6 h, then off for 6 h."""
 HERD_AFTER_S = 6 * 3600.0
+FOREVER_S = 366 * 86_400.0
 MOST_ROWS = 20_000
 """Of one device in one observation: more would only make histograms smoother."""
 OUTPUTS = (0.4, 0.3, 0.2, 0.1)
@@ -74,15 +76,28 @@ class Fates:
 
     def is_silent(self, device: str) -> bool:
         """Tell whether a device is never heard again, whatever it runs."""
-        return self._chance(device, "silent").random() < self._scenario.silent_percentage / 100
+        share = self._scenario.silent_percentage / 100
+        return share > 0 and self._chance(device, "silent").random() < share
 
     def is_in_herd(self, device: str) -> bool:
         """Tell whether a device is away for weeks and comes back with the others."""
-        return self._chance(device, "herd").random() < self._scenario.away_percentage / 100
+        share = self._scenario.away_percentage / 100
+        return share > 0 and self._chance(device, "herd").random() < share
 
-    def phase(self, device: str) -> float:
-        """Return where in its cycle of being on and off a device begins, from 0 to 1."""
-        return self._chance(device, "phase").random()
+    def online(self, device: str, at_s: float) -> tuple[bool, float]:
+        """Tell whether a device can be reached, and for how many seconds that stays so."""
+        share = self._devices[device].online_percentage / 100
+        if self.is_in_herd(device):
+            return at_s >= STARTED_S + HERD_AFTER_S, max(0.0, STARTED_S + HERD_AFTER_S - at_s)
+        if share in {0, 1}:
+            return share == 1, FOREVER_S
+        in_cycle_s = (at_s + self._chance(device, "phase").random() * CYCLE_S) % CYCLE_S
+        return (True, share * CYCLE_S - in_cycle_s) if in_cycle_s < share * CYCLE_S else (False, CYCLE_S - in_cycle_s)
+
+    def is_heard(self, device: str, since_s: float, until_s: float) -> bool:
+        """Tell whether a device shows a sign of life in a stretch of time."""
+        is_on, left_s = self.online(device, since_s)
+        return not self.is_silent(device) and (is_on or since_s + left_s <= until_s)
 
     def is_harmful_on(self, board: str) -> bool:
         """Tell whether what is wrong in this scenario is wrong on this board."""

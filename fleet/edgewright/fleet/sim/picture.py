@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from .fast import Run
 from .rehearse import STOPPED, Outcome, Rehearsal
+from .run import Run
 
 WIDTH, PANEL, GAP = 860, 190, 52
 LEFT, RIGHT, TOP = 78, 190, 64

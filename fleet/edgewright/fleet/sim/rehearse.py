@@ -14,9 +14,10 @@ import msgspec
 from ..core.policy import Policy
 from ..core.rows import ReleaseBundle, Rollout
 from .detectable import Detectable, detectable
-from .fast import Run, rehearse_once
+from .fast import rehearse_once
+from .run import Run
 from .scenario import Scenario
-from .trace import Trace
+from .trace import Trace, TraceError
 
 STOPPED = frozenset({"rolled_back", "rolling_back", "aborted"})
 Z_95 = 1.959964
@@ -89,7 +90,10 @@ def rehearse(
 
     Raises:
         PolicyError: a query in the policy cannot be read.
+        TraceError: nobody can be reached.
     """
+    if all(device.online_percentage == 0 for device in trace.devices):
+        raise TraceError("no device of the trace can be reached: every online_percentage is 0")
     jobs = [(scenario, seed + number) for scenario in scenarios for number in range(runs)]
     found: dict[str, list[Run]] = {scenario.name: [] for scenario in scenarios}
     for (scenario, _), run in zip(jobs, _run_all(trace, policy, jobs), strict=True):

@@ -15,12 +15,13 @@ from edgewright.targets.faults import UserFault
 from ..core.transitions import Event
 from ..store.roster import Roster
 from .device import Behaviour, Identity, Installed, VirtualDevice
-from .drawn_policy import draw_policy
+from .drawn_policy import draw_policy, draw_weather
 from .events import Events
 from .history import BrokenPromiseError, History, look_on
+from .life import Life
 from .servers import Killed, Moment, Servers
 from .starting import BOARDS, MODEL, STARTED_S, VERSIONS, bundle_of, enrol, upload
-from .weather import DAY_S, FAIR, StormyNetwork, Weather
+from .weather import DAY_S, FAIR, StormyNetwork
 
 DEVICES = 8
 BEATS = 14
@@ -31,20 +32,6 @@ KILL, INTERFERE, LOOK_ON = 0.006, 0.2, 0.1
 
 EVENTS: tuple[Event, ...] = ("pause", "resume", "resume", "resume", "approve", "approve", "abort", "rollback")
 DeviceKind = Callable[..., VirtualDevice]
-
-
-class Life(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run went through."""
-
-    seed: int
-    events: int
-    transactions: int
-    kills: int
-    interferences: int
-    orders: int
-    requests: int
-    states: tuple[str, ...]
-    """Of its rollouts, in the end."""
 
 
 class World:
@@ -82,13 +69,7 @@ class World:
     def live(self) -> Life:
         """Enrolled devices greet, then chaos, then calm, in which everything has to come right."""
         chance = self._chance
-        self._network.weather = Weather(
-            lost=chance.choice((0.0, 0.1, 0.3)),
-            repeated=chance.choice((0.0, 0.3)),
-            late=chance.choice((0.0, 0.2)),
-            usual_s=chance.choice((0.1, 5.0)),
-            late_s=chance.choice((60.0, 1200.0)),
-        )
+        self._network.weather = draw_weather(chance)
         self._calm = False
         for name in self.devices:
             self.events.after(chance.random() * 10, lambda name=name: self._beat(name, BEATS))  # type: ignore[misc]
