@@ -56,6 +56,7 @@ def completes(house: House, rollout: Rollout) -> None:
 
 def test_rollouts_that_do_not_meet_run_beside_each_other_and_go_back_apart(house: House) -> None:
     first = house.fleet.create_rollout("digits", "1", PLAIN | {"group": LYON})
+    house.step()
     second = house.fleet.create_rollout("digits", "2", PLAIN | {"group": GRAZ})
     completes(house, first)
     completes(house, second)

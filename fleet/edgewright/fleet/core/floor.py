@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 
 from .gates import GateStatus
-from .rows import BoardHalt, ReleaseBundle, Rollout
+from .rows import ReleaseBundle, Rollout
 
 
 def floor_gates(rollout: Rollout) -> tuple[GateStatus, ...]:
     """Return one status for each board whose bundle lies below the floor, where that was raised since the start.
 
     `CANCEL`: no more orders, and those that no device has heard are taken back. Who has the bundle keeps it: whether
-    the way back is any safer is for a person to say.
+    the way back is any safer is for a person to say. A board that is halted already stays so (verdict.py).
     """
     return tuple(
         GateStatus(
@@ -27,14 +27,10 @@ def floor_gates(rollout: Rollout) -> tuple[GateStatus, ...]:
             numbers={"security_epoch": bundle.security_epoch, "security_floor": rollout.security_floor},
         )
         for bundle in rollout.bundles
-        if epoch_of(bundle) < rollout.security_floor and not _is_cancelled(rollout.halted, bundle.target)
+        if epoch_of(bundle) < rollout.security_floor
     )
 
 
 def epoch_of(bundle: ReleaseBundle) -> float:
     """Return a bundle's security epoch; infinity where the rollout was made before epochs were kept."""
     return math.inf if bundle.security_epoch is None else bundle.security_epoch
-
-
-def _is_cancelled(halts: tuple[BoardHalt, ...], target: str) -> bool:
-    return any(halt.target == target and halt.action != "PAUSE" for halt in halts)
