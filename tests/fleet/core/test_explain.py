@@ -168,6 +168,15 @@ def move_a_failure(detail: dict[str, Any]) -> None:
     detail["numbers"]["failed_at"] = " ".join([*before, str(int(last) + 1)])
 
 
+def disorder_failures(detail: dict[str, Any]) -> None:
+    first, second, *rest = detail["numbers"]["failed_at"].split()
+    detail["numbers"]["failed_at"] = " ".join([second, first, *rest])
+
+
+def move_the_peak(detail: dict[str, Any]) -> None:
+    detail["numbers"]["peak_failures"] += 1
+
+
 def hide_failures(detail: dict[str, Any]) -> None:
     detail["numbers"]["failures"] = 1
 
@@ -180,7 +189,9 @@ def drop_numbers(detail: dict[str, Any]) -> None:
     del detail["numbers"]["failed_at"]
 
 
-@pytest.mark.parametrize("change", [raise_e, move_a_failure, hide_failures, drop_numbers])
+@pytest.mark.parametrize(
+    "change", [raise_e, move_a_failure, disorder_failures, move_the_peak, hide_failures, drop_numbers]
+)
 def test_a_changed_decision_is_found(failing: Journal, change: Callable[[dict[str, Any]], None]) -> None:
     found = explain(changed(failing.entries, "rolling_back", change))
     assert not found.agrees
