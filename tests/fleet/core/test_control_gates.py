@@ -250,6 +250,30 @@ def test_metrics_that_lean_together_stop_where_none_alone_would() -> None:
     assert stops(control_gates(run, after(run, blocks(first)), True)) == {("t", "all")}
 
 
+def worse_in(share: float, loss: float, blocks: int) -> list[Block]:
+    """Return blocks in this share of which the treated device loses so much accuracy."""
+    return [
+        block(
+            number,
+            seen(True, accuracy=0.9 - loss * (number * share % 1 < share)),
+            seen(False, accuracy=0.9),
+        )
+        for number in range(blocks)
+    ]
+
+
+def test_a_small_loss_of_all_is_found_by_its_sign_and_a_large_one_of_a_few_by_its_mean() -> None:
+    run = rollout(controlGate={"metrics": [{"metric": "accuracy"}]})
+
+    def is_stopped(blocks: list[Block]) -> bool:
+        return bool(stops(control_gates(run, after(run, blocks), True)))
+
+    assert is_stopped(worse_in(1.0, 0.03, 30))
+    assert is_stopped(worse_in(0.3, 0.9, 60))
+    assert not is_stopped(worse_in(1.0, 0.019, 300)), "less than twice the limit, and too little for the mean"
+    assert not is_stopped(worse_in(0.3, 0.02, 300)), "below the limit on average"
+
+
 def test_while_blocks_are_observed_the_gates_wait() -> None:
     run = rollout(boards=FIVE)
     (status,) = control_gates(run, GateMemory(), True, 10)

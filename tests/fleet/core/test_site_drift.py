@@ -64,6 +64,15 @@ def test_too_little_traffic_of_one_release_says_nothing(traffic: Callable[[int],
     assert drifted_sites(sites, reference, None, GATE) == ("north",), "a first release has no other to compare with"
 
 
+def test_a_site_of_which_little_is_known_does_not_make_a_drift_local(traffic: Callable[[int], Traffic]) -> None:
+    draw = traffic(7)
+    reference = draw.calibrated()
+    shifted = {"treated": draw.totals(800, inputs=SHIFTED), "control": draw.totals(800, inputs=SHIFTED)}
+    sites = [SiteTraffic(site=site, **shifted) for site in ("north", "south")]
+    sparse = SiteTraffic(site="west", treated=draw.totals(20), control=draw.totals(20))
+    assert drifted_sites([*sites, sparse], reference, reference, GATE) == ()
+
+
 def slot(bundle: str, cohort: str, totals: Totals, start_s: int = 1000) -> Slot:
     return Slot(key=SlotKey(cohort, bundle, start_s, 10, shape_of(totals.histograms)), totals=totals)
 
