@@ -33,7 +33,12 @@ def rule() -> None:
     """Rules: what is watched, against what, and what is done then (docs/guides/drift.md)."""
 
 
-@rule.command("add", epilog=examples("edgewright fleet alert rule add inputs.toml", "… rule add labels.json --json"))
+@rule.command(
+    "add",
+    epilog=examples(
+        "edgewright fleet alert rule add inputs.toml", "edgewright fleet alert rule add labels.json --json"
+    ),
+)
 @click.argument("path", metavar="FILE", type=PATH)
 @client_options
 def add(path: Path, **options: Any) -> None:
