@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from edgewright.fleet.sim.chaos import FailedLife, live
@@ -18,8 +22,12 @@ def test_what_must_hold_holds_in_every_life(seed: int) -> None:
     assert told.transactions > 50
 
 
-def test_a_life_can_be_lived_again() -> None:
-    assert live(7) == live(7)
+def test_a_life_can_be_lived_again_in_another_process() -> None:
+    command = [sys.executable, "-m", "edgewright.fleet.sim.chaos", "7"]
+    again = subprocess.run(
+        command, env=os.environ | {"PYTHONHASHSEED": "42"}, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert again.stdout.splitlines()[-1] == str(live(7))
 
 
 class TakesOldOrders(VirtualDevice):
