@@ -403,6 +403,23 @@ def test_a_bad_board_is_halted_and_goes_back_while_the_others_complete(world: Ma
     assert "board_halted" in here.actions()
 
 
+def test_a_wave_does_not_wait_for_the_blocks_of_a_halted_board(world: Make) -> None:
+    waves = [{"add": 12, "boards": ["a"]}, {"add": 6, "boards": ["b"]}, "rest"]
+    here = world({"waves": waves, **QUIET}, 80, targets=("a", "b"))
+    here.step(0.0)
+    fail_board(here, "b", 1.0)
+    here.step(100.0)
+    assert here.ledger.rollout.wave == 1, "the blocks of the first wave were observed"
+    fail_board(here, "b", 101.0)
+    here.step(102.0)
+    assert [halt.target for halt in here.ledger.rollout.halted] == ["b"]
+    for one in here.ledger.assignments:
+        if one.rollback_command is not None:
+            here.ledger = here.ledger.report(one.device, rollback_phase="confirmed")
+    here.step(103.0)
+    assert here.ledger.rollout.wave == 2
+
+
 def test_controls_of_a_halted_board_do_not_graduate(world: Make) -> None:
     here = world({"waves": [20, "rest"], **QUIET}, 80, targets=("a", "b"))
     here.step(0.0)

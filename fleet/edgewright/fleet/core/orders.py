@@ -13,12 +13,13 @@ import msgspec
 from .arms import draw
 from .blast import BlastLimit
 from .outcomes import is_retry_due
+from .policy_sections import BlastRadius
 from .rows import Assign, Assignment, Command, Device, Graduate, Retry, Rollout
 from .storms import may_take_release
 from .turn import Turn, is_rest
 from .waves import fitting, in_order, is_offline, open_targets
 
-MOST_ORDERS = 10_000
+MOST_ORDERS = 5000
 """Of one tick: a large wave goes out over a few seconds, so that no transaction holds the store for long."""
 
 
@@ -118,8 +119,13 @@ def _wanted(turn: Turn, rollout: Rollout, *, is_new_wave: bool) -> int:
 
 def _ready(turn: Turn, rollout: Rollout) -> Sequence[Device]:
     """Return the devices that every limit but the pace lets through, in their order."""
-    is_wave = rollout.wave < len(rollout.policy.waves)
+    policy = rollout.policy
+    is_wave = rollout.wave < len(policy.waves)
     fits = fitting(rollout, rollout.wave, turn.candidates) if is_wave else turn.candidates
-    devices = in_order(rollout, turn.seen.devices, [one for one in fits if turn.is_open(one.time_zone)])
+    if policy.scheduling_config.maintenance_windows:
+        fits = [one for one in fits if turn.is_open(one.time_zone)]
+    devices = in_order(rollout, turn.seen.devices, fits)
+    if policy.blast_radius == BlastRadius():
+        return devices
     limit = BlastLimit(rollout, turn.seen.devices, turn.seen.assignments, turn.outcomes)
     return [one for one in devices if limit.take(one)]

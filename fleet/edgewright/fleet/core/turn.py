@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 
@@ -12,7 +13,7 @@ from .policy import wave_of
 from .rows import Assignment, Device, Rollout
 from .schedule import opener
 from .situation import Situation
-from .waves import candidates, fitting, graduable
+from .waves import candidates, fitting, graduable, open_targets
 
 
 class Turn:
@@ -85,8 +86,10 @@ class Turn:
 
     @cached_property
     def is_wave_over(self) -> bool:
-        """Whether the wave has ended, and no horizon of it runs any more: waiting brings nothing."""
-        return self.has_wave_ended and self.now_s >= self._last_order_s() + self.rollout.policy.horizon_seconds
+        """Whether the wave has ended and, on the boards that go on, no horizon still runs: waiting brings nothing."""
+        boards = open_targets(self.rollout)
+        until_s = max((one.dispatched_s for one, _ in self.in_wave if one.target in boards), default=-math.inf)
+        return self.has_wave_ended and self.now_s >= until_s + self.rollout.policy.horizon_seconds
 
     def _is_complete(self) -> bool:
         """Tell whether the wave gets no more orders. Devices that left before theirs came are not waited for."""

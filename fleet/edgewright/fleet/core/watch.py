@@ -16,6 +16,7 @@ from .observations import BlockOutcome, GateMemory
 from .outcomes import PENDING
 from .storms import breaker, needs_a_person
 from .turn import Turn
+from .waves import open_targets
 
 ENOUGH_BLOCKS = 20
 """Fewer can hardly prove anything against the controls."""
@@ -45,13 +46,19 @@ def watch(turn: Turn) -> Watched:
     if policy.control_gate.enabled:
         memory, learnt = learn(rollout, seen.memory, seen.blocks)
         wave_over = turn.is_wave_over or is_after_waves
-        gates += control_gates(rollout, memory, wave_over, drawn=turn.next_block)
+        gates += control_gates(rollout, memory, wave_over, drawn=_blocks_waited_for(turn))
     if policy.drift_gate.enabled and not is_after_waves:
         gates += _drift_gates(turn)
     storm = breaker(rollout, seen.devices)
     if storm is not None:
         gates.append(storm)
     return Watched(gates=_unless_a_person_must(turn, gates), memory=memory, learnt=learnt)
+
+
+def _blocks_waited_for(turn: Turn) -> int:
+    """Return how many blocks the waves wait for: up to the last one of a board that still goes on."""
+    boards = open_targets(turn.rollout)
+    return 1 + max((one.block for one in turn.seen.assignments if one.target in boards), default=-1)
 
 
 def _drift_gates(turn: Turn) -> list[GateStatus]:
