@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import random
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from click.testing import CliRunner
+from rich.console import Console, RenderableType
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # starlette would rather have a package that is not pinned here
     from fastapi.testclient import TestClient
 
+from edgewright.fleet import experiment_tables
 from edgewright.fleet.api.app import Surroundings, build_app
+from edgewright.fleet.experiment_cli import experiment
 from edgewright.fleet.experimenting import Experimenting
 from edgewright.fleet.faults import ConflictError, NotFoundError
 from edgewright.fleet.sim.device import Behaviour, VirtualDevice
@@ -234,6 +240,32 @@ def test_the_api_has_it_all(street: Street) -> None:
         assert api.get("/v1/experiments/x-none").status_code == 404
         assert api.post("/v1/experiments", json={"model": 1}).status_code == 400
         assert api.post("/v1/experiments", json=[]).status_code in {400, 422}
+
+
+def test_people_see_metrics_sample_ratio_and_finding(street: Street) -> None:
+    made = street.experimenting.create(PLAN | {"unit": "requests", "guardrails": [{"metric": "latency"}]})
+    empty = shown(experiment_tables.experiment(msgspec.to_builtins(made)))
+    assert "undecided" in empty
+    split(street, hours=20, failing=0.0, share=0.5)
+    ended = msgspec.to_builtins(street.experimenting.promote(made.experiment.id, policy={}))
+    text = shown(experiment_tables.experiment(ended))
+    for part in ("errors (primary)", "latency", "better", "planned share 50.0%", "rollout: r-", '"version": "2"'):
+        assert part in text
+    listed = [msgspec.to_builtins(one) for one in street.experimenting.every()]
+    assert "promoted" in shown(experiment_tables.experiments({"experiments": listed}))
+    assert "create" in shown(experiment_tables.experiments({"experiments": []}))
+
+
+def shown(table: RenderableType) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(table)
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def test_the_commands_refuse_what_is_no_guardrail() -> None:
+    found = CliRunner().invoke(experiment, ["create", "m", "1", "2", "--guardrail", "latency=much"])
+    assert found.exit_code == 2
+    assert "latency=10" in found.output
 
 
 def test_no_such_experiment(street: Street) -> None:

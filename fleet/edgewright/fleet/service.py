@@ -19,6 +19,7 @@ from .core import rollout as core
 from .core.drift import DriftReport, Totals, drift_report
 from .core.gates import GateStatus
 from .core.policy_sections import DriftGate
+from .core.prediction_powered import PoweredMean, powered_accuracy
 from .core.rows import Assignment, Rollout
 from .faults import FleetError
 from .place import NOWHERE, Place, PlaceChange, check_place
@@ -72,6 +73,8 @@ class DriftView(msgspec.Struct, frozen=True, kw_only=True):
     report: DriftReport
     histograms: tuple[HistogramView, ...]
     """In the reference's order."""
+    labelled_accuracy: PoweredMean | None = None
+    """From the labels that came back, with the confidences of all other samples; None without labels."""
 
 
 class Fleet:
@@ -280,6 +283,7 @@ class Fleet:
                 rows=each.live.rows,
                 report=drift_report(each.reference, each.live, DriftGate()),
                 histograms=_histograms(each.reference, each.live),
+                labelled_accuracy=powered_accuracy(each.reference, each.live),
             )
             for each in sorted(found, key=lambda one: (one.bundle.model, one.bundle.uploaded_s, one.bundle.target))
         ]

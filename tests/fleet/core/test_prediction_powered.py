@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.fleet.core.prediction_powered import powered_mean
+from edgewright.bundle.reference import Histogram, Reference, Source
+from edgewright.fleet.core.prediction_powered import powered_accuracy, powered_mean
+from edgewright.fleet.core.windows import Totals
 
 PROMISED = (0.3, 0.5, 0.7, 0.9, 0.97)
 PPI_PY = [
@@ -85,3 +87,26 @@ def test_without_labels_there_is_no_accuracy_and_impossible_counts_are_refused()
         powered_mean(PROMISED, (5,) * 4, (0,) * 5, (0,) * 5)
     with pytest.raises(ValueError, match="more right answers"):
         powered_mean(PROMISED, (5,) * 5, (1,) * 5, (2,) * 5)
+
+
+def test_the_sums_of_a_bundle_give_the_same_as_their_bins() -> None:
+    confidence = Histogram(
+        name="confidence",
+        role="output",
+        kind="numeric",
+        edges=(0.4, 0.6, 0.8, 0.95),
+        counts=(1, 1, 1, 1, 1),
+        source=Source(tensor="scores", statistic="confidence"),
+    )
+    reference = Reference(histograms=(confidence,), confidence_table=PROMISED)
+    for unlabelled, labelled, correct, value, _ in PPI_PY:
+        counts = tuple(a + b for a, b in zip(unlabelled, labelled, strict=True))
+        totals = Totals(histograms=(counts,), labelled=labelled, labelled_correct=correct)
+        found = powered_accuracy(reference, totals)
+        assert found is not None
+        assert found.value == pytest.approx(value, rel=1e-9)
+    assert powered_accuracy(reference, Totals(histograms=((1,) * 5,))) is None
+    lying = Totals(histograms=((1,) * 5,), labelled=(1,) * 5, labelled_correct=(2,) * 5)
+    assert powered_accuracy(reference, lying) is None
+    plain = Reference(histograms=(confidence,), confidence_table=None)
+    assert powered_accuracy(plain, Totals(histograms=((1,) * 5,), labelled=(1,) * 5, labelled_correct=(1,) * 5)) is None

@@ -14,7 +14,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from edgewright.bundle.reference import Reference
+
 from .statistics import normal_critical
+from .windows import Totals
 
 
 class PoweredMean(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +34,25 @@ class PoweredMean(msgspec.Struct, frozen=True, kw_only=True):
         """Return the normal interval at one fixed look (not a confidence sequence)."""
         half = normal_critical(alpha / 2) * self.standard_error
         return max(0.0, self.value - half), min(1.0, self.value + half)
+
+
+def powered_accuracy(reference: Reference, totals: Totals) -> PoweredMean | None:
+    """Return the accuracy of a bundle's traffic from its labels; None without labels or a confidence table.
+
+    For sums over many devices: with a handful of labels, a weight that is fitted to them would bend the estimate, which
+    is why single devices have the fixed weight 1 (labels.py).
+    """
+    table, labelled, correct = reference.confidence_table, totals.labelled, totals.labelled_correct
+    places = [place for place, one in enumerate(reference.histograms) if one.source.statistic == "confidence"]
+    if table is None or not places or len(totals.histograms) != len(reference.histograms):
+        return None
+    confidence = totals.histograms[places[0]]
+    if not len(table) == len(confidence) == len(labelled) == len(correct):
+        return None
+    if any(right > told for right, told in zip(correct, labelled, strict=True)):
+        return None
+    rest = [max(0, count - told) for count, told in zip(confidence, labelled, strict=True)]
+    return powered_mean(table, rest, labelled, correct)
 
 
 def powered_mean(
