@@ -76,7 +76,9 @@ class History:
         twice = _rows(
             connection,
             "SELECT a.device, r.model, group_concat(r.rollout) FROM assignments a JOIN rollouts r USING (rollout) "  # noqa: S608  (our own words)
-            f"WHERE r.state NOT IN ({_ENDED}) AND a.withdrawn_s IS NULL GROUP BY 1, 2 HAVING count(*) > 1",
+            f"WHERE r.state NOT IN ({_ENDED}) AND a.withdrawn_s IS NULL "
+            "AND NOT (a.arm = 'control' AND r.state = 'rolling_back') "  # it gets no order any more
+            "GROUP BY 1, 2 HAVING count(*) > 1",
         )
         for device, model, several in twice:
             raise BrokenPromiseError(f"{device} has orders of several active rollouts of {model}: {several}")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, or_, select, update
 
 from ..core.gates import GateStatus
 from ..core.observations import GateMemory
@@ -22,6 +22,9 @@ _memory = msgspec.json.Decoder(GateMemory)
 _STORED = [column.name for column in assignments.c if column.name not in {"rollout", "changed"}]
 _gates = msgspec.json.Decoder(tuple[GateStatus, ...])
 ENDING_PHASES = frozenset({"refused", "confirmed", "failed", "rolled_back"})
+
+_NO_CLAIM = sorted({*ENDED, "rolling_back"})
+"""States in which a rollout's controls are free: none of them gets an order any more, and nothing is compared."""
 
 
 class StaleRolloutError(ConflictError):
@@ -55,7 +58,7 @@ def refuse_if_superseded(connection: Connection, rollout: Rollout) -> None:
         .join(mine, mine.c.device == theirs.c.device)
         .where(mine.c.rollout == rollout.id, rollouts.c.rollout != rollout.id, rollouts.c.model == rollout.model)
         .where(rollouts.c.created_s > rollout.created_s, rollouts.c.state != "rolled_back")
-        .where(mine.c.arm != "control", theirs.c.arm != "control")
+        .where(mine.c.arm != "control", or_(theirs.c.arm != "control", rollouts.c.state.not_in(_NO_CLAIM)))
         .limit(1)
     )
     later = connection.execute(query).one_or_none()
