@@ -26,6 +26,7 @@ from edgewright.fleet.core.gates import GateStatus
 from edgewright.fleet.core.observations import Block, BlockOutcome, GateMemory, Metric, Observation
 from edgewright.fleet.core.outcomes import Outcome
 from edgewright.fleet.core.rows import Assignment, Rollout
+from edgewright.fleet.core.sequential.combine import log_e_now
 from edgewright.fleet.core.verdict import decide
 from edgewright.fleet.core.weights import METRICS
 
@@ -272,6 +273,15 @@ def test_a_small_loss_of_all_is_found_by_its_sign_and_a_large_one_of_a_few_by_it
     assert is_stopped(worse_in(0.3, 0.9, 60))
     assert not is_stopped(worse_in(1.0, 0.019, 300)), "less than twice the limit, and too little for the mean"
     assert not is_stopped(worse_in(0.3, 0.02, 300)), "below the limit on average"
+
+
+def test_the_mean_of_a_board_starts_at_one_and_moves_by_each_metric_s_share() -> None:
+    run = rollout()
+    nothing = block(0, seen(True, requests=0), seen(False, requests=0))
+    assert after(run, [nothing]).tests["t/all"].log_wealth[0] == pytest.approx(0)
+    tests = after(run, [block(0, seen(True, accuracy=0.2), seen(False, accuracy=0.9))]).tests
+    gains = [math.exp(log_e_now(test)) - 1 for key, test in tests.items() if key != "t/all"]
+    assert math.exp(log_e_now(tests["t/all"])) - 1 == pytest.approx(math.fsum(gains) / 8)
 
 
 def test_while_blocks_are_observed_the_gates_wait() -> None:
