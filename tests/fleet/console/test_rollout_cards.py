@@ -10,7 +10,7 @@ from edgewright.fleet.core.gates import GateName, GateStatus
 from edgewright.fleet.core.observations import Metric
 from edgewright.fleet.core.outcomes import Outcome
 from edgewright.fleet.core.policy import policy_from
-from edgewright.fleet.core.rows import Assignment, BoardHalt, ReleaseBundle, Rollout, RolloutState
+from edgewright.fleet.core.rows import Assignment, BoardHalt, Number, ReleaseBundle, Rollout, RolloutState
 from edgewright.fleet.service import RolloutView
 
 
@@ -80,7 +80,14 @@ def test_a_control_waits_and_says_in_which_block() -> None:
 
 
 def test_a_gate_shows_its_e_value() -> None:
-    numbers = {"blocks": 7, "estimate": 0.03, "low": 0.01, "high": 0.05, "e_value": 410.0, "e_threshold": 400.0}
+    numbers: dict[str, Number] = {
+        "blocks": 7,
+        "estimate": 0.03,
+        "low": 0.01,
+        "high": 0.05,
+        "e_value": 410.0,
+        "e_threshold": 400.0,
+    }
     gate = GateStatus(
         gate="accuracy", target="big", outcome="fail", action="ROLLBACK", reason="big: worse", numbers=numbers
     )

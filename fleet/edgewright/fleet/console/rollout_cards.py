@@ -17,6 +17,8 @@ from .chip import Chip, Tone
 from .gate_cards import GateCard, gate_card
 
 MOST_DOTS = 120
+WAVE_IS_DONE = frozenset({"completed", "following", "awaiting_approval"})
+"""States in which the wave that came last has passed."""
 STATE_TONE: dict[str, Tone] = {
     "running": "busy",
     "paused": "warn",
@@ -168,9 +170,9 @@ def _wave_state(view: RolloutView, number: int) -> Literal["past", "now", "stopp
     rollout = view.rollout
     if number > rollout.wave:
         return "ahead"
-    if number < rollout.wave or rollout.state in {"completed", "following"}:
+    if number < rollout.wave or rollout.state in WAVE_IS_DONE:
         return "past"
-    return "now" if rollout.state in {"running", "following"} else "stopped"
+    return "now" if rollout.state == "running" else "stopped"
 
 
 def _planned(wave: PlannedWave) -> str:
