@@ -64,7 +64,10 @@ class Reports(msgspec.Struct, frozen=True):
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """A peer's rule, given the failures so far, the reports so far and the size of the group."""
+    """A peer's rule, given the failures so far, the reports so far and the size of the group.
+
+    AWS stops at the threshold already; above it, as here, is kinder to it.
+    """
 
     name: str
     share: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from typing import Any
@@ -62,7 +63,7 @@ def test_a_better_a_worse_and_an_equal_candidate_are_told_apart() -> None:
 def test_a_verdict_needs_blocks_however_clear_they_look() -> None:
     one = experiment()
     assert result_of(one, Memory()).finding == "undecided"
-    few = result_of(one, learn(one, Memory(), blocks(20, 1, loss=-0.1)))
+    few = result_of(one, learn(one, Memory(), blocks(29, 1, loss=0.8)))
     assert few.finding == "undecided"
     assert few.primary.blocks == 20
 
@@ -79,6 +80,19 @@ def test_looking_after_every_block_decides_on_equals_no_more_often_than_promised
             decided |= result_of(one, memory).finding in {"better", "worse"}
         wrong += decided
     assert wrong <= 10 + 3 * math.sqrt(9)
+
+
+@pytest.mark.parametrize("treated", [1, 2])
+def test_a_difference_of_latencies_is_nothing_on_average_over_all_draws(treated: int) -> None:
+    """Also where one device of the block is far slower than the others, and the arms are of unlike size."""
+    one, total = experiment(primary="latency"), 0.0
+    for arm in itertools.combinations(range(3), treated):
+        seen = [
+            Observation(device="d", is_treated=place in arm, heard=True, requests=1, latency_us_sum=each_us)
+            for place, each_us in enumerate((1000, 2000, 50_000))
+        ]
+        total += learn(one, Memory(), [Block(number=0, target="b", observations=tuple(seen))]).effects["latency"].total
+    assert total == pytest.approx(0, abs=1e-9)
 
 
 def test_the_interval_of_latency_is_in_percent_around_the_truth() -> None:
