@@ -11,17 +11,18 @@ INK, SOFT, GRID = "#1f2933", "#6b7785", "#e3e7eb"
 
 
 def plot(seconds: Mapping[str, Mapping[int, float]]) -> str:
-    """Return the picture: one line for each name, microseconds per device over devices, both in logarithms."""
+    """Return the picture: one line for each name, microseconds per device over devices (logarithmic)."""
     costs = {name: {size: 1e6 * value / size for size, value in each.items()} for name, each in seconds.items()}
     sizes = sorted({size for each in costs.values() for size in each})
     values = [value for each in costs.values() for value in each.values()]
-    low, high = 10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values)))
+    step = 10 ** math.floor(math.log10(max(values)))
+    high = step * math.ceil(max(values) / step)
 
     def x(size: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * math.log(size / sizes[0]) / math.log(sizes[-1] / sizes[0])
 
     def y(value: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * math.log(value / low) / math.log(high / low)
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / high
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="system-ui, sans-serif">',
@@ -29,13 +30,10 @@ def plot(seconds: Mapping[str, Mapping[int, float]]) -> str:
         _text(LEFT, 26, "One decision over a fleet: cost of a device", 16, INK, "start"),
         _text(LEFT, 44, "microseconds per device, by devices in the fleet; flat is good", 12, SOFT, "start"),
     ]
-    power = low
-    while power <= high * 1.0001:
-        parts.append(
-            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(power):.1f}" y2="{y(power):.1f}" stroke="{GRID}"/>'
-        )
-        parts.append(_text(LEFT - 8, y(power) + 4, f"{power:g}", 12, SOFT, "end"))
-        power *= 10
+    for number in range(5):
+        at = y(high * number / 4)
+        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" stroke="{GRID}"/>')
+        parts.append(_text(LEFT - 8, at + 4, f"{high * number / 4:g}", 12, SOFT, "end"))
     parts += [_text(x(size), HEIGHT - BOTTOM + 20, f"{size:,}", 12, SOFT, "middle") for size in sizes]
     for (name, each), colour in zip(costs.items(), COLOURS, strict=False):
         points = [(x(size), y(value)) for size, value in sorted(each.items())]
