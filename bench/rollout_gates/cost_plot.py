@@ -15,7 +15,7 @@ def plot(seconds: Mapping[str, Mapping[int, float]]) -> str:
     costs = {name: {size: 1e6 * value / size for size, value in each.items()} for name, each in seconds.items()}
     sizes = sorted({size for each in costs.values() for size in each})
     values = [value for each in costs.values() for value in each.values()]
-    step = 10 ** math.floor(math.log10(max(values)))
+    step = 10.0 ** math.floor(math.log10(max(values)))
     high = step * math.ceil(max(values) / step)
 
     def x(size: float) -> float:
