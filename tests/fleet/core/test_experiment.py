@@ -65,7 +65,7 @@ def test_a_verdict_needs_blocks_however_clear_they_look() -> None:
     assert result_of(one, Memory()).finding == "undecided"
     few = result_of(one, learn(one, Memory(), blocks(29, 1, loss=0.8)))
     assert few.finding == "undecided"
-    assert few.primary.blocks == 20
+    assert few.primary.blocks == 29
 
 
 @pytest.mark.parametrize("primary", ["errors", "latency"])
