@@ -265,7 +265,7 @@ def measure_rate(scenario: str, rate: float, runs: int) -> dict[str, Any]:
             disagreements += not real_gates_agree(rollout, reports, stop)
         if scenario in ("skewed", "at_once") and rate <= 0.02 and silence_stops(rollout, rng, reports.silent):
             silence += 1
-            stop = min(stop, DEVICES)
+            stop = min(stop, int(reports.failed.sum()))
         found["edgewright"].append(stop)
         for rule in PEERS:
             found[rule.name].append(rule.failed_at_stop(reports))
