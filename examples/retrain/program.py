@@ -28,6 +28,9 @@ def main(arguments: list[str]) -> int:
     collected, weights = Path(arguments[0]), Path(arguments[1])
     alert = json.load(sys.stdin)
     out = Path(alert["out"])
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(
+        out.parent / "torch"
+    )  # PyTorch would leave a folder in the temporary one
     with np.load(collected) as stored:
         pixels, labels = stored["x"], stored["y"]
     half = len(labels) // 2
