@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import msgspec
@@ -31,6 +32,7 @@ SILENT = 0.05
 RATES = (0.01, 0.02, 0.03, 0.05, 0.10, 0.30)
 RUNS, QUICK_RUNS = 500, 40
 CHECKED_RUNS = 1
+PROCESSES = 2
 FEW = 1500
 """Failures, all of which are looked at first: such a wave may never stop, and then nothing has to be searched."""
 NEVER = DEVICES + 1
@@ -257,7 +259,7 @@ def measure_rate(scenario: str, rate: float, runs: int) -> dict[str, Any]:
     rollout = release("SITE" if scenario == "sites" else "DEVICE")
     found: dict[str, list[int]] = {name: [] for name in ("edgewright", *(rule.name for rule in PEERS))}
     silence = disagreements = 0
-    for run in track(range(runs), description=f"{scenario}, {100 * rate:g} %", transient=True):
+    for run in range(runs):
         rng = np.random.default_rng([run, round(1000 * rate), len(scenario)])
         reports = wave(rng, rate, scenario)
         stop = failed_at_stop(rollout, reports)
@@ -284,8 +286,11 @@ def measure(quick: bool) -> dict[str, Any]:
     """Measure all scenarios and rates; `sites` is stated beside, and held to its false halts only."""
     runs = QUICK_RUNS if quick else RUNS
     figures: dict[str, Any] = {"devices": DEVICES, "runs": runs, "boards": BOARDS}
-    for scenario in SCENARIOS:
-        figures[scenario] = {f"{100 * rate:g}": measure_rate(scenario, rate, runs) for rate in RATES}
+    jobs = [(scenario, rate) for scenario in SCENARIOS for rate in RATES]
+    with ProcessPoolExecutor(PROCESSES) as pool:
+        found = pool.map(measure_rate, *zip(*jobs, strict=True), [runs] * len(jobs))
+        for (scenario, rate), row in zip(jobs, track(found, description="waves", total=len(jobs)), strict=True):
+            figures.setdefault(scenario, {})[f"{100 * rate:g}"] = row
     return figures
 
 
