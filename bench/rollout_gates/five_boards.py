@@ -14,12 +14,12 @@ from typing import Any, Literal
 import msgspec
 
 from edgewright.bundle.reference import Histogram, Reference, Source
-from edgewright.fleet.core.control_gates import due_blocks
-from edgewright.fleet.core.drift import estimate_accuracy
-from edgewright.fleet.core.evidence import KnownBundle, TargetEvidence, gather
+from edgewright.fleet.core.drift.report import estimate_accuracy
+from edgewright.fleet.core.gates.control import due_blocks
+from edgewright.fleet.core.gates.evidence import KnownBundle, TargetEvidence, gather
 from edgewright.fleet.core.ledger import Ledger
 from edgewright.fleet.core.observations import Block, Observation
-from edgewright.fleet.core.policy import policy_from
+from edgewright.fleet.core.policy.policy import policy_from
 from edgewright.fleet.core.rollout import fire, tick
 from edgewright.fleet.core.rows import (
     ENDED,
@@ -33,8 +33,8 @@ from edgewright.fleet.core.rows import (
     Rollout,
 )
 from edgewright.fleet.core.situation import Situation
-from edgewright.fleet.core.slots import Slot, SlotKey, cohort_of_arm, cohort_of_site, shape_of
-from edgewright.fleet.core.windows import Totals, sum_of
+from edgewright.fleet.core.sums.slots import Slot, SlotKey, cohort_of_arm, cohort_of_site, shape_of
+from edgewright.fleet.core.sums.windows import Totals, sum_of
 
 BOARDS = ("a", "b", "c", "d", "e")
 SITES = tuple(f"site-{number:02d}" for number in range(25))

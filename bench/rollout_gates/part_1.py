@@ -18,13 +18,13 @@ import msgspec
 import numpy as np
 from rich.progress import track
 
-from edgewright.fleet.core.failures import Trials, failure_gates, peak
+from edgewright.fleet.core.gates.failures import Trials, failure_gates, peak
+from edgewright.fleet.core.gates.weights import weights_of
 from edgewright.fleet.core.observations import Evidence
 from edgewright.fleet.core.outcomes import Outcome
-from edgewright.fleet.core.policy import policy_from
+from edgewright.fleet.core.policy.policy import policy_from
 from edgewright.fleet.core.rows import Assignment, ReleaseBundle, Rollout
 from edgewright.fleet.core.sequential import combine, odds
-from edgewright.fleet.core.weights import weights_of
 
 DEVICES, SITE_SIZE, BOARDS = 20_000, 50, 5
 CORRELATION = 0.05

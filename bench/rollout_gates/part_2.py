@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from edgewright.fleet.core.control_gates import control_gates, learn
+from edgewright.fleet.core.gates.control import control_gates, learn
 from edgewright.fleet.core.observations import Block, GateMemory, Observation
-from edgewright.fleet.core.policy import policy_from
+from edgewright.fleet.core.policy.policy import policy_from
 from edgewright.fleet.core.rows import ReleaseBundle, Rollout
 
 DEVICES = 2000

@@ -29,7 +29,7 @@ from scipy.spatial import distance
 from scipy.special import rel_entr
 
 from edgewright.bundle.observe import build_reference
-from edgewright.fleet.core import divergence
+from edgewright.fleet.core.drift import divergence
 from edgewright.fleet.core.statistics import chi2_two_samples, chi2_upper
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "drift"

@@ -26,9 +26,9 @@ from sqlalchemy import insert
 from bench import record
 from bench.rollout_gates.cost_plot import plot
 from edgewright.fleet.artifacts import Artifacts
-from edgewright.fleet.core.control_gates import due_blocks
+from edgewright.fleet.core.gates.control import due_blocks
 from edgewright.fleet.core.ledger import Ledger
-from edgewright.fleet.core.policy import policy_from
+from edgewright.fleet.core.policy.policy import policy_from
 from edgewright.fleet.core.rollout import tick
 from edgewright.fleet.core.rows import Device, ReleaseBundle, Rollout
 from edgewright.fleet.core.situation import Situation

@@ -18,7 +18,7 @@ with warnings.catch_warnings():
     from fastapi.testclient import TestClient
 
 from edgewright.fleet.api.app import Surroundings, build_app
-from edgewright.fleet.core.explain import Explanation, NotExplainable
+from edgewright.fleet.core.explain.explain import Explanation, NotExplainable
 from edgewright.fleet.explain_cli import all_entries, explain
 from edgewright.fleet.explaining import explain_file, explain_rollout, read_entries
 from edgewright.fleet.faults import FleetError, NotFoundError

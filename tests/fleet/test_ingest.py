@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgewright.fleet.core.drift import latest, total
+from edgewright.fleet.core.drift.report import latest, total
 from edgewright.fleet.ingest.downlink import Letter
 from edgewright.fleet.ingest.recorder import Arrival, Recorder
 from edgewright.fleet.ingest.worker import IngestWorker

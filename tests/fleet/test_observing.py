@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from edgewright.bundle.reference import Histogram, Reference, Source
-from edgewright.fleet.core.evidence import KnownBundle
-from edgewright.fleet.core.labels import labelled_accuracy
-from edgewright.fleet.core.policy import policy_from
+from edgewright.fleet.core.gates.evidence import KnownBundle
+from edgewright.fleet.core.gates.labels import labelled_accuracy
+from edgewright.fleet.core.policy.policy import policy_from
 from edgewright.fleet.core.rows import Arm, Assignment, ReleaseBundle, Rollout
 from edgewright.fleet.observing import blocks_of
 from edgewright.fleet.store.database import Database

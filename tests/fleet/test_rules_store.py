@@ -10,7 +10,7 @@ import pytest
 
 from edgewright.fleet.commands import carry_out
 from edgewright.fleet.core import rollout as core
-from edgewright.fleet.core.policy import PolicyError
+from edgewright.fleet.core.policy.policy import PolicyError
 from edgewright.fleet.core.rows import Command, Rollout
 from edgewright.fleet.faults import ConflictError, FleetError
 from edgewright.fleet.place import PlaceChange

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
-from edgewright.fleet.core import ranges
-from edgewright.fleet.core.slots import FLEET, Changes, SlotKey
-from edgewright.fleet.core.windows import MOST, ObservedWindow, Totals, difference, latest, sum_of, total
+from edgewright.fleet.core.sums import ranges
+from edgewright.fleet.core.sums.slots import FLEET, Changes, SlotKey
+from edgewright.fleet.core.sums.windows import MOST, ObservedWindow, Totals, difference, latest, sum_of, total
 from edgewright.fleet.housekeeping import BY_WINDOW_S, Housekeeper
 from edgewright.fleet.store import totals, windows
 from edgewright.fleet.store.database import Database

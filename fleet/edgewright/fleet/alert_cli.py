@@ -72,7 +72,7 @@ def rm(name: str, **options: Any) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    from .core.alert_rules import MAX_RULE_BYTES, RuleError, parse_table, rule_from
+    from .core.drift.alert_rules import MAX_RULE_BYTES, RuleError, parse_table, rule_from
 
     if path.suffix not in {".toml", ".json"}:
         raise RuleError(f"{path}: a rule is a .toml or a .json file, got suffix {path.suffix!r}")

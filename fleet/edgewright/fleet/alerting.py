@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from .core.alert_rules import AlertRule, rule_from
+from .core.drift.alert_rules import AlertRule, rule_from
 from .faults import ConflictError
 from .hooks.proposal import rollout_policy
 from .hooks.webhook import SECRET_BYTES, check_url, shown

@@ -9,16 +9,7 @@ from typing import Any
 import click
 
 from .alert_cli import alert
-from .client_options import (
-    INTERRUPTED,
-    PATH,
-    client_options,
-    connect_from,
-    examples,
-    place_of,
-    place_options,
-    show,
-)
+from .client_options import INTERRUPTED, PATH, client_options, connect_from, examples, place_of, place_options, show
 from .experiment_cli import experiment
 from .explain_cli import explain
 from .guard_cli import floor, lift, stop

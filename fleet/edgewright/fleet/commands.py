@@ -26,7 +26,7 @@ from .core.rows import (
     SaveRollout,
     Withdraw,
 )
-from .core.slots import cohort_of_arm
+from .core.sums.slots import cohort_of_arm
 from .store import audit_log, desired, rollouts, spans
 
 log = logging.getLogger(__name__)

@@ -122,7 +122,7 @@ def promote(experiment_id: str, policy: Any, force: bool, **options: Any) -> Non
     import json
 
     from .client import segment
-    from .core.policy import Policy, policy_to_json, read_policy
+    from .core.policy.policy import Policy, policy_to_json, read_policy
     from .experiment_tables import experiment as table
 
     given = json.loads(policy_to_json(read_policy(policy) if policy else Policy()))

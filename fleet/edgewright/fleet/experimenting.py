@@ -18,14 +18,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edgewright.targets.faults import UserFault
 
-from .core import arms
-from .core.control_gates import due_blocks
-from .core.evidence import KnownBundle
 from .core.experiment import Experiment, Memory, Plan, Result, as_rollout, faults_of, learn, result_of
-from .core.floor import epoch_of
+from .core.gates.control import due_blocks
+from .core.gates.evidence import KnownBundle
 from .core.observations import GateMemory
+from .core.orders import arms
+from .core.orders.floor import epoch_of
+from .core.policy.selector import parse
 from .core.rows import Assignment, Device, ReleaseBundle
-from .core.selector import parse
 from .faults import ConflictError, FleetError
 from .observing import blocks_of
 from .references import reference_of

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from .core.explain import Explanation, NotExplainable, explain
+from .core.explain.explain import Explanation, NotExplainable, explain
 from .faults import FleetError
 from .store import audit_log, rollouts
 from .store.database import Database

@@ -8,12 +8,12 @@ from sqlalchemy import Connection
 
 from edgewright.bundle.reference import Histogram
 
-from .core import divergence
-from .core.evidence import KnownBundle
+from .core.drift import divergence
+from .core.gates.evidence import KnownBundle
 from .core.rows import ReleaseBundle, Rollout
 from .core.situation import GoodRelease
-from .core.slots import FLEET, Slot, shape_of_reference
-from .core.windows import sum_of
+from .core.sums.slots import FLEET, Slot, shape_of_reference
+from .core.sums.windows import sum_of
 from .store import releases, rollouts, totals
 
 MIN_SAMPLES = 200

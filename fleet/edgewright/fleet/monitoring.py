@@ -22,11 +22,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edgewright.bundle.reference import Reference, read_reference
 
-from .core.alert_rules import HOUR_S, AlertRule
-from .core.baselines import DAY_S
-from .core.monitor import AlertState, Change, Group, Window, message_of, observe
-from .core.slots import SITE, Slot, shape_of_reference
-from .core.windows import sum_of
+from .core.drift.alert_rules import HOUR_S, AlertRule
+from .core.drift.baselines import DAY_S
+from .core.drift.monitor import AlertState, Change, Group, Window, message_of, observe
+from .core.sums.slots import SITE, Slot, shape_of_reference
+from .core.sums.windows import sum_of
 from .hooks.messages import body_of
 from .references import reference_of
 from .store import alerts, audit_log, releases, totals

@@ -15,10 +15,10 @@ from sqlalchemy import Connection
 from edgewright.bundle.reference import Histogram, Reference
 from edgewright.runtime.telemetry.records import WindowRecord
 
-from .core.control_gates import drawn_s, observation_s
-from .core.drift import estimate_accuracy
-from .core.evidence import KnownBundle
-from .core.labels import labelled_accuracy
+from .core.drift.report import estimate_accuracy
+from .core.gates.control import drawn_s, observation_s
+from .core.gates.evidence import KnownBundle
+from .core.gates.labels import labelled_accuracy
 from .core.observations import Block, Observation
 from .core.rows import Assignment, Rollout
 from .store import spans

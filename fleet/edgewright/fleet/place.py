@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from .core.schedule import known_zones
+from .core.orders.schedule import known_zones
 from .faults import FleetError
 
 MAX_TEXT = 200

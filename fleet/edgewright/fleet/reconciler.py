@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .commands import carry_out
 from .core import rollout as core
-from .core.gates import GateStatus
+from .core.gates.status import GateStatus
 from .core.rows import Rollout
 from .ingest.downlink import Postbox
 from .ingest.downlink import desired as desired_letter

@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from edgewright.bundle.reference import Reference
 from edgewright.runtime.telemetry.records import WindowRecord
 
-from .core.drift import estimate_accuracy
-from .core.evidence import KnownBundle
+from .core.drift.report import estimate_accuracy
 from .core.experiment import Experiment
-from .core.labels import labelled_accuracy
+from .core.gates.evidence import KnownBundle
+from .core.gates.labels import labelled_accuracy
 from .core.observations import Block, Observation
-from .core.windows import amounts, sum_of
+from .core.sums.windows import amounts, sum_of
 from .store.spans import Found
 
 

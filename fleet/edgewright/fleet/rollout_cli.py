@@ -121,7 +121,7 @@ def roll_back(rollout_id: str, board: str | None, reason: str, **options: Any) -
 def _policy(path: Path | None, waves: str | None) -> dict[str, Any]:
     import json
 
-    from .core.policy import Policy, policy_to_json, read_policy
+    from .core.policy.policy import Policy, policy_to_json, read_policy
 
     given: dict[str, Any] = json.loads(policy_to_json(read_policy(path) if path else Policy()))
     if waves is not None:

@@ -16,10 +16,10 @@ from edgewright.bundle.reference import Reference
 
 from .artifacts import Artifacts, Upload
 from .core import rollout as core
-from .core.drift import DriftReport, Totals, drift_report
-from .core.gates import GateStatus
-from .core.policy_sections import DriftGate
-from .core.prediction_powered import PoweredMean, powered_accuracy
+from .core.drift.report import DriftReport, Totals, drift_report
+from .core.gates.prediction_powered import PoweredMean, powered_accuracy
+from .core.gates.status import GateStatus
+from .core.policy.sections import DriftGate
 from .core.rows import Assignment, Rollout
 from .faults import FleetError
 from .place import NOWHERE, Place, PlaceChange, check_place

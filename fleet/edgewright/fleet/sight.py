@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 import msgspec
 from sqlalchemy import Connection
 
-from .core.control_gates import due_blocks
-from .core.evidence import KnownBundle, TargetEvidence, gather
+from .core.gates.control import due_blocks
+from .core.gates.evidence import KnownBundle, TargetEvidence, gather
+from .core.gates.site_drift import MOST_SITES
 from .core.observations import GateMemory
 from .core.rows import Assignment, Rollout
-from .core.site_drift import MOST_SITES
 from .core.situation import GoodRelease, Situation
-from .core.slots import FLEET, HOUR_S, cohort_of, cohort_of_site, control_cohort_of
+from .core.sums.slots import FLEET, HOUR_S, cohort_of, cohort_of_site, control_cohort_of
 from .good import good_releases
 from .observing import blocks_of
 from .references import reference_of

@@ -76,7 +76,7 @@ def rehearse(
     from rich.console import Console
     from rich.progress import Progress
 
-    from .core.policy import read_policy
+    from .core.policy.policy import read_policy
     from .sim import scenario
     from .sim.picture import picture
     from .sim.rehearse import rehearse as run_all

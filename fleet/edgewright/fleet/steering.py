@@ -16,10 +16,10 @@ from .commands import carry_out
 from .core import rollout as core
 from .core.back import is_way_back_unknown, take_back_unheard, with_halt
 from .core.batch import batch, record
-from .core.conflicts import precedence
-from .core.floor import epoch_of
-from .core.policy import policy_from
-from .core.policy_at_start import check_at_start
+from .core.orders.conflicts import precedence
+from .core.orders.floor import epoch_of
+from .core.policy.at_start import check_at_start
+from .core.policy.policy import policy_from
 from .core.rows import ENDED, Assignment, BoardHalt, Command, ReleaseBundle, Rollout
 from .faults import ConflictError, NotFoundError
 from .store import audit_log, experiments, floors, releases, rollouts

@@ -7,8 +7,8 @@ from sqlalchemy import Connection
 
 from edgewright.bundle.reference import Reference
 
-from .core.slots import shape_of_reference
-from .core.windows import Totals, sum_of
+from .core.sums.slots import shape_of_reference
+from .core.sums.windows import Totals, sum_of
 from .references import reference_of
 from .store import releases, totals, windows
 

@@ -6,10 +6,10 @@ from typing import get_args
 
 from edgewright.fleet.console.gate_cards import GATE_NAME, gate_card
 from edgewright.fleet.console.rollout_cards import OUTCOME_TONE, STATE_TONE, rollout_card
-from edgewright.fleet.core.gates import GateName, GateStatus
+from edgewright.fleet.core.gates.status import GateName, GateStatus
 from edgewright.fleet.core.observations import Metric
 from edgewright.fleet.core.outcomes import Outcome
-from edgewright.fleet.core.policy import policy_from
+from edgewright.fleet.core.policy.policy import policy_from
 from edgewright.fleet.core.rows import Assignment, BoardHalt, Number, ReleaseBundle, Rollout, RolloutState
 from edgewright.fleet.service import RolloutView
 

@@ -10,15 +10,15 @@ import msgspec
 import pytest
 
 from edgewright.bundle.reference import Histogram, Reference, Source
-from edgewright.fleet.core.control_gates import due_blocks
-from edgewright.fleet.core.evidence import TargetEvidence
+from edgewright.fleet.core.gates.control import due_blocks
+from edgewright.fleet.core.gates.evidence import TargetEvidence
 from edgewright.fleet.core.ledger import Ledger
 from edgewright.fleet.core.observations import Block, Observation
-from edgewright.fleet.core.policy import policy_from
+from edgewright.fleet.core.policy.policy import policy_from
 from edgewright.fleet.core.rollout import tick
 from edgewright.fleet.core.rows import Assignment, Command, Device, ReleaseBundle, Rollout, RolloutState
 from edgewright.fleet.core.situation import Situation
-from edgewright.fleet.core.windows import Totals
+from edgewright.fleet.core.sums.windows import Totals
 
 MOST_TICKS = 6
 """Stop, order back, all are back already, and one that finds nothing to do; a limit per site takes a few more."""

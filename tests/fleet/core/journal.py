@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from edgewright.fleet.core.policy import policy_to_json
+from edgewright.fleet.core.policy.policy import policy_to_json
 from edgewright.fleet.core.rollout import fire
 from edgewright.fleet.core.rows import Command, Record, SaveMemory
 from edgewright.fleet.core.transitions import Event

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgewright.fleet.core.back import boards_go_back, go_back, is_board_returning, take_back_unheard, with_halt
 from edgewright.fleet.core.batch import batch
 from edgewright.fleet.core.ledger import Ledger
-from edgewright.fleet.core.policy import policy_from
+from edgewright.fleet.core.policy.policy import policy_from
 from edgewright.fleet.core.rows import (
     Assignment,
     BoardHalt,

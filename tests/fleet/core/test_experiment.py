@@ -12,7 +12,7 @@ import pytest
 
 from edgewright.fleet.core.experiment import Experiment, Memory, Plan, as_rollout, faults_of, learn, result_of
 from edgewright.fleet.core.observations import Block, Metric, Observation
-from edgewright.fleet.core.policy_sections import MetricLimit
+from edgewright.fleet.core.policy.sections import MetricLimit
 from edgewright.fleet.core.rows import ReleaseBundle
 
 

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.fleet.core.gates import GateStatus
+from edgewright.fleet.core.gates.status import GateStatus
 from edgewright.fleet.core.ledger import StaleRevisionError
-from edgewright.fleet.core.rollout import OPERATOR_EVENTS, TRANSITIONS, Event, RolloutConflict, fire, gate_status, tick
+from edgewright.fleet.core.orders.waves import eligible
+from edgewright.fleet.core.rollout import TRANSITIONS, Event, RolloutConflict, fire, gate_status, tick
 from edgewright.fleet.core.rows import ENDED, Device, RolloutState
-from edgewright.fleet.core.waves import eligible
+
 from .conftest import NEW, OLD, Traffic, World
-from .test_attribution import UNSURE, seen
+from .gates.test_attribution import UNSURE, seen
 
 Make = Callable[..., World]
 NO_DRIFT: dict[str, Any] = {"driftGate": {"enabled": False}}

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgewright.fleet.core.policy import PolicyError, policy_from
-from edgewright.fleet.core.policy_at_start import check_at_start
+from edgewright.fleet.core.orders.schedule import time_s
+from edgewright.fleet.core.policy.at_start import check_at_start
+from edgewright.fleet.core.policy.policy import PolicyError, policy_from
 from edgewright.fleet.core.rollout import RolloutConflict, fire
-from edgewright.fleet.core.schedule import time_s
 
 from .conftest import World
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from scipy.spatial import distance
 
-from edgewright.fleet.core import divergence, statistics
+from edgewright.fleet.core import statistics
+from edgewright.fleet.core.drift import divergence
 
 counts = st.lists(st.integers(0, 10_000), min_size=2, max_size=40)
 

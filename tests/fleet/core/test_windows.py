@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.fleet.core.windows import ObservedWindow, Totals, latest, merge, total
+from edgewright.fleet.core.sums.windows import ObservedWindow, Totals, latest, merge, total
 from edgewright.runtime.telemetry.records import WindowRecord
 
 

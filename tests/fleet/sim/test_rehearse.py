@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from edgewright.fleet import sim_cli
 from edgewright.fleet.cli import fleet
-from edgewright.fleet.core.policy import Policy, policy_from
+from edgewright.fleet.core.policy.policy import Policy, policy_from
 from edgewright.fleet.core.rows import ReleaseBundle, Rollout
 from edgewright.fleet.sim.detectable import Stage, detectable
 from edgewright.fleet.sim.fast import rehearse_once

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection
 
 from edgewright.fleet.commands import carry_out
-from edgewright.fleet.core.policy import policy_from
+from edgewright.fleet.core.policy.policy import policy_from
 from edgewright.fleet.core.rows import (
     Assign,
     Assignment,

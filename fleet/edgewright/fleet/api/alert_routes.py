@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 
 from ..alerting import Alerting, AlertView, RuleMade
-from ..core.alert_rules import AlertRule
+from ..core.drift.alert_rules import AlertRule
 from .auth import Gate
 from .documents import Documents, answer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends, Response
 
-from ..core.explain import Explanation
+from ..core.explain.explain import Explanation
 from ..explaining import explain_rollout
 from ..service import Fleet
 from .auth import Gate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ..core.drift import FeatureDrift
+from ..core.drift.report import FeatureDrift
 from .chip import Chip, Tone
 from .pictures import Picture, draw
 from .readings import Traffic

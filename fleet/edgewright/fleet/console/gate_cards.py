@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ..core.gates import GateStatus
+from ..core.gates.status import GateStatus
 from ..core.rows import Number
 from .chip import Chip, Tone
 

@@ -7,8 +7,8 @@ from sqlalchemy import Connection
 
 from edgewright.bundle.reference import Reference
 
-from ..core.drift import DriftReport, Totals, drift_report
-from ..core.policy_sections import DriftGate
+from ..core.drift.report import DriftReport, Totals, drift_report
+from ..core.policy.sections import DriftGate
 from ..service import Fleet, RolloutView
 from ..store import audit_log, enrolment, floors, releases, rollouts
 from ..traffic import traffic_of

@@ -8,8 +8,8 @@ from typing import Literal
 import msgspec
 
 from ..core.outcomes import FAILURES, outcome
-from ..core.policy import wave_of
-from ..core.policy_sections import Wave as PlannedWave
+from ..core.policy.policy import wave_of
+from ..core.policy.sections import Wave as PlannedWave
 from ..core.rollout import OPERATOR_EVENTS, TRANSITIONS
 from ..core.rows import ENDED, Assignment, BoardHalt
 from ..service import RolloutView

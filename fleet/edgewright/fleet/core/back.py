@@ -1,8 +1,8 @@
 """The way back, of a whole rollout or of one board while the others go on.
 
-Every device gets one order to what it shall run again (regime.py says what), at the pace and within the budget that
-storms.py allows, or stays where there is no way back: such devices are named once, with the reason. A device that does
-not answer is given up on after the horizon; its order stands, so it goes back when it connects.
+Every device gets one order to what it shall run again (orders/regime.py says what), at the pace and within the budget
+that orders/storms.py allows, or stays where there is no way back: such devices are named once, with the reason. A
+device that does not answer is given up on after the horizon; its order stands, so it goes back when it connects.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import msgspec
 
 from .batch import batch, count_of, record
+from .orders.regime import Return, Stay, Ways, WhyStay
+from .orders.storms import may_go_back, named, returns_left_now
 from .outcomes import ENDING_PHASES, FAILURES, has_returned
-from .regime import Return, Stay, Ways, WhyStay
 from .rows import Assignment, BoardHalt, Command, Device, Number, RollBack, Rollout, Withdraw
 from .situation import Situation
-from .storms import may_go_back, named, returns_left_now
 from .transitions import TRANSITIONS
 
 DAY_S = 86400.0

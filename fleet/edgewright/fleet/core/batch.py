@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from .gates import GateStatus
+from .gates.status import GateStatus
 from .rows import Command, Decision, Number, Record, Rollout, SaveRollout
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import msgspec
 
 from .batch import count_of, record
+from .orders.waves import is_offline
 from .outcomes import FAILURES
 from .rows import ENDED, Command, Number, Rollout
 from .transitions import TRANSITIONS
 from .turn import Turn
-from .waves import is_offline
 
 
 def end(turn: Turn, rollout: Rollout, numbers: Mapping[str, Number], *, why: str = "") -> tuple[Rollout, list[Command]]:

@@ -7,7 +7,7 @@ in both cases a block compares what chance alone told apart, blocks enter in an 
 one may look after every block.
 
 - The **primary metric** has an interval that holds at all times at once: the experiment is decided when it leaves 0.
-- **Guardrails** may get worse by a limit at most; the tests are those of the control gates (comparisons.py).
+- **Guardrails** may get worse by a limit at most; the tests are those of the control gates (gates/comparisons.py).
 - A **sample ratio** that is not the planned one says that an arm loses units: then nothing else is believed.
 """
 
@@ -19,10 +19,10 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from .comparisons import COMPARISONS
+from .gates.comparisons import COMPARISONS
 from .observations import Block, Evidence, Metric
-from .policy import Policy
-from .policy_sections import Control, MetricLimit
+from .policy.policy import Policy
+from .policy.sections import Control, MetricLimit
 from .rows import ReleaseBundle, Rollout
 from .sequential import combine, sample_ratio
 from .sequential.intervals import interval
@@ -55,7 +55,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     share: Share = 0.5
     """Of the units that get the candidate; for requests it has to be that of the split route."""
     where: str = ""
-    """A query (selector.py) that the devices fulfil."""
+    """A query (policy/selector.py) that the devices fulfil."""
     observation_s: Annotated[float, msgspec.Meta(ge=60, le=366 * 86400)] = 86400.0
     """How long each device is observed; requests have no use for it."""
     alpha: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = 0.05
@@ -146,7 +146,7 @@ def faults_of(plan: Plan) -> str | None:
 
 
 def as_rollout(experiment: Experiment) -> Rollout:
-    """Return the experiment in the form in which arms are drawn and observed (arms.py, control_gates.py)."""
+    """Return the experiment in the form in which arms are drawn and observed (orders/arms.py, gates/control.py)."""
     plan = experiment.plan
     control = Control(fractions=(1 - plan.share,), observation_seconds=plan.observation_s)
     return Rollout(

@@ -10,14 +10,14 @@ import msgspec
 from .back import is_board_returning
 from .batch import count_of, numbers_of, record
 from .ending import end
-from .gates import GateStatus
-from .orders import orders
-from .policy import wave_of
-from .policy_sections import Wave
+from .gates.status import GateStatus
+from .orders.orders import orders
+from .orders.waves import fitting, size_of_wave
+from .policy.policy import wave_of
+from .policy.sections import Wave
 from .rows import Command, Device, Number, Rollout
 from .transitions import TRANSITIONS
 from .turn import Turn
-from .waves import fitting, size_of_wave
 
 MIN_SITES = 20
 """With failures counted by site, fewer sites could not prove much."""

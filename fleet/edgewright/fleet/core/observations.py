@@ -59,7 +59,7 @@ class BlockOutcome(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     target: str
     values: dict[Metric, tuple[float, ...]]
-    """For each metric what its test was given, rounded to 9 digits. The test in control_gates.py says what the
+    """For each metric what its test was given, rounded to 9 digits. The test in gates/control.py says what the
     numbers are."""
 
 

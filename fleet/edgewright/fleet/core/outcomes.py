@@ -7,7 +7,7 @@ from typing import Literal
 
 from edgewright.runtime.telemetry.records import UpdatePhase
 
-from .policy import Policy
+from .policy.policy import Policy
 from .rows import Assignment, Device, Rollout
 
 Outcome = Literal["control", "queued", "in_progress", "succeeded", "failed", "rejected", "timed_out", "recalled"]

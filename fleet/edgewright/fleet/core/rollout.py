@@ -28,16 +28,16 @@ from .back import boards_go_back, go_back, take_back_unheard, with_halt
 from .batch import batch, record
 from .ending import end
 from .forward import go_on
-from .gates import GateStatus
-from .policy_sections import Action
+from .gates.status import GateStatus
+from .gates.verdict import Verdict, decide
+from .orders.timetable import Due, due, taken_back_at_end
+from .orders.zone_alert import zone_alert
+from .policy.sections import Action
 from .rows import ENDED, Alert, Approval, Assignment, BoardHalt, Command, Number, Rollout, RolloutState, SaveMemory
 from .situation import Situation
-from .timetable import Due, due, taken_back_at_end
 from .transitions import OPERATOR_EVENTS, TRANSITIONS, Event
 from .turn import Turn
-from .verdict import Verdict, decide
 from .watch import Watched, watch
-from .zone_alert import zone_alert
 
 __all__ = [
     "OPERATOR_EVENTS",
@@ -120,7 +120,7 @@ def fire(
 def supersede(
     rollout: Rollout, now_s: float, assignments: Sequence[Assignment], *, by: Rollout, actor: str
 ) -> tuple[Command, ...]:
-    """Return the commands that let another rollout take this one's place (conflicts.py says when).
+    """Return the commands that let another rollout take this one's place (orders/conflicts.py says when).
 
     Orders that no device has heard are taken back, so that nobody installs unwatched what is already out of date;
     devices that have the release keep it until the order of the new one comes.

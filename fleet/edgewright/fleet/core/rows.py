@@ -14,8 +14,8 @@ import msgspec
 from edgewright.runtime.telemetry.records import UpdatePhase
 
 from .observations import BlockOutcome, GateMemory
-from .policy import Policy
-from .policy_sections import Action
+from .policy.policy import Policy
+from .policy.sections import Action
 
 RolloutState = Literal[
     "scheduled",
@@ -170,7 +170,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     rollback_command: str | None = None
     rollback_version: str | None = None
     rollback_bundle: str | None = None
-    """What it was ordered back to: not always `previous_bundle` (regime.py)."""
+    """What it was ordered back to: not always `previous_bundle` (orders/regime.py)."""
     rolled_back_s: float | None = None
     """When the way back was ordered."""
     rollback_phase: UpdatePhase | None = None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from .evidence import TargetEvidence
+from .gates.evidence import TargetEvidence
 from .observations import Block, GateMemory
 from .rows import Assignment, Device, ReleaseBundle, Rollout
 

@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable
 from functools import cached_property
 
-from .arms import Drawn, drawn_by_target
+from .orders.arms import Drawn, drawn_by_target
+from .orders.pace import allowed_now
+from .orders.schedule import opener
+from .orders.waves import candidates, fitting, graduable, open_targets
 from .outcomes import PENDING, Outcome, outcomes_of
-from .pace import allowed_now
-from .policy import wave_of
+from .policy.policy import wave_of
 from .rows import Assignment, Device, Rollout
-from .schedule import opener
 from .situation import Situation
-from .waves import candidates, fitting, graduable, open_targets
 
 
 class Turn:

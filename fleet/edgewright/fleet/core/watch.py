@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 import msgspec
 
-from .attribution import drift_gate
-from .control_gates import blocks_of, control_gates, learn
-from .failures import failure_gates
-from .floor import floor_gates
-from .gates import GateStatus, abort_gates
+from .gates.attribution import drift_gate
+from .gates.control import blocks_of, control_gates, learn
+from .gates.failures import failure_gates
+from .gates.status import GateStatus, abort_gates
 from .observations import BlockOutcome, GateMemory
+from .orders.floor import floor_gates
+from .orders.storms import breaker, needs_a_person
+from .orders.waves import open_targets
 from .outcomes import PENDING
-from .storms import breaker, needs_a_person
 from .turn import Turn
-from .waves import open_targets
 
 ENOUGH_BLOCKS = 20
 """Fewer can hardly prove anything against the controls."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from ..core.alert_rules import AlertRule
-from ..core.monitor import Change, Group
+from ..core.drift.alert_rules import AlertRule
+from ..core.drift.monitor import Change, Group
 
 
 def body_of(

@@ -14,8 +14,8 @@ from typing import Any
 
 from edgewright.targets.faults import Fault
 
-from ..core.alert_rules import AlertRule, OnDrift
-from ..core.policy import policy_from
+from ..core.drift.alert_rules import AlertRule, OnDrift
+from ..core.policy.policy import policy_from
 from ..core.rows import ENDED
 from ..faults import ConflictError
 from ..service import Fleet

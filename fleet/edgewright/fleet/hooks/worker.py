@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..core.alert_rules import AlertRule
+from ..core.drift.alert_rules import AlertRule
 from ..service import Fleet
 from ..store import alerts, audit_log
 from ..store.alerts import HookCall, HookKind

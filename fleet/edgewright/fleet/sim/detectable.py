@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from ..core.comparisons import COMPARISONS
+from ..core.gates.comparisons import COMPARISONS
+from ..core.gates.weights import enabled_metrics, weights_of
 from ..core.observations import Evidence, Metric
 from ..core.rows import Rollout
 from ..core.sequential import mean, sign
 from ..core.statistics import log_e_value
-from ..core.weights import enabled_metrics, weights_of
 from .trace import TracedBoard
 
 POWER = 0.8

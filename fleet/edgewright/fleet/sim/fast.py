@@ -14,22 +14,12 @@ import msgspec
 
 from edgewright.runtime.telemetry.records import UpdatePhase
 
-from ..core.control_gates import drawn_s, due_blocks, observation_s
+from ..core.gates.control import drawn_s, due_blocks, observation_s
 from ..core.ledger import Ledger
 from ..core.observations import Block
-from ..core.policy import Policy
+from ..core.policy.policy import Policy
 from ..core.rollout import fire, tick
-from ..core.rows import (
-    ENDED,
-    Assign,
-    Assignment,
-    Command,
-    Graduate,
-    ReleaseBundle,
-    Retry,
-    RollBack,
-    Rollout,
-)
+from ..core.rows import ENDED, Assign, Assignment, Command, Graduate, ReleaseBundle, Retry, RollBack, Rollout
 from ..core.situation import Situation
 from .detectable import Stage
 from .events import Events

@@ -13,7 +13,7 @@ from functools import cached_property
 import msgspec
 
 from ..core.observations import Observation
-from ..core.policy import Policy
+from ..core.policy.policy import Policy
 from .scenario import GOOD_FAILURES, Scenario, failing_share
 from .starting import STARTED_S
 from .trace import Trace, TracedBoard, TracedDevice

@@ -14,8 +14,8 @@ import msgspec
 from sqlalchemy import Connection
 
 from ..core.rows import ENDED
+from ..core.sums.windows import Totals
 from ..core.transitions import TRANSITIONS
-from ..core.windows import Totals
 from ..store import rollouts
 from ..store.roster import Roster
 from .device import VirtualDevice

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 
 import msgspec
 
-from ..core.policy import Policy
+from ..core.policy.policy import Policy
 from ..core.rows import ReleaseBundle, Rollout
 from .detectable import Detectable, detectable
 from .fast import rehearse_once

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from ..core.policy import Policy
+from ..core.policy.policy import Policy
 
 Where = Literal["everywhere", "one board"]
 

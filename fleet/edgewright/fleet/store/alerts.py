@@ -9,8 +9,8 @@ import msgspec
 from sqlalchemy import Connection, Row, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from ..core.alert_rules import AlertRule
-from ..core.monitor import AlertState, Group
+from ..core.drift.alert_rules import AlertRule
+from ..core.drift.monitor import AlertState, Group
 from ..faults import NotFoundError
 from .lookup import rows_of
 from .schema import alert_rules, alert_states, alerts, hook_calls

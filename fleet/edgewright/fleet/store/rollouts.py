@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, func, insert, or_, select, update
 
-from ..core.gates import GateStatus
+from ..core.gates.status import GateStatus
 from ..core.observations import GateMemory
 from ..core.rows import ENDED, Assignment, Rollout
 from ..faults import ConflictError, NotFoundError

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Row, select
 
 from edgewright.runtime.telemetry.records import WindowRecord
 
-from ..core.slots import Changes, SlotKey, shape_of, slot_of
-from ..core.windows import Totals, amounts
+from ..core.sums.slots import Changes, SlotKey, shape_of, slot_of
+from ..core.sums.windows import Totals, amounts
 from . import totals
 from .lookup import rows_of
 from .schema import series, windows

@@ -1,4 +1,4 @@
-"""What devices report besides traffic (windows.py): update events and gaps, once each, and spool marks."""
+"""What devices report besides traffic (sums/windows.py): update events and gaps, once each, and spool marks."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Row, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from ..core.rows import ENDED
-from ..core.slots import FLEET, HOUR_S, SITE, Changes, Slot, SlotKey, into_hours
-from ..core.windows import Totals
+from ..core.sums.slots import FLEET, HOUR_S, SITE, Changes, Slot, SlotKey, into_hours
+from ..core.sums.windows import Totals
 from .database import read_meta, write_meta
 from .lookup import after_prefix, rows_of
 from .schema import rollouts, totals

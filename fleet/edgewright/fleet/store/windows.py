@@ -17,9 +17,9 @@ from sqlalchemy.dialects.sqlite import insert
 
 from edgewright.runtime.telemetry.records import WindowRecord
 
-from ..core import ranges
-from ..core.slots import FLEET, Changes, Reporting, SlotKey, cohort_of_arm, cohort_of_site, shape_of, slot_of
-from ..core.windows import ObservedWindow, Totals, amounts, latest, rank
+from ..core.sums import ranges
+from ..core.sums.slots import FLEET, Changes, Reporting, SlotKey, cohort_of_arm, cohort_of_site, shape_of, slot_of
+from ..core.sums.windows import ObservedWindow, Totals, amounts, latest, rank
 from . import totals
 from .lookup import rows_of
 from .schema import assignments, devices, rollouts, series, windows

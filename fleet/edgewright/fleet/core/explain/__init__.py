@@ -1,0 +1,1 @@
+"""Decisions computed again from the audit log alone."""

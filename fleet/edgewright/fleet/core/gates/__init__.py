@@ -1,0 +1,1 @@
+"""What stops a rollout or a board, and what that rests on."""

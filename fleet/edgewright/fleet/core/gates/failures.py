@@ -1,0 +1,297 @@
+"""The failure gate: failed installs in dispatch order against an absolute limit, over all boards and for each board.
+
+An e-process (statistics.py) over the devices that were given the release, in the order in which they got it. Who has no
+result yet counts as a success: that can only lower E, and early failures show at once.
+
+- **Unit.** Where failures come in clusters, `SITE` counts the first failure of each site only, and the devices of that
+  site after it are no trials. The chance that a device fails *although none of its site failed before* is at most the
+  limit whenever the mean over sites is, whatever the sites are like; and a pending device taken for a success has less
+  failures and more trials to show at every point, so E is lower.
+- **Silence.** A device that gave no sign until its deadline may be broken by the release, or may be switched off. Where
+  the policy says how many may be (`maxSilentPercentage`), it is a failure against a limit raised by as much. Where
+  controls were drawn on its board, it is a success here, and the test `silence` against the controls has the say. Else
+  it is a failure.
+- **Floor.** Never a stop on fewer than `minFailures` (3) failures: one broken device is not a broken release. A wave of
+  fewer devices could never reach it, so there it is enough that *all* failed: 1 of 1 in a first wave of one device.
+  This rule stands outside alpha; a release at the limit p meets it with a chance of p to the power of the wave's size.
+- **Blame.** Where the proof over all boards is one board's failures, that board is stopped and not the rollout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+
+import msgspec
+
+from ..outcomes import FAILURES, PENDING, Outcome, deadline_s
+from ..policy.policy import Policy
+from ..policy.sections import Action
+from ..rows import Assignment, Number, Rollout
+from ..statistics import log_betainc, log_e_value
+from .status import GateOutcome, GateStatus
+from .weights import enabled_metrics, weights_of
+
+MOST_NAMED = 500
+"""Failures that a decision names; more are counted only."""
+ALL_BOARDS = "all_boards_"
+"""Begins the names of those numbers of a board that is blamed which are the proof over all boards."""
+CONCENTRATED = 0.05
+"""Chance, over all boards, that a board has so many of all failures although all boards fail alike."""
+
+
+class Trials(msgspec.Struct):
+    """What an e-process has seen: how many trials, and after how many of them each failure came."""
+
+    executed: int = 0
+    failed_at: list[int] = []
+    failed_sites: set[str] = set()
+
+    @property
+    def failures(self) -> int:
+        return len(self.failed_at)
+
+
+def failure_gates(
+    rollout: Rollout, assignments: Sequence[Assignment], outcomes: Sequence[Outcome], *, wave_ended: bool
+) -> tuple[GateStatus, ...]:
+    """Return what the failed installs of the rollout so far say: of all boards, then of each if there are several.
+
+    Args:
+        rollout: the rollout.
+        assignments: all of the rollout.
+        outcomes: of each of them (`outcomes_of`).
+        wave_ended: no result of the present wave is to come.
+    """
+    if not rollout.policy.failure_gate.enabled:
+        return ()
+    pooled, boards = count_trials(rollout, assignments, outcomes)
+    whole = judge(rollout, None, pooled)
+    whole = _judged(rollout, whole, _wave_of(rollout, assignments, outcomes), pooled, wave_ended=wave_ended)
+    if len(rollout.bundles) < 2:
+        return (whole,)
+    of_board = {target: judge(rollout, target, boards[target], wave_ended=wave_ended) for target in sorted(boards)}
+    blamed = _blamed(rollout, whole, boards, _limit(rollout))
+    if blamed is not None:
+        of_board[blamed] = msgspec.structs.replace(
+            of_board[blamed],
+            outcome="fail",
+            action=whole.action,
+            reason=f"{blamed}, and no other: {whole.reason}",
+            numbers=of_board[blamed].numbers | {f"{ALL_BOARDS}{name}": value for name, value in whole.numbers.items()},
+        )
+        whole = msgspec.structs.replace(whole, outcome="wait", action=None, reason=f"{whole.reason}; all on {blamed}")
+    return (whole, *of_board.values())
+
+
+def count_trials(
+    rollout: Rollout, assignments: Sequence[Assignment], outcomes: Sequence[Outcome]
+) -> tuple[Trials, dict[str, Trials]]:
+    """Return the trials of all boards that go on, and of each board, in dispatch order."""
+    by_site = rollout.failure_unit == "SITE"
+    excused = _excused(rollout, assignments)
+    halted = {halt.target for halt in rollout.halted}
+    pooled = Trials()
+    boards: dict[str, Trials] = {}
+    for one, result in _in_order(assignments, outcomes):
+        if one.arm == "control":
+            continue
+        failed = result in FAILURES and not (one.target in excused and is_silent(one, result, rollout.policy))
+        board = boards.get(one.target)
+        if board is None:
+            board = boards[one.target] = Trials()
+        site = one.site if by_site else ""
+        _add(board, site, failed)
+        if one.target not in halted:
+            _add(pooled, site, failed)
+    return pooled, boards
+
+
+def is_silent(assignment: Assignment, result: Outcome, policy: Policy) -> bool:
+    """Tell whether a device gave no sign of its order until the deadline; one that comes too late changes nothing."""
+    if result != "timed_out":
+        return False
+    return assignment.started_s is None or assignment.started_s > deadline_s(assignment, policy)
+
+
+def peak(trials: Trials, limit: float) -> tuple[float, int, int]:
+    """Return the highest ln E over all prefixes, and the failures and trials at which it was reached.
+
+    A success only lowers E, so the peak is at a failure. Most failures need no integral: E is a mean of likelihood
+    ratios, so it is at most the largest of them, and at most 1 while the share of failures is within the limit.
+    """
+    best, at = 0.0, (0, 0)
+    for failures, executed in enumerate(trials.failed_at, start=1):
+        if failures <= limit * executed or _log_largest_ratio(failures, executed, limit) <= best:
+            continue
+        value = log_e_value(failures, executed, limit)
+        if value > best:
+            best, at = value, (failures, executed)
+    return best, *at
+
+
+def _log_largest_ratio(failures: int, executed: int, limit: float) -> float:
+    share = failures / executed
+    passed = executed - failures
+    rest = passed * math.log((1 - share) / (1 - limit)) if passed else 0.0
+    return failures * math.log(share / limit) + rest
+
+
+def _in_order(assignments: Sequence[Assignment], outcomes: Sequence[Outcome]) -> Iterable[tuple[Assignment, Outcome]]:
+    position = attrgetter("position")
+    positions = list(map(position, assignments))
+    if all(map(int.__le__, positions, positions[1:])):
+        return zip(assignments, outcomes, strict=True)
+    return sorted(zip(assignments, outcomes, strict=True), key=lambda pair: pair[0].position)
+
+
+def _add(trials: Trials, site: str, failed: bool) -> None:
+    if site and site in trials.failed_sites:
+        return
+    trials.executed += 1
+    if failed:
+        trials.failed_at.append(trials.executed)
+        if site:
+            trials.failed_sites.add(site)
+
+
+def _excused(rollout: Rollout, assignments: Sequence[Assignment]) -> frozenset[str]:
+    """Return the boards whose silent devices are left to the test against their controls."""
+    policy = rollout.policy
+    if policy.failure_gate.max_silent_percentage is not None or "silence" not in enabled_metrics(policy):
+        return frozenset()
+    return frozenset({one.target for one in assignments if one.block >= 0})
+
+
+def _limit(rollout: Rollout) -> float:
+    gate = rollout.policy.failure_gate
+    return min(0.999, (gate.max_failure_percentage + (gate.max_silent_percentage or 0.0)) / 100)
+
+
+def judge(rollout: Rollout, target: str | None, trials: Trials, *, wave_ended: bool = False) -> GateStatus:
+    """Return `fail` where trials, of one board or of all (None), are proof; else `wait` or, at a wave's end, `pass`."""
+    gate, weights = rollout.policy.failure_gate, weights_of(rollout)
+    limit, weight = _limit(rollout), weights.pooled if target is None else weights.board
+    best, failures, executed = peak(trials, limit)
+    lean = log_e_value(trials.failures, trials.executed, limit) if trials.executed else 0.0
+    threshold = 1 / (rollout.policy.alpha * weight)
+    proven = best >= math.log(threshold) and trials.failures >= gate.min_failures
+    unit = "sites" if rollout.failure_unit == "SITE" else "devices"
+    counts = f"{trials.failures} of {trials.executed} devices failed" + (
+        " (first failures of their sites)" if unit == "sites" else ""
+    )
+    numbers: dict[str, Number] = {
+        "failures": trials.failures,
+        "dispatched": trials.executed,
+        "unit": unit,
+        "e_value": _exp(best),
+        "e_value_now": _exp(lean),
+        "e_threshold": threshold,
+        "peak_failures": failures,
+        "peak_dispatched": executed,
+        "failed_at": " ".join(map(str, trials.failed_at[:MOST_NAMED])),
+        "limit_percentage": 100 * limit,
+        "min_failures": gate.min_failures,
+    }
+    if proven:
+        reason = f"{counts}: proof against at most {100 * limit:g} % (E {_exp(best):.3g} >= {threshold:.4g})"
+        outcome: GateOutcome = "fail"
+    else:
+        reason = f"{counts} (E {_exp(best):.3g}, stops at {threshold:.4g})"
+        outcome = "pass" if wave_ended else "wait"
+    return GateStatus(
+        gate="failure",
+        target=target,
+        outcome=outcome,
+        action=gate.action if proven else None,
+        reason=reason if target is None else f"{target}: {reason}",
+        numbers=numbers,
+        log_e=best,
+        weight=weight,
+    )
+
+
+class _Wave(msgspec.Struct, frozen=True):
+    """The devices of the present wave that got the release."""
+
+    devices: int
+    pending: int
+    failures: int
+    silent: int
+
+
+def _wave_of(rollout: Rollout, assignments: Sequence[Assignment], outcomes: Sequence[Outcome]) -> _Wave:
+    wave = rollout.wave
+    inside = [
+        (one, result)
+        for one, result in zip(assignments, outcomes, strict=True)
+        if one.wave == wave and one.arm != "control"
+    ]
+    results = [result for _, result in inside]
+    return _Wave(
+        len(inside),
+        sum(result in PENDING for result in results),
+        sum(result in FAILURES for result in results),
+        sum(is_silent(one, result, rollout.policy) for one, result in inside),
+    )
+
+
+def _judged(rollout: Rollout, status: GateStatus, wave: _Wave, trials: Trials, *, wave_ended: bool) -> GateStatus:
+    """Add what the end of the wave says: a small wave that failed as a whole, or failures that only lean."""
+    gate = rollout.policy.failure_gate
+    numbers = status.numbers | {
+        "pending": wave.pending,
+        "silent": wave.silent,
+        "wave_failures": wave.failures,
+        "wave_devices": wave.devices,
+    }
+    outcome, action, reason = status.outcome, status.action, status.reason
+    on_inconclusive: Action | None = "PAUSE" if gate.on_inconclusive == "PAUSE" else None
+    if outcome == "fail":
+        pass
+    elif not wave_ended:
+        reason = f"{reason}, {wave.pending} not finished"
+    elif 0 < wave.devices < gate.min_failures and wave.failures == wave.devices and not wave.silent:
+        outcome, action, reason = "fail", gate.action, f"all {wave.devices} devices of the wave failed"
+    elif 0 < wave.devices < gate.min_failures and wave.failures == wave.devices:
+        outcome, action = "inconclusive", on_inconclusive
+        reason = f"all {wave.devices} devices of the wave failed or are silent: too few to tell the two apart"
+    elif trials.failures and float(str(numbers["e_value_now"])) >= 1:
+        outcome, action = "inconclusive", on_inconclusive
+        reason = f"{reason}: likelier above the limit than at it, not proven"
+    else:
+        outcome = "pass"
+    return msgspec.structs.replace(status, outcome=outcome, action=action, reason=reason, numbers=numbers)
+
+
+def _blamed(rollout: Rollout, whole: GateStatus, boards: dict[str, Trials], limit: float) -> str | None:
+    """Return the one board whose failures are the proof over all boards; None where they are several boards'.
+
+    Its failures are more than its share of the devices explains, and those of the other boards are far from proof.
+    """
+    if whole.outcome != "fail" or whole.log_e < math.log(1 / (rollout.policy.alpha * whole.weight)):
+        return None
+    halted = {halt.target for halt in rollout.halted}
+    going = {target: trials for target, trials in boards.items() if target not in halted}
+    failures = sum(trials.failures for trials in going.values())
+    executed = sum(trials.executed for trials in going.values())
+    worst = max(sorted(going), key=lambda target: going[target].failures / max(1, going[target].executed))
+    own = going[worst]
+    others, beside = failures - own.failures, executed - own.executed
+    if len(going) < 2 or own.failures < rollout.policy.failure_gate.min_failures or not beside:
+        return None
+    chance = len(going) * _upper_tail(own.failures, failures, own.executed / executed)
+    rest = log_e_value(others, beside, limit)
+    far = math.log(1 / (rollout.policy.alpha * whole.weight)) / 2
+    return worst if chance <= CONCENTRATED and rest < far else None
+
+
+def _upper_tail(at_least: int, of: int, share: float) -> float:
+    """Return the chance of at least so many of the failures on a board that has this share of the devices."""
+    return math.exp(log_betainc(at_least, of - at_least + 1, share))
+
+
+def _exp(log_value: float) -> float:
+    """Return e^x for people: past 1e300 it no longer matters how large."""
+    return math.exp(min(log_value, 690.0))

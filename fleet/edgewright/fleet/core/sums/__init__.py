@@ -1,0 +1,1 @@
+"""Exact sums of cumulative records, by window and by slot."""
