@@ -45,7 +45,8 @@ def add(path: Path, **options: Any) -> None:
     """Add the rule in a .toml or .json file, or replace the one of its name, which then begins anew."""
     from . import alert_tables  # not at the top: start-up time
 
-    made = connect_from(options).post("/v1/alert-rules", _read(path))
+    rule = _read(path)
+    made = connect_from(options).post("/v1/alert-rules", rule)
     if made["webhook_secret"] and not options["as_json"]:
         click.echo(f"webhook secret, shown once: {made['webhook_secret']}", err=True)
     show(made, options, lambda value: alert_tables.rules({"rules": [value["rule"]]}))

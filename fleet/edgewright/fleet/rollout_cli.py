@@ -75,7 +75,7 @@ def status(rollout_id: str | None, watch: bool, **options: Any) -> None:
 
 
 def _button(event: str, text: str) -> click.Command:
-    @rollout.command(event, help=text, epilog=examples(f"edgewright fleet rollout {event} r-12ab34cd --reason lunch"))
+    @rollout.command(event, help=text, epilog=examples(f"edgewright fleet rollout {event} r-12ab34cd --reason later"))
     @click.argument("rollout_id", metavar="ROLLOUT")
     @click.option("--reason", default="", help="A note for the audit log.")
     @client_options

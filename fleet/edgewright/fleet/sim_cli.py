@@ -36,20 +36,23 @@ MOST_RUNS = 1000
 @click.command(
     epilog=examples(
         "edgewright fleet rehearse policy.toml --fleet trace.json",
-        "edgewright fleet rehearse policy.toml --fleet trace.json --runs 100 --scenario bad-board --svg risk.svg",
-        "edgewright fleet rehearse policy.toml --boards raspberry-pi-5=800,jetson-orin-nano=200 --sites 40 --json",
+        "edgewright fleet rehearse policy.toml --fleet trace.json --svg risk.svg",
+        "edgewright fleet rehearse policy.toml --boards raspberry-pi-5=800",
     )
 )
 @click.argument("policy", type=PATH)
 @click.option("--fleet", "trace", type=PATH, help="A trace (docs/formats/trace.md); `fleet trace export` writes one.")
-@click.option("--boards", help="Instead of a trace: a fleet made up, BOARD=DEVICES,BOARD=DEVICES.")
+@click.option("--boards", metavar="BOARD=DEVICES,…", help="Instead of a trace: a fleet made up.")
 @click.option("--sites", type=click.IntRange(0, 100_000), default=0, help="With --boards: over so many sites.")
 @click.option(
     "--scenario",
     "scenarios",
     type=click.Choice(SCENARIOS),
+    metavar="NAME",
     multiple=True,
-    help="What is wrong; may be given several times. Default: good, at-limit, bad-build, bad-board.",
+    help="What is wrong; several times for more. Default: good, at-limit, bad-build, bad-board. All: "
+    + ", ".join(SCENARIOS)
+    + ".",
 )
 @click.option("--runs", type=click.IntRange(1, MOST_RUNS), default=20, show_default=True, help="Of each scenario.")
 @click.option(
@@ -88,6 +91,8 @@ def rehearse(
     checked = read_policy(policy)
     if (trace is None) == (boards is None):
         raise click.UsageError("give a fleet: either --fleet TRACE or --boards BOARD=DEVICES,…")
+    if svg is not None and not svg.parent.is_dir():  # said before minutes of computing, not after
+        raise click.BadParameter(f"{svg.parent} is not a folder", param_hint="--svg")
     fleet = read_trace(trace) if trace is not None else _made_up(boards or "", sites, seed)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("rehearsing", total=len(chosen) * runs)
@@ -190,10 +195,16 @@ def _tables(found: Any) -> RenderableType:
 def _outcomes(found: Any) -> RenderableType:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("scenario", "stopped", "95 %", "paused", "by", "at risk", "90 %", "most", "failed", "hours", "sent"):
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")  # 80 columns hold it
+    for column in ("scenario", "stopped", "95 %", "paused", "at risk", "90 %", "most", "failed", "hours", "sent", "by"):
         is_text = column in {"scenario", "by"}
-        table.add_column(column, justify="left" if is_text else "right", no_wrap=column != "by", overflow="fold")
+        table.add_column(
+            column,
+            justify="left" if is_text else "right",
+            no_wrap=column != "by",
+            overflow="fold",
+            min_width=7 if column == "by" else None,
+        )
     for one in found.outcomes:
         colour = "red" if bool(one.stopped.runs) == one.is_good else "green"
         risk = one.devices_at_risk
@@ -202,13 +213,13 @@ def _outcomes(found: Any) -> RenderableType:
             f"[{colour}]{one.stopped.percentage:.0f} %[/]",
             f"{one.stopped.low:.0f}-{one.stopped.high:.0f}",
             f"{one.paused.percentage:.0f} %",
-            ", ".join(one.stopped_by) or "–",
             f"{risk.median:,.0f}",
             f"{risk.p90:,.0f}",
             f"{risk.largest:,.0f}",
             f"{one.devices_failed.median:,.0f}",
             f"{one.hours.median:.1f}",
             _bytes(one.bytes_sent.median),
+            ", ".join(one.stopped_by) or "–",
         )
     return table
 
@@ -233,5 +244,5 @@ def _waves(found: Any) -> RenderableType:
 def _bytes(count: float) -> str:
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
-            return f"{count / size:.1f} {unit}"
+            return f"{count / size:.1f} {unit}" if count < 10 * size else f"{count / size:.0f} {unit}"
     return f"{count:.0f} B"

@@ -142,8 +142,10 @@ def files(tmp_path: Path) -> tuple[str, str]:
 
 def test_the_command_says_it_as_a_table_as_json_and_as_a_picture(files: tuple[str, str], tmp_path: Path) -> None:
     given = ["rehearse", files[0], "--fleet", files[1], "--runs", "3", "--scenario", "good", "--scenario", "bad-build"]
-    table = CliRunner().invoke(fleet, given)
+    table = CliRunner().invoke(fleet, given, env={"COLUMNS": "80"})
     assert table.exit_code == 0, table.output
+    columns = "scenario stopped 95 % paused at risk 90 % most failed hours sent by"
+    assert columns in [" ".join(line.split()) for line in table.stdout.splitlines()], "whole in 80 columns"
     assert "bad-build" in table.output
     svg = tmp_path / "out.svg"
     told = json.loads(CliRunner().invoke(fleet, [*given, "--json", "--svg", str(svg)]).stdout)
@@ -164,7 +166,7 @@ def test_the_command_says_it_as_a_table_as_json_and_as_a_picture(files: tuple[st
         (["--boards", "pi=9999999"], "expected 1 to"),
         ([], "give a fleet"),
         (["--boards", "pi=1", "--fleet", "x"], "give a fleet"),
-        (["--boards", "pi=5", "--runs", "1", "--svg", "/nowhere/x.svg"], "cannot write"),
+        (["--boards", "pi=5", "--runs", "1", "--svg", "/nowhere/x.svg"], "/nowhere is not a folder"),
     ],
 )
 def test_what_cannot_be_used_is_said(files: tuple[str, str], given: list[str], says: str) -> None:
