@@ -126,6 +126,29 @@ def test_a_bad_request_is_told_what_is_wrong(api: TestClient, path: str, body: o
     assert says in answer.json()["error"]
 
 
+BROKEN = b'"\\ud800"'
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/rollouts", b'{"model": "m", "version": "1", "policy": {"group": %s}}' % BROKEN),
+        ("/v1/alert-rules", b'{"name": "a", "model": %s, "metric": "inputs"}' % BROKEN),
+        ("/v1/alert-rules", b'{"name": "a", "model": "m", "metric": %s}' % BROKEN),
+        ("/v1/experiments", b'{"model": %s, "baseline": "1", "candidate": "2"}' % BROKEN),
+    ],
+)
+def test_half_a_character_is_no_bug_of_ours(api: TestClient, path: str, body: bytes) -> None:
+    answer = api.post(path, content=body, headers=ADMIN | {"Content-Type": "application/json"})
+    assert answer.status_code == 400, answer.text
+    assert "half of a character" in answer.json()["error"]
+
+
+def test_a_number_that_no_entry_can_have_is_refused(api: TestClient) -> None:
+    assert api.get(f"/v1/audit?before={2**63 - 1}", headers=ADMIN).status_code == 200
+    assert api.get(f"/v1/audit?before={2**63}", headers=ADMIN).status_code == 422
+
+
 def test_a_large_body_is_refused_before_it_is_parsed(api: TestClient) -> None:
     answer = api.post("/v1/enroll", content=b"[" * (MAX_BODY_BYTES + 1))
     assert answer.status_code == 413

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import secrets
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +23,7 @@ from .core.gates.evidence import KnownBundle
 from .core.observations import GateMemory
 from .core.orders import arms
 from .core.orders.floor import epoch_of
+from .core.policy.plain import HALF_A_CHARACTER, is_writable
 from .core.policy.selector import parse
 from .core.rows import Assignment, Device, ReleaseBundle
 from .faults import ConflictError, FleetError
@@ -77,11 +77,11 @@ class Experimenting:
         with self._database.write() as connection:
             _refuse(connection, plan)
             experiment = Experiment(
-                id=f"x-{secrets.token_hex(4)}",
+                id=f"x-{self._fleet.random_bits(32):08x}",
                 plan=plan,
                 baseline=_bundles(connection, plan.model, plan.baseline),
                 candidate=_bundles(connection, plan.model, plan.candidate),
-                seed=secrets.randbits(32),
+                seed=self._fleet.random_bits(32),
                 created_s=now_s,
             )
             _refuse_below_floor(connection, experiment)
@@ -236,6 +236,8 @@ class ExperimentKeeper:
 
 
 def _plan(given: dict[str, Any]) -> Plan:
+    if not is_writable(given):
+        raise FleetError(f"experiment: {HALF_A_CHARACTER}")
     try:
         plan = msgspec.convert(given, Plan)
     except msgspec.ValidationError as error:

@@ -14,6 +14,9 @@ from ..trust.audit import AuditEntry, AuditVerdict
 from .auth import Gate
 from .documents import Documents, answer
 
+MOST_SEQ = 2**63 - 1
+"""The largest number that a row can have."""
+
 
 class DriftList(msgspec.Struct, frozen=True, kw_only=True):
     """Each bundle with traffic, against its reference."""
@@ -60,7 +63,7 @@ def build(
     @router.get("/audit", dependencies=admin, responses=documents.of(AuditPage))
     def audit(
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        before: Annotated[int | None, Query(ge=1)] = None,
+        before: Annotated[int | None, Query(ge=1, le=MOST_SEQ)] = None,
         subject: Annotated[str | None, Query(max_length=300)] = None,
     ) -> Response:
         """Return audit entries, newest first."""

@@ -267,3 +267,11 @@ def _every_key(kind: object) -> set[str]:
 def test_a_number_of_thousands_of_digits_is_refused(text: str, kind: Literal["toml", "json"]) -> None:
     with pytest.raises(PolicyError, match="not"):
         parse_policy(text, kind=kind, where="policy")
+
+
+@pytest.mark.parametrize(
+    "text", ['{"waves": "\\ud800"}', '{"group": "\\udfff"}', '{"\\ud800": 1}', '{"alpha": ["\\ud800"]}']
+)
+def test_half_a_character_is_refused_and_not_quoted(text: str) -> None:
+    with pytest.raises(PolicyError, match="half of a character"):
+        parse_policy(text, kind="json", where="x")

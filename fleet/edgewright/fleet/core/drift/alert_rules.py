@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from ...faults import FleetError
+from ..policy.plain import HALF_A_CHARACTER, is_writable
 from ..policy.sections import Count, PositiveSeconds, Probability, Seconds, Strict
 
 MAX_RULE_BYTES = 64 * 1024
@@ -149,6 +150,8 @@ def rule_from(data: Any, *, where: str) -> AlertRule:
     Raises:
         RuleError: unknown key, wrong type or range, or parts that do not fit together.
     """
+    if not is_writable(data):
+        raise RuleError(f"{where}: {HALF_A_CHARACTER}")
     try:
         rule = msgspec.convert(data, AlertRule)
     except msgspec.ValidationError as error:

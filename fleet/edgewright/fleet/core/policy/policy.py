@@ -17,6 +17,7 @@ import msgspec
 from . import checks as checks
 from .faults import PolicyError
 from .hints import hint
+from .plain import HALF_A_CHARACTER, is_writable
 from .sections import (
     AbortConfig,
     BlastRadius,
@@ -126,6 +127,8 @@ def policy_from(data: Any, *, where: str) -> Policy:
     Raises:
         PolicyError: unknown key, wrong type or range.
     """
+    if not is_writable(data):
+        raise PolicyError(f"{where}: {HALF_A_CHARACTER}")
     try:
         policy = msgspec.convert(data, Policy)
     except msgspec.ValidationError as error:
