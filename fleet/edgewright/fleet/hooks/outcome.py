@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """Return a text of a stranger without what would steer a terminal: it is logged, and shown to people."""
+    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
+
+
 class HookFailed(Exception):
     """The call did not get through; the message says why. It is tried again, a bounded number of times."""
 

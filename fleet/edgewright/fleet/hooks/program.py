@@ -13,12 +13,15 @@ import stat
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .outcome import HookFailed
+from .outcome import HookFailed, printable
 
 TAIL_BYTES = 2000
+MOST_PRINTED_BYTES = 64 << 20
+"""What a program prints is kept until it ends: endless, it would fill the disk that the fleet stands on."""
 POLL_S = 0.1
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
 """Environment that programs get; the fleet's own tokens are not in it."""
@@ -57,7 +60,7 @@ class Programs:
                 )
             except OSError as error:
                 raise HookFailed(f"{argv[0]}: {error.strerror or error}") from error
-            ended = self._wait(process, timeout_s)
+            ended = self._wait(process, printed.fileno(), timeout_s)
             tail = _tail(printed.fileno())
         if ended is not None:
             raise HookFailed(f"{argv[0]}: {ended}; it printed: {tail}")
@@ -75,22 +78,28 @@ class Programs:
             raise HookFailed(f"{path} is not an executable file (chmod +x)")
         return path.absolute()
 
-    def _wait(self, process: subprocess.Popen[bytes], timeout_s: float) -> str | None:
+    def _wait(self, process: subprocess.Popen[bytes], printed: int, timeout_s: float) -> str | None:
         """Wait for the end; return why it was ended by force, or None."""
-        waited_s = 0.0
+        deadline = time.monotonic() + timeout_s
         reason = None
-        while process.poll() is None and reason is None:
+        while reason is None and not _has_ended(process):
             if self._stopping.wait(POLL_S):
                 reason = "the fleet server is stopping"
-            waited_s += POLL_S
-            if waited_s >= timeout_s:
+            elif time.monotonic() >= deadline:
                 reason = f"still running after {timeout_s:g} s"
+            elif os.fstat(printed).st_size > MOST_PRINTED_BYTES:
+                reason = f"it printed more than {MOST_PRINTED_BYTES >> 20} MiB; have it write to a file of its own"
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # also what it has left behind
         process.wait()
         return reason
 
 
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Look without collecting: until then nobody else gets its number, and its group can be ended by it."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def _tail(descriptor: int) -> str:
     size = os.fstat(descriptor).st_size
-    return os.pread(descriptor, TAIL_BYTES, max(0, size - TAIL_BYTES)).decode(errors="replace").strip()
+    return printable(os.pread(descriptor, TAIL_BYTES, max(0, size - TAIL_BYTES)).decode(errors="replace").strip())

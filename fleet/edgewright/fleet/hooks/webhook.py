@@ -7,6 +7,7 @@ recent; the id is the same in every attempt, so it can tell a repetition.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -15,10 +16,11 @@ import threading
 from urllib.parse import SplitResult, urlsplit
 
 from ..faults import FleetError
-from .outcome import HookFailed
+from .outcome import HookFailed, printable
 
 SECRET_BYTES = 32
 MOST_STATUS = 299
+MOST_REASON = 80
 
 
 def check_url(url: str) -> SplitResult:
@@ -65,27 +67,32 @@ def post(url: str, body: bytes, headers: dict[str, str], *, timeout_s: float) ->
     parts = check_url(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
-    cutter = threading.Timer(timeout_s, _cut, [connection])  # a receiver that drips bytes resets the socket's timeout
+    is_over = threading.Event()
+    cutter = threading.Timer(timeout_s, _cut, [connection, is_over])  # each byte that drips resets the socket's timeout
     cutter.daemon = True
     cutter.start()
     try:
+        connection.connect()
+        if is_over.is_set():  # in a slow name server, or one dead address after another: there was no socket to cut
+            raise TimeoutError("no connection in time")
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("POST", target, body=body, headers={"Content-Type": "application/json", **headers})
         response = connection.getresponse()
+        response.close()  # its body is not read, however long
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise HookFailed(f"{parts.hostname}: {error or type(error).__name__}") from error
+        why = f"no answer within {timeout_s:g} s" if is_over.is_set() else printable(str(error)) or type(error).__name__
+        raise HookFailed(f"{parts.hostname}: {why}") from error
     finally:
         cutter.cancel()
         connection.close()
-    status = f"{response.status} {response.reason[:80]}"
+    status = f"{response.status} {printable(response.reason[:MOST_REASON])}"
     if not http.client.OK <= response.status <= MOST_STATUS:
         raise HookFailed(f"{parts.hostname} answered {status}")
     return status
 
 
-def _cut(connection: http.client.HTTPConnection) -> None:
+def _cut(connection: http.client.HTTPConnection, is_over: threading.Event) -> None:
+    is_over.set()
     if connection.sock is not None:
-        try:
+        with contextlib.suppress(OSError):  # it ended by itself at the same moment
             connection.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # it ended by itself at the same moment

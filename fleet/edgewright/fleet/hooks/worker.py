@@ -1,7 +1,8 @@
 """Makes the calls that alerts ask for, from threads of its own: nothing else in the server waits for them.
 
 What is to be done stands in the store. A call is ended only by its outcome, so a server that was killed in the middle
-makes it again, with the same id: at least once. Attempts are bounded, with growing pauses.
+makes it again, with the same id: at least once. Attempts are counted before they are made, and bounded, with growing
+pauses.
 """
 
 from __future__ import annotations
@@ -83,6 +84,11 @@ class HookWorker:
             ended = msgspec.structs.replace(call, ended_s=self._clock(), reason="the alert is over")
             self._write(ended, "hook.dropped")
             return True
+        if call.attempts >= MOST_ATTEMPTS[call.kind]:
+            ended = msgspec.structs.replace(call, ended_s=self._clock(), reason="the server ended in its last attempt")
+            self._write(ended, "hook.failed")
+            return True
+        self._claim(call)
         try:
             if stored is None:
                 raise HookFailed("the rule was removed")
@@ -90,7 +96,9 @@ class HookWorker:
         except HookPostponed as error:
             self._postpone(call, str(error), POSTPONED_S)
         except HookFailed as error:
-            if not self._stopping.is_set():
+            if self._stopping.is_set():
+                self._write(call)  # not its fault: as if it had not been made
+            else:
                 self._failed(call, str(error), for_good=stored is None)
         except Exception as error:  # a bug in one hook must not end the lane; the call counts as an attempt
             log.exception("hook call %s failed", call.call)
@@ -111,13 +119,22 @@ class HookWorker:
             return propose(self._fleet, self._programs, self._jobs, rule, rule.on_drift, call)
         raise HookFailed("the rule does not ask for this any more")
 
+    def _claim(self, call: HookCall) -> None:
+        """Count the attempt before it is made.
+
+        So a call in which the server is killed is not made for ever, and one whose outcome cannot be written, on a
+        full disk, is not made again every second.
+        """
+        attempts = call.attempts + 1
+        self._write(msgspec.structs.replace(call, attempts=attempts, due_s=self._clock() + _pause_s(attempts)))
+
     def _failed(self, call: HookCall, reason: str, *, for_good: bool) -> None:
         attempts = call.attempts + 1
         call = msgspec.structs.replace(call, attempts=attempts, reason=reason[-MAX_REASON:])
         if for_good or attempts >= MOST_ATTEMPTS[call.kind]:
             self._write(msgspec.structs.replace(call, ended_s=self._clock()), "hook.failed")
             return
-        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (attempts - 1))
+        pause_s = _pause_s(attempts)
         log.warning("%s of alert %s: %s; again in %.0f s", call.kind, call.alert, reason, pause_s)
         self._postpone(call, reason, pause_s)
 
@@ -149,3 +166,7 @@ class HookWorker:
                 log.error("the database refused a hook (%s); trying again", error)
             except Exception:  # the lane goes on
                 log.exception("a lane of hooks failed; trying again")
+
+
+def _pause_s(attempts: int) -> float:
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (attempts - 1))
