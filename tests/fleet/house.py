@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import signal
 import socket
 import subprocess
@@ -41,19 +42,28 @@ class Clock:
 
 
 class House:
-    """Store, ingest, reconciler and a network in memory, driven step by step. `restart` is what a kill -9 leaves."""
+    """Store, ingest, reconciler and a network in memory, driven step by step; each draw is the same in every run.
+
+    `restart` is what a kill -9 leaves.
+    """
 
     def __init__(self, directory: Path, network: MemoryNetwork | None = None) -> None:
         self.directory = directory
         self.clock = Clock()
         self.network = network or MemoryNetwork()
         self._runs = 0
+        self._chance = random.Random(0)
         self._open()
 
     def _open(self) -> None:
         self._runs += 1
         self.database = Database(self.directory)
-        self.fleet = Fleet(self.database, Artifacts(self.directory / "artifacts"), now=self.clock)
+        self.fleet = Fleet(
+            self.database,
+            Artifacts(self.directory / "artifacts"),
+            now=self.clock,
+            random_bits=self._chance.getrandbits,
+        )
         self.postbox = Postbox(self.network, tenant=self.fleet.tenant, incarnation=f"fleet-{self._runs}")
         self.recorder = Recorder(self.database, tenant=self.fleet.tenant)
         self.reconciler = Reconciler(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import resource
 import socket
 import threading
@@ -67,7 +68,7 @@ def test_every_route_that_is_not_named_open_needs_a_credential(house: House) -> 
     assert len(found) >= 20
     assert found >= OPEN, "the list of open routes names no route that is gone"
     for method, path in sorted(found - OPEN):
-        url = path.format(device="cam", rollout="r-1", event="pause", digest="0" * 64, name="console.css")
+        url = re.sub(r"\{\w+\}", "some", path)
         answer = client.request(method, url, headers={"HX-Request": "true"})
         assert answer.status_code == 401, f"{method} {path}"
 

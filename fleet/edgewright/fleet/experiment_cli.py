@@ -23,7 +23,13 @@ def experiment() -> None:
 @click.argument("model")
 @click.argument("baseline")
 @click.argument("candidate")
-@click.option("--unit", type=click.Choice(["devices", "requests"]), default="devices", show_default=True)
+@click.option(
+    "--unit",
+    type=click.Choice(["devices", "requests"]),
+    default="devices",
+    show_default=True,
+    help="What is drawn: devices, which keep their version, or each request anew.",
+)
 @click.option("--primary", default="errors", show_default=True, help="The metric that decides.")
 @click.option(
     "--guardrail", "guardrails", multiple=True, metavar="METRIC[=LOSS]", help="May get worse by LOSS at most."
@@ -43,7 +49,13 @@ def experiment() -> None:
     show_default=True,
     help="How long each device is observed.",
 )
-@click.option("--alpha", type=click.FloatRange(0, 0.5, min_open=True), default=0.05, show_default=True)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    default=0.05,
+    show_default=True,
+    help="Chance of a difference that is none.",
+)
 @client_options
 def create(
     model: str,
