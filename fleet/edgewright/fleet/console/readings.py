@@ -7,10 +7,12 @@ from sqlalchemy import Connection
 
 from edgewright.bundle.reference import Reference
 
+from ..core.drift.alert_rules import AlertRule
 from ..core.drift.report import DriftReport, Totals, drift_report
+from ..core.experiment import Experiment, Memory
 from ..core.policy.sections import DriftGate
 from ..service import Fleet, RolloutView
-from ..store import audit_log, enrolment, floors, releases, rollouts
+from ..store import alerts, audit_log, enrolment, experiments, floors, releases, rollouts
 from ..traffic import traffic_of
 from ..trust.audit import AuditEntry
 
@@ -18,6 +20,8 @@ DRIFT_SPAN_S = 900.0
 """Traffic of this last stretch of time is compared with the references."""
 SHOWN_ROLLOUTS = 5
 SHOWN_AUDIT = 25
+SHOWN_ALERTS = 50
+SHOWN_EXPERIMENTS = 3
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +48,10 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     traffic: tuple[Traffic, ...]
     audit: tuple[AuditEntry, ...]
     stop: floors.Stop | None = None
+    rules: tuple[AlertRule, ...] = ()
+    alerts: tuple[alerts.Alert, ...] = ()
+    """Those that are up."""
+    experiments: tuple[tuple[Experiment, Memory], ...] = ()
 
 
 def read(fleet: Fleet, *, broker_connected: bool) -> Readings:
@@ -70,6 +78,9 @@ def read(fleet: Fleet, *, broker_connected: bool) -> Readings:
             traffic=_traffic(connection, now_s=now_s),
             audit=tuple(audit_log.page(connection, limit=SHOWN_AUDIT)),
             stop=floors.stop_of(connection),
+            rules=tuple(stored.rule for stored in alerts.every_rule(connection)),
+            alerts=tuple(alerts.every_alert(connection, limit=SHOWN_ALERTS, open_only=True)),
+            experiments=tuple(experiments.every(connection)[:SHOWN_EXPERIMENTS]),
         )
 
 

@@ -10,8 +10,10 @@ import msgspec
 from ..core.rows import ENDED
 from ..store import enrolment
 from ..trust.audit import AuditEntry
+from .alert_cards import AlertCard, alert_card
 from .chip import Chip, Tone
 from .drift_cards import DriftCard, drift_card
+from .experiment_cards import ExperimentCard, experiment_card
 from .readings import Readings
 from .rollout_cards import RolloutCard, rollout_card
 
@@ -67,6 +69,10 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     tiles: tuple[Tile, ...]
     rollouts: tuple[RolloutCard, ...]
+    alerts: tuple[AlertCard, ...]
+    rules: tuple[str, ...]
+    """Names of the alert rules."""
+    experiments: tuple[ExperimentCard, ...]
     drift: tuple[DriftCard, ...]
     devices: tuple[DeviceRow, ...]
     hidden_devices: int
@@ -83,6 +89,9 @@ def build_page(readings: Readings) -> Page:
         rollouts=tuple(
             rollout_card(view, readings.now_s, is_newest=place == 0) for place, view in enumerate(readings.rollouts)
         ),
+        alerts=tuple(alert_card(alert, {rule.name: rule for rule in readings.rules}) for alert in readings.alerts),
+        rules=tuple(rule.name for rule in readings.rules),
+        experiments=tuple(experiment_card(*each) for each in readings.experiments),
         drift=tuple(drift_card(traffic) for traffic in readings.traffic),
         devices=tuple(_device(device, readings.now_s) for device in shown),
         hidden_devices=len(readings.devices) - len(shown),
@@ -102,6 +111,7 @@ def _tiles(readings: Readings) -> tuple[Tile, ...]:
     standing = () if stop is None else (Tile(label="Emergency stop", value="STOPPED", note=stop.reason, tone="bad"),)
     return (
         *standing,
+        *_alerts_up(readings),
         Tile(
             label="Devices online",
             value=f"{online} / {every}",
@@ -134,6 +144,13 @@ def _tiles(readings: Readings) -> tuple[Tile, ...]:
             tone="good" if readings.broker_connected else "bad",
         ),
     )
+
+
+def _alerts_up(readings: Readings) -> tuple[Tile, ...]:
+    if not readings.alerts:
+        return ()
+    names = ", ".join(dict.fromkeys(alert.rule for alert in readings.alerts))
+    return (Tile(label="Alerts up", value=str(len(readings.alerts)), note=names, tone="bad"),)
 
 
 def _is_online(device: enrolment.Device, now_s: float) -> bool:
