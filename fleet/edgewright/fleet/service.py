@@ -91,6 +91,7 @@ class Fleet:
         self.database = database
         self.artifacts = artifacts
         self.now = now
+        self.random_bits = random_bits
         self.tenant = _tenant(database)
         self.steering = Steering(database, now=now, random_bits=random_bits)
 
