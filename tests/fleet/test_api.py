@@ -80,6 +80,16 @@ def test_the_document_describes_answers_and_errors(api: TestClient) -> None:
     assert "HTTPBearer" in document["components"]["securitySchemes"]
 
 
+def test_the_document_says_what_any_route_may_refuse(api: TestClient) -> None:
+    paths = api.get("/openapi.json").json()["paths"]
+    routes = [route for path in paths.values() for route in path.values()]
+    assert all({"400", "408", "413", "422"} <= set(route["responses"]) for route in routes if "requestBody" in route)
+    assert "404" in paths["/v1/devices/{device}"]["delete"]["responses"]
+    assert "401" in paths["/v1/artifacts/{digest}"]["get"]["responses"]
+    answer = api.post("/v1/stop", content=b"\xff", headers=ADMIN | {"Content-Type": "application/json"})
+    assert answer.status_code == 400
+
+
 def test_the_login_link_gives_a_cookie_that_is_not_the_token(api: TestClient) -> None:
     answer = api.get("/", params={"token": "admin-token"}, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")

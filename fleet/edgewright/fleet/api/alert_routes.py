@@ -12,8 +12,6 @@ from ..core.drift.alert_rules import AlertRule
 from .auth import Gate
 from .documents import Documents, answer
 
-REFUSED: dict[str, Any] = {"description": "Refused; `error` says why."}
-
 
 class RuleList(msgspec.Struct, frozen=True, kw_only=True):
     """All rules, by name."""
@@ -41,7 +39,7 @@ def build(alerting: Alerting, gate: Gate, documents: Documents) -> APIRouter:
         """List the rules."""
         return answer(RuleList(rules=alerting.rules()))
 
-    @router.delete("/alert-rules/{rule}", status_code=204, responses={401: REFUSED, 404: REFUSED})
+    @router.delete("/alert-rules/{rule}", status_code=204, responses=documents.refusals(401, 404))
     def remove(rule: str) -> Response:
         """Remove a rule; its alerts end."""
         alerting.remove_rule(rule)

@@ -62,11 +62,8 @@ def build(fleet: Fleet, gate: Gate, documents: Documents) -> APIRouter:
         "/artifacts/{digest}",
         dependencies=[Depends(gate.require_reader)],
         response_class=FileResponse,
-        responses={
-            206: {"description": "A part."},
-            404: {"description": "No such artifact."},
-            416: {"description": "No such part."},
-        },
+        responses=documents.refusals(400, 401, 404)
+        | {206: {"description": "A part."}, 416: {"description": "No such part."}},
     )
     def download(digest: str) -> FileResponse:
         """Download an archive; `Range` and `If-Range` with the ETag continue a download that broke off."""

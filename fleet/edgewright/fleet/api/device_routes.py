@@ -98,9 +98,7 @@ def build(fleet: Fleet, gate: Gate, documents: Documents, mqtt_host: str, mqtt_p
         change = PlaceChange(site=request.site, time_zone=request.time_zone, labels=request.labels)
         return answer(fleet.move(device, change))
 
-    @router.delete(
-        "/devices/{device}", dependencies=admin, status_code=204, responses={401: {"description": "Refused."}}
-    )
+    @router.delete("/devices/{device}", dependencies=admin, status_code=204, responses=documents.refusals(401, 404))
     def remove_device(device: str) -> Response:
         """Revoke a device's secret and free its name. What it reported stays."""
         fleet.remove(device)

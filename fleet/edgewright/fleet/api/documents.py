@@ -9,6 +9,9 @@ from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 
 REFERENCE = "#/components/schemas/{name}"
+REFUSED = "Refused; `error` says why."
+BODY_REFUSED = {400: "The body is no JSON.", 408: "The body did not come in time.", 413: "The body is too large."}
+"""What any route with a body may answer."""
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True, rename={"text": "error"}):
@@ -32,7 +35,11 @@ class Documents:
         """Return the `responses` of a route that answers with `kind`."""
         self._types.append(kind)
         found: dict[int | str, dict[str, Any]] = {status: self._response(kind, "Done.")}
-        return found | {code: self._response(ErrorBody, "Refused; `error` says why.") for code in (*errors, 422)}
+        return found | self.refusals(*errors)
+
+    def refusals(self, *errors: int) -> dict[int | str, dict[str, Any]]:
+        """Return the `responses` that say no; each route refuses what does not have the shape of a request (422)."""
+        return {code: self._response(ErrorBody, REFUSED) for code in (*errors, 422)}
 
     def install(self, app: FastAPI) -> None:
         """Make the app's document name our types."""
@@ -42,12 +49,18 @@ class Documents:
                 document = get_openapi(
                     title=app.title, version=app.version, description=app.description, routes=app.routes
                 )
+                for route in (one for path in document["paths"].values() for one in path.values()):
+                    if "requestBody" in route:
+                        route["responses"] = self._of_bodies() | route["responses"]
                 _, components = msgspec.json.schema_components(self._types, ref_template=REFERENCE)
                 document.setdefault("components", {}).setdefault("schemas", {}).update(components)
                 app.openapi_schema = document
             return app.openapi_schema
 
         app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
+
+    def _of_bodies(self) -> dict[str, dict[str, Any]]:
+        return {str(code): self._response(ErrorBody, text) for code, text in BODY_REFUSED.items()}
 
     @staticmethod
     def _response(kind: Any, text: str) -> dict[str, Any]:
