@@ -64,13 +64,22 @@ def test_boards_show_their_arms_and_blocks() -> None:
     assert (small.treated, small.control, small.graduated, small.blocks) == (1, 0, 1, "0 of 1")
     assert (big.chip.text, small.chip.text) == ("goes on", "going back")
     assert (big.may_roll_back, small.may_roll_back) == (True, False)
-    assert small.reason == "small: hot"
+    assert small.reason == "hot", "the row names the board already"
 
 
 def test_waves_say_whom_they_take_and_controls_have_one_of_their_own() -> None:
     plans = [wave.plan for wave in rollout_card(view("treated", "control"), 10.0, is_newest=True).waves]
     assert plans == ["2 devices (hall)", "all the others, with approval", "the controls"]
     assert len(rollout_card(view("treated"), 10.0, is_newest=True).waves) == 2
+
+
+def test_a_wave_counts_what_its_devices_do() -> None:
+    summary = rollout_card(view("treated", "control", "treated", "control"), 10.0, is_newest=True).waves[0].summary
+    assert summary == "2 queued, 2 controls"
+
+
+def test_what_is_queued_what_waits_and_what_was_taken_back_look_different() -> None:
+    assert len({OUTCOME_TONE[name] for name in ("queued", "control", "recalled", "succeeded", "failed")}) == 5
 
 
 def test_a_control_waits_and_says_in_which_block() -> None:

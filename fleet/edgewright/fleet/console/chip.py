@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-Tone = Literal["good", "busy", "warn", "bad", "calm", "control"]
+Tone = Literal["good", "busy", "warn", "bad", "calm", "control", "faint"]
 
 
 class Chip(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,7 +39,7 @@ OUTCOME_TONE: dict[str, Tone] = {
     "rejected": "bad",
     "timed_out": "bad",
     "control": "control",
-    "recalled": "calm",
+    "recalled": "faint",
     "going back": "warn",
     "back": "calm",
 }
@@ -137,7 +137,7 @@ def _boards(view: RolloutView) -> tuple[BoardRow, ...]:
                 control=arms[target, "control"],
                 graduated=arms[target, "graduated"],
                 blocks=f"{observed} of {len(blocks)}",
-                reason="" if halt is None else halt.reason,
+                reason="" if halt is None else halt.reason.removeprefix(f"{target}: "),
                 may_roll_back=may_halt and (halt is None or halt.action != "ROLLBACK"),
             )
         )
@@ -160,10 +160,16 @@ def _wave(view: RolloutView, number: int, at_s: float) -> Wave:
         number=number + 1,
         plan="the controls" if is_last else _planned(wave_of(rollout.policy, number)),
         state=_wave_state(view, number),
-        summary=", ".join(f"{count} {words(state)}" for state, count in states.items()) or "not started",
+        summary=", ".join(_counted(state, count) for state, count in states.items()) or "not started",
         dots=tuple(_dot(one, view, at_s) for one in orders[:MOST_DOTS]),
         hidden=max(0, len(orders) - MOST_DOTS),
     )
+
+
+def _counted(state: str, count: int) -> str:
+    if state == "control":
+        return f"{count} control{'' if count == 1 else 's'}"
+    return f"{count} {words(state)}"
 
 
 def _wave_state(view: RolloutView, number: int) -> Literal["past", "now", "stopped", "ahead"]:
