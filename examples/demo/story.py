@@ -206,11 +206,27 @@ class Story:
             wait_until(lambda: self.serving("1") == len(DEVICES), timeout_s=20, what="every device back on version 1")
             shares = traffic.accuracy_over(3)
             self.say(f"every device serves version 1 again; the worst of them is {min(shares.values()):.0%} right")
+            self.explain(rollout)
         self.finding(
             "bad build",
             f"each board stopped in its first wave, {reached} of {worst} devices reached, rolled back by itself",
         )
         self.finding("why", reason)
+
+    def explain(self, rollout: str) -> None:
+        """Show the decisions that stopped a rollout, and that the audit log alone gives the same numbers again."""
+        found = self.world.explain(rollout)
+        stops = [step for step in found["steps"] if step["action"] == "board_halted"]
+        numbers = [figure for step in found["steps"] for check in step["checks"] for figure in check["figures"]]
+        if not stops or not found["agrees"]:
+            raise StoryError(f"`edgewright fleet explain {rollout}` does not agree: {found['problems']}")
+        self.say(f"`edgewright fleet explain {rollout}` says why:")
+        for step in stops:
+            self.say(f"  stopped: {step['reason']}")
+        self.say(
+            f"  {len(numbers)} numbers of {len(found['steps'])} decisions, computed again from "
+            f"{found['entries']} audit entries: all the same"
+        )
 
     def balance(self, traffic: Traffic) -> None:
         """Compare what the clients know with what the fleet has counted."""

@@ -146,6 +146,10 @@ class World:
         status = self.ask("rollout", "status", rollout)["rollout"]
         return str(status["state"]), str(status["reason"])
 
+    def explain(self, rollout: str) -> Any:
+        """Return what `edgewright fleet explain` says: each decision, its numbers computed again from the audit log."""
+        return self.ask("explain", rollout)
+
     def devices_reached(self, rollout: str) -> int:
         """Return how many devices were ever given the release; controls keep the old one, to compare with."""
         drawn = self.ask("rollout", "status", rollout)["assignments"]

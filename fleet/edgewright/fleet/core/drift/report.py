@@ -216,4 +216,10 @@ def _message(features: Sequence[FeatureDrift], samples: int, gate: DriftGate) ->
         return f"Drifted on {samples} samples: {named}{more}."
     if verdict_of(features) == "stable":
         return f"No drift on {samples} samples."
-    return f"Too few samples to tell: {samples} so far, at least {gate.min_samples} are needed."
+    unsure = next((one for one in features if one.verdict == "inconclusive" and one.samples >= gate.min_samples), None)
+    if unsure is None:
+        return f"Too few samples to tell: {samples} so far, at least {gate.min_samples} are needed."
+    return (
+        f"Too few samples to tell: {unsure.role} {unsure.name} might have drifted by a PSI of {gate.max_psi:g} unseen, "
+        f"with {unsure.samples} live samples against {unsure.baseline_samples} of the reference."
+    )
