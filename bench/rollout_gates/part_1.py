@@ -10,6 +10,7 @@ found by bisection over the reports. Failed devices are those known when it stop
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -18,7 +19,9 @@ import msgspec
 import numpy as np
 from rich.progress import track
 
-from edgewright.fleet.core.gates.failures import Trials, failure_gates, peak
+from edgewright.fleet.core.gates import sites
+from edgewright.fleet.core.gates.failures import FIRST_FAILURES, SITE_SHARES, Trials, failure_gates, peak
+from edgewright.fleet.core.gates.sites import Plan, Shares
 from edgewright.fleet.core.gates.weights import weights_of
 from edgewright.fleet.core.observations import Evidence
 from edgewright.fleet.core.outcomes import Outcome
@@ -151,7 +154,7 @@ def paced_min(succeeds: Any, after_min: Any) -> Any:
 
 
 def trials_of(failed: Any, member: Any, site: Any | None) -> Trials:
-    """Return what the gate counts of these devices, in dispatch order; with `site`, first failures only."""
+    """Return what the gate counts of these devices, in dispatch order; with `site`, by site."""
     failed, places = failed[member], np.flatnonzero(member)
     if site is None:
         return Trials(executed=len(places), failed_at=(np.flatnonzero(failed) + 1).tolist())
@@ -162,7 +165,15 @@ def trials_of(failed: Any, member: Any, site: Any | None) -> Trials:
     counted = np.arange(len(places)) <= first[at]
     number = np.cumsum(counted)
     hits = np.flatnonzero(counted & failed)
-    return Trials(executed=int(number[-1]), failed_at=[int(number[hit]) for hit in hits])
+    places_of = np.unique(at, return_index=True)
+    planned, lost = np.bincount(at), np.bincount(at, weights=failed).astype(int)
+    in_order = places_of[0][np.argsort(places_of[1])]
+    shares = {str(one): (int(lost[one]), int(planned[one])) for one in in_order}
+    return Trials(
+        executed=int(number[-1]),
+        failed_at=[int(number[hit]) for hit in hits],
+        shares=Shares(sites=shares, largest=int(planned.max())),
+    )
 
 
 def stops(rollout: Rollout, reports: Reports, known: Any) -> bool:
@@ -175,9 +186,18 @@ def stops(rollout: Rollout, reports: Reports, known: Any) -> bool:
     for member, weight in groups:
         trials = trials_of(known, member, site)
         threshold = math.log(1 / (rollout.policy.alpha * weight))
-        if trials.failures >= least and peak(trials, limit)[0] >= threshold:
+        if trials.failures >= least and log_e(trials, limit) >= threshold:
             return True
     return False
+
+
+def log_e(trials: Trials, limit: float) -> float:
+    """Return what the gate compares with its threshold."""
+    first = peak(trials, limit)[0]
+    if trials.shares is None:
+        return first
+    of_sites = sites.peak(trials.shares.sites.values(), trials.shares.largest, limit)[0]
+    return max(math.log(FIRST_FAILURES) + first, math.log(SITE_SHARES) + of_sites)
 
 
 def failed_at_stop(rollout: Rollout, reports: Reports) -> int:
@@ -250,7 +270,8 @@ def _real_gates_stop(rollout: Rollout, reports: Reports, known: Sequence[int]) -
         )
         for position in range(DEVICES)
     ]
-    found = failure_gates(rollout, assignments, outcomes, wave_ended=False)
+    counts = Counter((one.target, one.site) for one in assignments)
+    found = failure_gates(rollout, assignments, outcomes, wave_ended=False, plan=Plan(counts))
     return any(gate.outcome == "fail" for gate in found)
 
 

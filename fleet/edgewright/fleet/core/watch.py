@@ -10,6 +10,7 @@ import msgspec
 from .gates.attribution import drift_gate
 from .gates.control import blocks_of, control_gates, learn
 from .gates.failures import failure_gates
+from .gates.sites import plan_of
 from .gates.status import GateStatus, abort_gates
 from .observations import BlockOutcome, GateMemory
 from .orders.floor import floor_gates
@@ -39,7 +40,9 @@ def watch(turn: Turn) -> Watched:
     policy = rollout.policy
     gates += abort_gates(rollout, turn.outcomes)
     if policy.failure_gate.enabled:
-        gates += failure_gates(rollout, seen.assignments, turn.outcomes, wave_ended=turn.has_wave_ended)
+        by_site = rollout.failure_unit == "SITE"
+        plan = plan_of(rollout, seen.devices, seen.assignments) if by_site else None
+        gates += failure_gates(rollout, seen.assignments, turn.outcomes, wave_ended=turn.has_wave_ended, plan=plan)
     is_after_waves = rollout.wave >= len(policy.waves)
     memory: GateMemory = seen.memory
     learnt: tuple[BlockOutcome, ...] = ()

@@ -10,6 +10,7 @@ import msgspec
 
 from ..gates.control import control_gates
 from ..gates.failures import ALL_BOARDS, MOST_NAMED, Trials, judge
+from ..gates.sites import Shares, from_text
 from ..gates.status import GateOutcome, GateStatus
 from ..gates.weights import METRICS
 from ..observations import GateMemory
@@ -126,8 +127,21 @@ def _failure_check(rollout: Rollout, target: str | None, numbers: Mapping[str, A
         raise ValueError(f"{failures} failures of {executed} do not stand at {numbers['failed_at']}")
     if failures > MOST_NAMED:  # only the first ones are named: the rest cannot be placed
         return GateCheck(gate="failure", target=target, basis="recorded", outcome=None, others=dict(numbers))
-    status = judge(rollout, target, Trials(executed=executed, failed_at=failed_at))
+    shares = _shares(numbers)
+    if shares is not None and len(shares.sites) != int(numbers["sites"]):  # too many to name them
+        return GateCheck(gate="failure", target=target, basis="recorded", outcome=None, others=dict(numbers))
+    status = judge(rollout, target, Trials(executed=executed, failed_at=failed_at, shares=shares))
     return _compared("failure", target, status.numbers, numbers, _with_wave(rollout, status, numbers))
+
+
+def _shares(numbers: Mapping[str, Any]) -> Shares | None:
+    if "site_shares" not in numbers:
+        return None
+    found = from_text(str(numbers["site_shares"]), MOST_DEVICES)
+    if int(numbers["largest_site"]) < 1:
+        raise ValueError(f"the largest site has {numbers['largest_site']} devices")
+    sites = {str(place): share for place, share in enumerate(found)}
+    return Shares(sites=sites, largest=int(numbers["largest_site"]))
 
 
 def _with_wave(rollout: Rollout, status: GateStatus, numbers: Mapping[str, Any]) -> GateOutcome:

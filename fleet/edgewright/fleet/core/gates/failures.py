@@ -6,7 +6,8 @@ result yet counts as a success: that can only lower E, and early failures show a
 - **Unit.** Where failures come in clusters, `SITE` counts the first failure of each site only, and the devices of that
   site after it are no trials. The chance that a device fails *although none of its site failed before* is at most the
   limit whenever the mean over sites is, whatever the sites are like; and a pending device taken for a success has less
-  failures and more trials to show at every point, so E is lower.
+  failures and more trials to show at every point, so E is lower. Beside it, with half of the weight, stands a bet
+  on the share of failed devices of each site (sites.py), which sees how much of a site fails.
 - **Silence.** A device that gave no sign until its deadline may be broken by the release, or may be switched off. Where
   the policy says how many may be (`maxSilentPercentage`), it is a failure against a limit raised by as much. Where
   controls were drawn on its board, it is a success here, and the test `silence` against the controls has the say. Else
@@ -20,7 +21,7 @@ result yet counts as a success: that can only lower E, and early failures show a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter
 
 import msgspec
@@ -30,6 +31,7 @@ from ..policy.policy import Policy
 from ..policy.sections import Action
 from ..rows import Assignment, Number, Rollout
 from ..statistics import log_betainc, log_e_value
+from . import sites
 from .status import GateOutcome, GateStatus
 from .weights import enabled_metrics, weights_of
 
@@ -37,6 +39,9 @@ MOST_NAMED = 500
 """Failures that a decision names; more are counted only."""
 ALL_BOARDS = "all_boards_"
 """Begins the names of those numbers of a board that is blamed which are the proof over all boards."""
+FIRST_FAILURES, SITE_SHARES = 0.5, 0.5
+"""Shares of a gate's weight where sites are the unit. They move on two clocks, so each stops by itself (weights.py). A
+half costs the first failures less than one failed site (ln 2 against the gain of one, ln(1 / 2 %))."""
 CONCENTRATED = 0.05
 """Chance, over all boards, that a board has so many of all failures although all boards fail alike."""
 
@@ -47,6 +52,8 @@ class Trials(msgspec.Struct):
     executed: int = 0
     failed_at: list[int] = []
     failed_sites: set[str] = set()
+    shares: sites.Shares | None = None
+    """None where devices are the unit, or where nobody said how many devices a site is planned to have."""
 
     @property
     def failures(self) -> int:
@@ -54,7 +61,12 @@ class Trials(msgspec.Struct):
 
 
 def failure_gates(
-    rollout: Rollout, assignments: Sequence[Assignment], outcomes: Sequence[Outcome], *, wave_ended: bool
+    rollout: Rollout,
+    assignments: Sequence[Assignment],
+    outcomes: Sequence[Outcome],
+    *,
+    wave_ended: bool,
+    plan: sites.Plan | None = None,
 ) -> tuple[GateStatus, ...]:
     """Return what the failed installs of the rollout so far say: of all boards, then of each if there are several.
 
@@ -63,10 +75,11 @@ def failure_gates(
         assignments: all of the rollout.
         outcomes: of each of them (`outcomes_of`).
         wave_ended: no result of the present wave is to come.
+        plan: of the sites (`plan_of`), where they are the unit; without it only their first failures count.
     """
     if not rollout.policy.failure_gate.enabled:
         return ()
-    pooled, boards = count_trials(rollout, assignments, outcomes)
+    pooled, boards = count_trials(rollout, assignments, outcomes, plan)
     whole = judge(rollout, None, pooled)
     whole = _judged(rollout, whole, _wave_of(rollout, assignments, outcomes), pooled, wave_ended=wave_ended)
     if len(rollout.bundles) < 2:
@@ -86,7 +99,7 @@ def failure_gates(
 
 
 def count_trials(
-    rollout: Rollout, assignments: Sequence[Assignment], outcomes: Sequence[Outcome]
+    rollout: Rollout, assignments: Sequence[Assignment], outcomes: Sequence[Outcome], plan: sites.Plan | None = None
 ) -> tuple[Trials, dict[str, Trials]]:
     """Return the trials of all boards that go on, and of each board, in dispatch order."""
     by_site = rollout.failure_unit == "SITE"
@@ -94,6 +107,10 @@ def count_trials(
     halted = {halt.target for halt in rollout.halted}
     pooled = Trials()
     boards: dict[str, Trials] = {}
+    planned = _planned(plan, halted) if by_site and plan is not None else {}
+    if planned:
+        pooled.shares = sites.Shares(largest=_largest(planned, None))
+    joiners = plan.joiners if plan is not None else ()
     for one, result in _in_order(assignments, outcomes):
         if one.arm == "control":
             continue
@@ -101,11 +118,36 @@ def count_trials(
         board = boards.get(one.target)
         if board is None:
             board = boards[one.target] = Trials()
+            if planned:
+                board.shares = sites.Shares(largest=_largest(planned, one.target))
         site = one.site if by_site else ""
         _add(board, site, failed)
         if one.target not in halted:
             _add(pooled, site, failed)
+        if not planned or one.device in joiners:
+            continue
+        if board.shares is not None:
+            board.shares.add(site, one.device, planned.get((one.target, site), 1), failed)
+        if pooled.shares is not None and one.target not in halted:
+            pooled.shares.add(site, one.device, planned.get((None, site), 1), failed)
     return pooled, boards
+
+
+_Planned = dict[tuple[str | None, str], int]
+
+
+def _planned(plan: sites.Plan, halted: Collection[str]) -> _Planned:
+    """Return how many devices each site is planned to have: of each board, and (None) of all boards that go on."""
+    found: _Planned = {(None, ""): 1}
+    for (target, site), devices in plan.devices.items():
+        found[target, site] = devices
+        if target not in halted:
+            found[None, site] = found.get((None, site), 0) + devices
+    return found
+
+
+def _largest(planned: _Planned, target: str | None) -> int:
+    return max((devices for (board, _), devices in planned.items() if board == target), default=1)
 
 
 def is_silent(assignment: Assignment, result: Outcome, policy: Policy) -> bool:
@@ -175,6 +217,9 @@ def judge(rollout: Rollout, target: str | None, trials: Trials, *, wave_ended: b
     limit, weight = _limit(rollout), weights.pooled if target is None else weights.board
     best, failures, executed = peak(trials, limit)
     lean = log_e_value(trials.failures, trials.executed, limit) if trials.executed else 0.0
+    of_sites: dict[str, Number] = {}
+    if trials.shares is not None:
+        best, lean, of_sites = _with_shares(trials.shares, best, lean, limit)
     threshold = 1 / (rollout.policy.alpha * weight)
     proven = best >= math.log(threshold) and trials.failures >= gate.min_failures
     unit = "sites" if rollout.failure_unit == "SITE" else "devices"
@@ -193,7 +238,7 @@ def judge(rollout: Rollout, target: str | None, trials: Trials, *, wave_ended: b
         "failed_at": " ".join(map(str, trials.failed_at[:MOST_NAMED])),
         "limit_percentage": 100 * limit,
         "min_failures": gate.min_failures,
-    }
+    } | of_sites
     if proven:
         reason = f"{counts}: proof against at most {100 * limit:g} % (E {_exp(best):.3g} >= {threshold:.4g})"
         outcome: GateOutcome = "fail"
@@ -209,6 +254,26 @@ def judge(rollout: Rollout, target: str | None, trials: Trials, *, wave_ended: b
         numbers=numbers,
         log_e=best,
         weight=weight,
+    )
+
+
+def _with_shares(
+    shares: sites.Shares, first_failures: float, lean: float, limit: float
+) -> tuple[float, float, dict[str, Number]]:
+    """Return ln E of first failures and shares together, which way they lean, and the numbers of the shares."""
+    found = list(shares.sites.values())
+    of_shares, now = sites.peak(found, shares.largest, limit)
+    best = max(0.0, math.log(FIRST_FAILURES) + first_failures, math.log(SITE_SHARES) + of_shares)
+    return (
+        best,
+        max(lean, now),
+        {
+            "e_first_failures": _exp(first_failures),
+            "e_site_shares": _exp(of_shares),
+            "sites": len(found),
+            "largest_site": shares.largest,
+            "site_shares": sites.to_text(found),
+        },
     )
 
 
