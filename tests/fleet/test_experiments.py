@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +19,14 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # starlette would rather have a package that is not pinned here
     from fastapi.testclient import TestClient
 
-from edgewright.fleet import experiment_tables
+from edgewright.fleet import experiment_cli, experiment_tables
 from edgewright.fleet.api.app import Surroundings, build_app
+from edgewright.fleet.core.experiment import METRICS
 from edgewright.fleet.experiment_cli import experiment
 from edgewright.fleet.experimenting import Experimenting
 from edgewright.fleet.faults import ConflictError, NotFoundError
 from edgewright.fleet.sim.device import Behaviour, VirtualDevice
-from edgewright.fleet.store import windows
+from edgewright.fleet.store import experiments, windows
 from edgewright.runtime.telemetry.records import LATENCY_EDGES_US, WindowRecord
 from edgewright.targets.faults import UserFault
 from tests.fleet.house import STARTED_S, House
@@ -121,6 +123,100 @@ def test_a_promotion_that_makes_no_rollout_leaves_the_experiment_as_it_was(stree
     with pytest.raises(UserFault, match="nonsense"):
         street.experimenting.promote(made.experiment.id, policy={"nonsense": 1}, force=True)
     assert street.experimenting.status(made.experiment.id).experiment.state == "running"
+
+
+def test_the_same_bits_draw_the_same_experiment(tmp_path: Path) -> None:
+    """Chance comes from the fleet, so that a life can be replayed."""
+    ways = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        street = Street(folder / "data")
+        street.settle(folder)
+        made = street.experimenting.create(PLAN)
+        with street.database.read() as connection:
+            units = experiments.units_of(connection, made.experiment.id)
+        ways.append((made.experiment.id, made.experiment.seed, [(one.device, one.arm) for one in units]))
+        street.close()
+    assert ways[0] == ways[1]
+
+
+def test_two_promotions_at_once_make_one_rollout(street: Street) -> None:
+    made = street.experimenting.create(PLAN)
+    refusals = []
+
+    def promote() -> None:
+        try:
+            street.experimenting.promote(made.experiment.id, policy=AT_ONCE, force=True)
+        except ConflictError as error:
+            refusals.append(str(error))
+
+    threads = [threading.Thread(target=promote) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refusals) == 3
+    (experiment,) = [view.experiment for view in street.experimenting.every()]
+    assert experiment.state == "promoted"
+    assert experiment.rollout == street.fleet.rollouts()[0].id
+    assert len(street.fleet.rollouts()) == 2, "that of release 1, and one of release 2"
+    assert [one.action for one in street.fleet.audit(limit=50)].count("experiment.promoted") == 1
+
+
+def test_devices_that_join_later_are_left_alone(street: Street) -> None:
+    made = street.experimenting.create(PLAN)
+    street.run(lambda: len(street.on("2")) == 6)
+    late = street.enrol("late", street.behaviour, seed=99)
+    street.step(connecting=True)
+    street.step(seconds=700)
+    street.step()
+    shown = street.experimenting.status(made.experiment.id)
+    assert shown.devices == (6, 6)
+    assert sum((shown.result.sample_ratio.candidate, shown.result.sample_ratio.baseline)) == 12
+    assert late.active is None
+    street.experimenting.promote(made.experiment.id, policy=AT_ONCE, force=True)
+    street.run(lambda: late.active is not None and late.active.bundle == street.digests["2"], steps=400)
+
+
+def test_windows_that_come_late_are_counted_once_or_left_out(street: Street) -> None:
+    """Whoever looks in between changes nothing: a window enters by its time, or not at all."""
+    made = street.experimenting.create(PLAN | {"unit": "requests"})
+    begun_s = street.clock.now_s
+    split(street, hours=4, failing=0.0, share=0.5)
+    seen = street.experimenting.status(made.experiment.id).result.sample_ratio
+    now_s, street.clock.now_s = street.clock.now_s, begun_s + 2 * HOUR_S
+    late = [(f"dev-{number:02d}", window(street, version, 1000, 0)) for number in (5, 6) for version in ("1", "2")]
+    street.clock.now_s = now_s
+    with street.database.write() as connection:
+        windows.put_windows(connection, late, now_s=now_s)
+    assert street.experimenting.status(made.experiment.id).result.sample_ratio == seen
+    split(street, hours=1, failing=0.0, share=0.5)
+    after = street.experimenting.status(made.experiment.id).result.sample_ratio
+    assert 0 < sum((after.candidate, after.baseline)) - sum((seen.candidate, seen.baseline)) <= 2 * 3 * 200
+
+
+def test_an_emergency_stop_keeps_devices_that_have_not_heard_on_the_baseline(street: Street) -> None:
+    made = street.experimenting.create(PLAN)
+    assert len(street.on("1")) == DEVICES
+    street.fleet.steering.stop(reason="smoke")
+    (stopped,) = [one for one in street.fleet.audit(limit=5) if one.action == "fleet.stopped"]
+    assert len(stopped.detail["kept_on_baseline"]) == 6
+    for _ in range(30):
+        street.step(seconds=10)
+    assert len(street.on("1")) == DEVICES
+    assert street.experimenting.status(made.experiment.id).experiment.state == "running"
+    street.experimenting.stop(made.experiment.id, reason="")
+
+
+def test_an_emergency_stop_leaves_devices_that_run_the_candidate_where_they_are(street: Street) -> None:
+    made = street.experimenting.create(PLAN)
+    street.run(lambda: len(street.on("2")) == 6)
+    street.fleet.steering.stop(reason="smoke")
+    for _ in range(10):
+        street.step(seconds=10)
+    assert len(street.on("2")) == 6
+    street.experimenting.stop(made.experiment.id, reason="over")
+    street.run(lambda: len(street.on("1")) == DEVICES)
 
 
 def test_nothing_begins_while_the_fleet_is_stopped_or_below_the_floor(street: Street) -> None:
@@ -271,3 +367,7 @@ def test_the_commands_refuse_what_is_no_guardrail() -> None:
 def test_no_such_experiment(street: Street) -> None:
     with pytest.raises(NotFoundError, match="experiment status"):
         street.experimenting.stop("x-1", reason="")
+
+
+def test_the_help_knows_every_metric() -> None:
+    assert experiment_cli.METRICS == METRICS

@@ -27,7 +27,8 @@ from .api.impatience import ImpatientProtocol
 from .api.origins import Origins
 from .artifacts import Artifacts
 from .console.routes import build_router
-from .experimenting import Experimenting, ExperimentKeeper
+from .experiment_keeper import ExperimentKeeper
+from .experimenting import Experimenting
 from .faults import FleetUnavailable
 from .hooks.worker import HookWorker
 from .housekeeping import Housekeeper

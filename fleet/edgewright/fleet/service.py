@@ -92,6 +92,7 @@ class Fleet:
         self.artifacts = artifacts
         self.now = now
         self.random_bits = random_bits
+        self.random_bits = random_bits
         self.tenant = _tenant(database)
         self.steering = Steering(database, now=now, random_bits=random_bits)
 

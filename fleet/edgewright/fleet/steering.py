@@ -21,6 +21,7 @@ from .core.orders.floor import epoch_of
 from .core.policy.at_start import check_at_start
 from .core.policy.policy import policy_from
 from .core.rows import ENDED, Assignment, BoardHalt, Command, ReleaseBundle, Rollout
+from .experiment_arms import take_back_unheard as take_back_unheard_candidates
 from .faults import ConflictError, NotFoundError
 from .store import audit_log, experiments, floors, releases, rollouts
 from .store.database import Database
@@ -69,47 +70,45 @@ class Steering:
             NotFoundError: no such release.
             ConflictError: another rollout stands in the way, the release is below the floor, or the fleet is stopped.
         """
+        with self._database.write() as connection:
+            return self.create_within(connection, model, version, policy)
+
+    def create_within(self, connection: Connection, model: str, version: str, policy: dict[str, Any]) -> Rollout:
+        """Start to roll a release out, as `create` does, in a transaction that has begun."""
         checked = policy_from(policy, where="policy")
         now_s = self._now()
-        with self._database.write() as connection:
-            _refuse_while_stopped(connection, "no rollout is made")
-            _refuse_beside_experiment(connection, model)
-            release = releases.get_release(connection, model, version)
-            check_at_start(checked, release.bundles, now_s, where="policy")
-            epochs = releases.epochs(connection)
-            rollout = Rollout(
-                id=f"r-{self._random_bits(32):08x}",
-                model=model,
-                version=version,
-                bundles=tuple(
-                    ReleaseBundle(target=target, digest=digest, security_epoch=epochs[digest])
-                    for target, digest in release.bundles.items()
-                ),
-                policy=checked,
-                seed=self._random_bits(32),
-                created_s=now_s,
-                state="running" if checked.scheduling_config.start_time is None else "scheduled",
-                security_floor=floors.every(connection).get(model, 0),
-            )
-            _refuse_below_floor(rollout)
-            replaced = _take_places(connection, rollout, now_s=now_s)
-            rollouts.add(connection, rollout)
-            audit_log.append(
-                connection,
-                now_s=now_s,
-                actor="admin",
-                action="rollout.created",
-                subject=f"rollout:{rollout.id}",
-                detail={
-                    "model": model,
-                    "version": version,
-                    "bundles": release.bundles,
-                    "seed": rollout.seed,
-                    "security_floor": rollout.security_floor,
-                    "supersedes": replaced,
-                    "policy": msgspec.to_builtins(checked),
-                },
-            )
+        _refuse_while_stopped(connection, "no rollout is made")
+        _refuse_beside_experiment(connection, model)
+        release = releases.get_release(connection, model, version)
+        check_at_start(checked, release.bundles, now_s, where="policy")
+        epochs = releases.epochs(connection)
+        rollout = Rollout(
+            id=f"r-{self._random_bits(32):08x}",
+            model=model,
+            version=version,
+            bundles=tuple(
+                ReleaseBundle(target=target, digest=digest, security_epoch=epochs[digest])
+                for target, digest in release.bundles.items()
+            ),
+            policy=checked,
+            seed=self._random_bits(32),
+            created_s=now_s,
+            state="running" if checked.scheduling_config.start_time is None else "scheduled",
+            security_floor=floors.every(connection).get(model, 0),
+        )
+        _refuse_below_floor(rollout)
+        replaced = _take_places(connection, rollout, now_s=now_s)
+        rollouts.add(connection, rollout)
+        detail = {
+            "model": model,
+            "version": version,
+            "bundles": release.bundles,
+            "seed": rollout.seed,
+            "security_floor": rollout.security_floor,
+            "supersedes": replaced,
+            "policy": msgspec.to_builtins(checked),
+        }
+        _note(connection, "rollout.created", f"rollout:{rollout.id}", detail, now_s=now_s)
         return rollout
 
     def fire(self, rollout_id: str, event: core.Event, *, reason: str) -> Rollout:
@@ -151,7 +150,9 @@ class Steering:
                 carry_out(connection, rollout, commands, now_s=now_s)
                 if (rollout.state, "pause") in core.TRANSITIONS:
                     paused.append(rollout.id)
-            _note(connection, "fleet.stopped", "fleet", {"reason": reason, "paused": paused}, now_s=now_s)
+            kept = take_back_unheard_candidates(connection, now_s=now_s)
+            detail = {"reason": reason, "paused": paused, "kept_on_baseline": kept}
+            _note(connection, "fleet.stopped", "fleet", detail, now_s=now_s)
         return Stopped(stop=stop, rollouts=tuple(paused))
 
     def lift(self) -> Stopped:

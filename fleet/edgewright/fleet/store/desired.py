@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -61,6 +61,12 @@ def withdraw(connection: Connection, names: Sequence[str], model: str) -> None:
     gone = (desired.c.device == bindparam("of_device"), desired.c.model == model)
     connection.execute(delete(desired).where(*gone), [{"of_device": device} for device in names])
     _raise_epochs(connection, names)
+
+
+def unheard(connection: Connection, commands: Collection[str]) -> set[str]:
+    """Return those of these commands that stand, and on which no device has reported."""
+    query = select(desired.c.command).where(text("desired.settled = 0"))  # as the partial index has it
+    return set(commands).intersection(connection.execute(query).scalars())
 
 
 def forget_orders(connection: Connection, *, before_s: float) -> None:
