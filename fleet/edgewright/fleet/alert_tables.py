@@ -9,6 +9,8 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from .core.drift.alert_rules import DEFAULT_LIMIT
+
 
 def alerts(found: dict[str, Any]) -> RenderableType:
     """Every alert with its hooks."""
@@ -31,16 +33,16 @@ def rules(found: dict[str, Any]) -> RenderableType:
         return "no rules; `edgewright fleet alert rule add FILE` adds one (docs/guides/drift.md)"
     table = _table("rule", "model", "metric", "against", "raised", "cleared", "does")
     for one in found["rules"]:
-        limit = "default" if one["raiseAbove"] is None else f"{one['raiseAbove']:g}"
-        lower = "half" if one["clearBelow"] is None else f"{one['clearBelow']:g}"
+        upper = DEFAULT_LIMIT[one["metric"]] if one["raiseAbove"] is None else one["raiseAbove"]
+        lower = upper / 2 if one["clearBelow"] is None else one["clearBelow"]
         does = [name for name in ("webhook", "command", "onDrift") if one[name]]
         table.add_row(
             escape(one["name"]),
             escape(one["model"]),
             f"{one['metric']} by {', '.join(one['by']) or 'all devices'}",
             one["baseline"],
-            f"{one['raiseAfter']} × {one['windowSeconds']} s ≥ {limit}",
-            f"{one['clearAfter']} × < {lower}",
+            f"{one['raiseAfter']} × {one['windowSeconds']} s ≥ {upper:g}",
+            f"{one['clearAfter']} × < {lower:g}",
             ", ".join(does) or "note",
         )
     return table
@@ -58,7 +60,7 @@ def _time(at_s: float) -> str:
 
 
 def _table(*columns: str) -> Table:
-    table = Table()
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     return table

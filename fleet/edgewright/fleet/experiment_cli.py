@@ -8,6 +8,9 @@ import click
 
 from .client_options import PATH, client_options, connect_from, examples, show
 
+METRICS = ("errors", "latency", "energy", "accuracy", "labels", "crashes", "silence")
+"""Those of core/experiment.py, spelled out so that `--help` answers at once; a test compares the two."""
+
 
 @click.group()
 def experiment() -> None:
@@ -16,8 +19,8 @@ def experiment() -> None:
 
 @experiment.command(
     epilog=examples(
-        "edgewright fleet experiment create digits 1 2 --primary accuracy --guardrail latency=10 --guardrail errors",
-        "edgewright fleet experiment create kws 1 2 --unit requests --share 0.1 --primary latency",
+        "edgewright fleet experiment create digits 1 2 --primary accuracy --guardrail errors",
+        "edgewright fleet experiment create kws 1 2 --unit requests --share 0.1",
     )
 )
 @click.argument("model")
@@ -30,7 +33,9 @@ def experiment() -> None:
     show_default=True,
     help="What is drawn: devices, which keep their version, or each request anew.",
 )
-@click.option("--primary", default="errors", show_default=True, help="The metric that decides.")
+@click.option(
+    "--primary", type=click.Choice(METRICS), default="errors", show_default=True, help="The metric that decides."
+)
 @click.option(
     "--guardrail", "guardrails", multiple=True, metavar="METRIC[=LOSS]", help="May get worse by LOSS at most."
 )

@@ -20,7 +20,7 @@ COLOUR = {
 
 def experiments(found: dict[str, Any]) -> RenderableType:
     """All experiments, one line each."""
-    table = Table("experiment", "model", "baseline", "candidate", "unit", "state", "finding")
+    table = _table("experiment", "model", "baseline", "candidate", "unit", "state", "finding")
     for view in found["experiments"]:
         one, plan = view["experiment"], view["experiment"]["plan"]
         names = [escape(plan[key]) for key in ("model", "baseline", "candidate", "unit")]
@@ -31,7 +31,7 @@ def experiments(found: dict[str, Any]) -> RenderableType:
 def experiment(view: dict[str, Any]) -> RenderableType:
     """One experiment, metric by metric."""
     one, plan, result = view["experiment"], view["experiment"]["plan"], view["result"]
-    table = Table("metric", "blocks", "candidate - baseline", "interval", "limit", "E / threshold")
+    table = _table("metric", "blocks", "candidate - baseline", "interval", "limit", "E / threshold")
     for effect in (result["primary"], *result["guardrails"]):
         table.add_row(
             effect["metric"] + (" (primary)" if effect is result["primary"] else ""),
@@ -55,6 +55,10 @@ def experiment(view: dict[str, Any]) -> RenderableType:
     if view["route_change"] is not None:
         lines.append("set the route on the devices to: " + escape(json.dumps(view["route_change"])))
     return Group(*lines)
+
+
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=None, pad_edge=False, header_style="bold")
 
 
 def _observed(ratio: dict[str, Any]) -> str:

@@ -133,7 +133,23 @@ def _behind(recorded: dict[str, Any]) -> str:
             f"{recorded['blocks']} blocks, estimate {_number(recorded['estimate'])}{around}, "
             f"limit {_number(recorded.get('limit'))}"
         )
+    if "samples" in recorded and "max_psi" in recorded:
+        return _traffic(recorded)
     return _numbers((name, value) for name, value in recorded.items() if name not in IN_COLUMNS)
+
+
+def _traffic(recorded: dict[str, Any]) -> str:
+    """Return what the drift gate saw: the accuracy of both arms and the furthest feature."""
+    said = [f"{recorded['samples']} samples beside {recorded.get('control_samples', 0)}"]
+    psi = {name.removeprefix("psi "): value for name, value in recorded.items() if name.startswith("psi ")}
+    if psi:
+        worst = max(psi, key=lambda name: psi[name])
+        said.append(f"PSI of {worst} {_number(psi[worst])}, limit {_number(recorded['max_psi'])}")
+    if "estimated_accuracy" in recorded:
+        before = recorded.get("control_estimated_accuracy")
+        beside = "" if before is None else f" beside {100 * before:.1f} %"
+        said.append(f"estimated accuracy {100 * recorded['estimated_accuracy']:.1f} %{beside}")
+    return ", ".join(said)
 
 
 def _compared(check: dict[str, Any]) -> str:

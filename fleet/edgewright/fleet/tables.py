@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from typing import Any
@@ -34,6 +35,10 @@ STYLE_OF_STATE = {
 }
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
 SHORT_DIGEST = 12
+MOST_DETAIL = 160
+"""Characters of an audit entry's detail in the table."""
+MOST_REASON = 100
+"""Characters of a reason in a list; `rollout status ROLLOUT` has all of them."""
 
 
 def devices(found: dict[str, Any]) -> RenderableType:
@@ -79,17 +84,9 @@ def releases(found: dict[str, Any]) -> RenderableType:
 
 def rollouts(found: dict[str, Any]) -> RenderableType:
     """Every rollout, one line each."""
-    table = _table("rollout", "model", "version", "state", "wave", "made", "why")
+    table = _table("rollout", "release", "state", "wave", "made", "why")
     for each in found["rollouts"]:
-        table.add_row(
-            each["id"],
-            escape(each["model"]),
-            escape(each["version"]),
-            _coloured(each["state"]),
-            _wave(each),
-            _clock(each["created_s"]),
-            escape(each["reason"]),
-        )
+        table.add_row(*_rollout_row(each), escape(_cut(each["reason"])))
     return table if found["rollouts"] else "no rollouts; `edgewright fleet rollout create MODEL VERSION` starts one"
 
 
@@ -103,16 +100,24 @@ def rollout(view: dict[str, Any]) -> RenderableType:
         for each in given
     )
     summary = ", ".join(f"{count} {phase}" for phase, count in sorted(counts.items())) or "no device has an order yet"
-    parts: list[RenderableType] = [rollouts({"rollouts": [view["rollout"]]}), f"devices: {summary}"]
-    parts += [
-        f"board {escape(halt['target'])}: [red]halted[/] ({halt['action']}), {escape(halt['reason'])}"
-        for halt in view["rollout"]["halted"]
-    ]
+    head = _table("rollout", "release", "state", "wave", "made")
+    head.add_row(*_rollout_row(view["rollout"]))
+    parts: list[RenderableType] = [head, escape(view["rollout"]["reason"]), f"devices: {summary}"]
+    parts += [f"[red]halted[/] ({halt['action']}): {escape(halt['reason'])}" for halt in view["rollout"]["halted"]]
     if view["gates"]:
         parts.append(_gates(view["gates"]))
     if given:
         parts.append(_assignments(given))
     return Group(*parts)
+
+
+def _rollout_row(each: dict[str, Any]) -> tuple[str, ...]:
+    release = escape(f"{each['model']} {each['version']}")
+    return each["id"], release, _coloured(each["state"]), _wave(each), _clock(each["created_s"])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_REASON else text[:MOST_REASON] + " …"
 
 
 def drift(found: dict[str, Any]) -> RenderableType:
@@ -141,19 +146,31 @@ def drift(found: dict[str, Any]) -> RenderableType:
 
 def audit(found: dict[str, Any]) -> RenderableType:
     """Audit entries, newest first."""
-    table = _table("seq", "when", "who", "what", "to what", "detail")
+    table = _table("seq", "when", "who", "what", "detail")
     for entry in found["entries"]:
-        detail = entry["detail"]
-        text = detail.get("reason") or detail.get("message") or ", ".join(f"{k}={v}" for k, v in detail.items())
         table.add_row(
             str(entry["seq"]),
             _clock(entry["at_s"]),
             escape(entry["actor"]),
-            entry["action"],
-            escape(entry["subject"]),
-            escape(str(text)[:200]),
+            f"{escape(entry['action'])}\n[dim]{escape(entry['subject'])}[/]",
+            escape(_detail(entry["detail"])),
         )
     return table
+
+
+def _detail(detail: dict[str, Any]) -> str:
+    """Return the reason, or the first of what an entry holds; `--json` has all of it."""
+    said = detail.get("reason") or detail.get("message")
+    if said is None:
+        said = ", ".join(f"{name} {_value(value)}" for name, value in detail.items() if value not in (None, "", {}, []))
+    text = str(said)
+    return text if len(text) <= MOST_DETAIL else text[:MOST_DETAIL] + " …"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _picture(histogram: dict[str, Any] | None) -> str:
@@ -185,7 +202,7 @@ def _assignments(given: list[dict[str, Any]]) -> Table:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in {"when", "made"})
     return table
 
 

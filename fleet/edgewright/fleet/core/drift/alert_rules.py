@@ -155,7 +155,7 @@ def rule_from(data: Any, *, where: str) -> AlertRule:
     try:
         rule = msgspec.convert(data, AlertRule)
     except msgspec.ValidationError as error:
-        raise RuleError(f"{where}: {error}") from error
+        raise RuleError(f"{where}: {error}; docs/guides/drift.md says what a rule holds") from error
     for complaint in _complaints(rule):
         raise RuleError(f"{where}: {complaint}")
     return rule
