@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgewright.bundle.reference import Histogram, Reference, Source
@@ -123,6 +124,18 @@ def test_both_arms_are_compared_over_the_time_in_which_the_release_ran(database:
     assert treated.accuracy == 0.75
     assert treated.labelled_accuracy == pytest.approx(0.75 + 0.5 - 0.75)
     assert not treated.heard, "its last sign of life was in the first half of ten minutes"
+    database.close()
+
+
+def test_controls_are_looked_at_until_an_order_that_was_given_again_was_observed(database: Database) -> None:
+    again = msgspec.structs.replace(member("treated", "treated"), drawn_s=None, dispatched_s=START_S + 900, attempt=2)
+    found = [("treated", window(16, NEW)), ("control", window(16, OLD)), ("control", window(20, OLD))]
+    with database.write() as connection:
+        put_windows(connection, found, now_s=START_S)
+    with database.read() as connection:
+        due = [(0, [member("control", "control"), again])]
+        (block,) = blocks_of(connection, ROLLOUT, due, BUNDLES, last_seen_s=lambda _: None)
+    assert [one.requests for one in block.observations] == [20, 10]
     database.close()
 
 

@@ -51,9 +51,9 @@ def test_an_emergency_stop_takes_unheard_orders_back_and_a_lift_lets_them_go_on(
     assert {model.version for device in house.fleet.devices() for model in device.models} == {"1"}
     house.fleet.steering.lift()
     house.fleet.fire(made.id, "resume", reason="no smoke")
-    for _ in range(10):
-        house.step()
-    assert house.fleet.rollout(made.id).rollout.state != "rolling_back", "what was taken back is no failure"
+    house.run(lambda: house.fleet.rollout(made.id).rollout.state == "completed")
+    assert {model.version for device in house.fleet.devices() for model in device.models} == {"2"}
+    assert {one.attempt for one in house.fleet.rollout(made.id).assignments if one.arm == "treated"} == {2}
     assert actions(house, "fleet") == ["fleet.lifted", "fleet.stopped"]
 
 

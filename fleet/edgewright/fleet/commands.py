@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from .core.rows import (
+    NOT_TAKEN_BACK,
     Alert,
     Assign,
     Assignment,
@@ -87,7 +88,7 @@ def _retry(connection: Connection, rollout: Rollout, given: Sequence[Retry], *, 
     rollouts.change_assignments(
         connection,
         rollout.id,
-        {one.device: {"command": one.command, "attempt": one.attempt, "dispatched_s": one.at_s} for one in given},
+        {one.device: _another_attempt(one) for one in given},
     )
     digest_of = {bundle.target: bundle.digest for bundle in rollout.bundles}
     target_of = rollouts.targets_of(connection, rollout.id, [one.device for one in given])
@@ -105,6 +106,12 @@ def _retry(connection: Connection, rollout: Rollout, given: Sequence[Retry], *, 
         for one in given
     ]
     desired.assign(connection, again, now_s=now_s)
+
+
+def _another_attempt(given: Retry) -> dict[str, Any]:
+    """Return the columns that change; what devices reported stands elsewhere, under the command."""
+    not_taken_back = {name: value for name, value in NOT_TAKEN_BACK.items() if name != "rollback_phase"}
+    return {"command": given.command, "attempt": given.attempt, "dispatched_s": given.at_s, **not_taken_back}
 
 
 def _roll_back(connection: Connection, rollout: Rollout, given: Sequence[RollBack], *, now_s: float) -> None:

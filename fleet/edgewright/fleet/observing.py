@@ -59,7 +59,7 @@ def blocks_of(
         if records >= MOST_RECORDS:
             break
         some = due[first : first + AT_ONCE]
-        wanted = [_span(rollout, one) for _, members in some for one in members]
+        wanted = [span for _, members in some for span in _spans(rollout, members)]
         found: dict[str, list[spans.Found]] = {span.device: [] for span in wanted}
         for each in spans.records_in(connection, rollout.model, wanted):
             found[each.device].append(each)
@@ -71,8 +71,10 @@ def blocks_of(
     return blocks
 
 
-def _span(rollout: Rollout, one: Assignment) -> spans.Span:
-    return spans.Span(one.device, drawn_s(one), drawn_s(one) + observation_s(rollout))
+def _spans(rollout: Rollout, members: Sequence[Assignment]) -> list[spans.Span]:
+    """Return what is read: where an order was given again, the others are looked at until that one's time is over."""
+    until_s = max(map(drawn_s, members)) + observation_s(rollout)
+    return [spans.Span(one.device, drawn_s(one), until_s) for one in members]
 
 
 def _observations(rollout: Rollout, seen: Sequence[_Seen], known: Mapping[str, Reference]) -> tuple[Observation, ...]:

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgewright.fleet.core.back import take_back_unheard
 from edgewright.fleet.core.gates.status import GateStatus
 from edgewright.fleet.core.ledger import StaleRevisionError
 from edgewright.fleet.core.orders.waves import eligible
 from edgewright.fleet.core.rollout import TRANSITIONS, Event, RolloutConflict, fire, gate_status, tick
-from edgewright.fleet.core.rows import ENDED, Device, RolloutState
+from edgewright.fleet.core.rows import ENDED, Assignment, Device, RolloutState
 
 from .conftest import NEW, OLD, Traffic, World
 from .gates.test_attribution import UNSURE, seen
@@ -23,6 +24,11 @@ Make = Callable[..., World]
 NO_DRIFT: dict[str, Any] = {"driftGate": {"enabled": False}}
 NO_CONTROLS: dict[str, Any] = {"control": {"fractions": [0]}}
 SMALL: dict[str, Any] = {"waves": [1, 2, "rest"], "horizonSeconds": 100, **NO_DRIFT, **NO_CONTROLS}
+
+
+def row_of(world: World, device: str) -> Assignment:
+    (found,) = [one for one in world.ledger.assignments if one.device == device]
+    return found
 
 
 def run_to_end(world: World, phase_of: Callable[[str], str | None], until_s: int = 1000) -> None:
@@ -179,6 +185,30 @@ def test_abort_takes_back_what_nobody_heard_and_leaves_the_rest(world: Make) -> 
     act(here, "rollback", 3.0)
     here.step(3.0)
     assert all(one.rollback_command for one in here.ledger.assignments)
+
+
+def test_what_an_emergency_stop_took_back_is_given_again(world: Make) -> None:
+    """And not passed over: the wave does not pass without those devices."""
+    here = world({**SMALL, "waves": [3, "rest"]}, 6)
+    here.step(0.0)
+    done, other, unheard = here.waiting()
+    here.report(done, "confirmed", 1.0)
+    here.report(other, "confirmed", 1.0)
+    act(here, "pause", 2.0)
+    here.ledger = here.ledger.apply(take_back_unheard(here.ledger.rollout, 2.0, here.ledger.assignments))
+    here.is_stopped = True
+    here.step(3.0)
+    here.is_stopped = False
+    act(here, "resume", 4.0)
+    here.step(5.0)
+    again = row_of(here, unheard)
+    assert (again.attempt, again.dispatched_s, again.rolled_back_s, again.rollback_command) == (2, 5.0, None, None)
+    assert here.ledger.rollout.wave == 0
+    act(here, "rollback", 6.0)
+    here.step(6.0)
+    assert row_of(here, unheard).rollback_command == f"r1.{unheard}.back.2", (
+        "a command that the device has not done yet"
+    )
 
 
 def test_a_completed_rollout_can_be_taken_back(world: Make) -> None:

@@ -149,7 +149,7 @@ def _was_taken_back(one: Assignment, since_s: float) -> bool:
 
 
 def _order_back(rollout: Rollout, one: Assignment, version: str, bundle: str, now_s: float) -> RollBack:
-    command = f"{rollout.id}.{one.device}.back"
+    command = f"{rollout.id}.{one.device}.back" + (f".{one.attempt}" if one.attempt > 1 else "")
     return RollBack(device=one.device, command=command, version=version, bundle=bundle, at_s=now_s)
 
 

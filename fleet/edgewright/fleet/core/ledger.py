@@ -9,6 +9,8 @@ import msgspec
 
 from .observations import GateMemory
 from .rows import (
+    NOT_TAKEN_BACK,
+    UNREPORTED,
     Alert,
     Assign,
     Assignment,
@@ -106,8 +108,7 @@ class _Draft:
             case Withdraw(device=device, at_s=at_s):
                 self.change(device, withdrawn_s=at_s)
             case Retry(device=device, command=order, attempt=attempt, at_s=at_s):
-                fresh = {"phase": None, "phase_reason": "", "started_s": None, "ended_s": None}
-                self.change(device, command=order, attempt=attempt, dispatched_s=at_s, **fresh)
+                self.change(device, command=order, attempt=attempt, dispatched_s=at_s, **UNREPORTED, **NOT_TAKEN_BACK)
             case SaveMemory(memory=memory):
                 self._memory = memory
             case Record(decision=decision):

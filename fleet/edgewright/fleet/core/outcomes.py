@@ -58,6 +58,12 @@ def is_retry_due(assignment: Assignment, policy: Policy, now_s: float) -> bool:
     return result is not None and _has_another_attempt(assignment, result, at_s, policy, now_s)
 
 
+def was_unheard(assignment: Assignment) -> bool:
+    """Tell whether an order was taken back before its device had heard of it, as the emergency stop does."""
+    is_back = assignment.rolled_back_s is not None or assignment.withdrawn_s is not None
+    return is_back and assignment.started_s is None and assignment.phase is None
+
+
 def _result(assignment: Assignment, policy: Policy, now_s: float) -> tuple[Outcome | None, float]:
     """Return what the newest attempt came to, None while it is open, and when that was."""
     ended = ENDING_PHASES.get(assignment.phase) if assignment.phase is not None else None

@@ -7,7 +7,7 @@ in one transaction. Every command is safe to apply twice: a command id names eac
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -186,6 +186,19 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """Grows with each retry; `command` then names the newest attempt."""
 
 
+UNREPORTED: Final = {"phase": None, "phase_reason": "", "started_s": None, "ended_s": None}
+"""An assignment's fields that its device's reports fill, as a new attempt begins with them."""
+NOT_TAKEN_BACK: Final = {
+    "rollback_command": None,
+    "rollback_version": None,
+    "rollback_bundle": None,
+    "rolled_back_s": None,
+    "rollback_phase": None,
+    "withdrawn_s": None,
+}
+"""An assignment's fields that say how its order was taken back, before it was."""
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """One decision with the numbers behind it, for the audit log."""
 
@@ -239,7 +252,7 @@ class Graduate(msgspec.Struct, frozen=True, kw_only=True, tag="graduate"):
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True, tag="retry"):
-    """Order a device again that failed: the same bundle under a new command id, as another attempt."""
+    """Order a device again that failed, or whose order an emergency stop took back, under a new command id."""
 
     device: str
     command: str

@@ -9,8 +9,9 @@ from functools import cached_property
 from .orders.arms import Drawn, drawn_by_target
 from .orders.pace import allowed_now
 from .orders.schedule import opener
-from .orders.waves import candidates, fitting, graduable, open_targets
-from .outcomes import PENDING, Outcome, outcomes_of
+from .orders.storms import may_take_release
+from .orders.waves import candidates, fitting, graduable, is_offline, open_targets
+from .outcomes import PENDING, Outcome, outcomes_of, was_unheard
 from .policy.policy import wave_of
 from .rows import Assignment, Device, Rollout
 from .situation import Situation
@@ -44,6 +45,26 @@ class Turn:
     def graduable(self) -> list[tuple[Assignment, Device]]:
         """Controls that may get the release."""
         return graduable(self.rollout, self.now_s, self.seen.devices, self.seen.assignments)
+
+    @cached_property
+    def given_again(self) -> list[tuple[Assignment, Device]]:
+        """Orders that an emergency stop took back unheard, and the devices that are there to take them again.
+
+        On the boards that go on nothing else takes back an order that nobody has heard.
+        """
+        unheard = [one for one in self.seen.assignments if was_unheard(one)]
+        if not unheard:
+            return []
+        boards = open_targets(self.rollout)
+        device_of = {device.id: device for device in self.seen.devices}
+        found = [(one, device_of[one.device]) for one in unheard if one.device in device_of and one.target in boards]
+        return [(one, device) for one, device in found if self.may_be_tried_again(device)]
+
+    def may_be_tried_again(self, device: Device) -> bool:
+        """Tell whether a device that has an order already is there to take another, whatever the hour."""
+        rollout = self.rollout
+        is_there = not device.taken and not is_offline(rollout, self.now_s, device)
+        return is_there and may_take_release(rollout.policy, device)
 
     @cached_property
     def is_open(self) -> Callable[[str], bool]:
@@ -81,6 +102,8 @@ class Turn:
     def has_wave_ended(self) -> bool:
         """Whether all results of the present wave are in."""
         if self.rollout.wave < 0 or self.rollout.state == "following":
+            return False
+        if self.given_again:
             return False
         return self._is_complete() and all(result not in PENDING for _, result in self.in_wave)
 

@@ -20,7 +20,7 @@ from edgewright.fleet.core.gates.verdict import decide
 from edgewright.fleet.core.gates.weights import METRICS
 from edgewright.fleet.core.observations import Block, BlockOutcome, GateMemory, Metric, Observation
 from edgewright.fleet.core.outcomes import Outcome
-from edgewright.fleet.core.rows import Assignment, Rollout
+from edgewright.fleet.core.rows import Assignment, BoardHalt, Rollout
 from edgewright.fleet.core.sequential.combine import log_e_now
 
 from ..order_rows import order, rollout
@@ -56,6 +56,19 @@ def test_a_block_waits_for_those_before_it_and_for_its_last_device() -> None:
     assert due([*drawn(1), *drawn(2)], 500.0) == [], "block 0 is not there"
     late = [drawn(0)[0], msgspec.structs.replace(drawn(0)[1], drawn_s=60.0)]
     assert (due(late, 120.0), due(late, 160.0)) == ([], [0])
+
+
+def test_a_block_waits_for_an_order_that_an_emergency_stop_took_back() -> None:
+    """Not on a board that was halted: there it is not given again, and the others go on."""
+    treated, control = drawn(0)
+    unheard = msgspec.structs.replace(treated, rolled_back_s=10.0, started_s=None, phase=None)
+    rows = [unheard, control, *drawn(1)]
+    assert due(rows, 500.0) == []
+    heard = msgspec.structs.replace(unheard, started_s=5.0)
+    assert due([heard, control, *drawn(1)], 500.0) == [0, 1]
+    halt = BoardHalt(target=treated.target, action="ROLLBACK", reason="bad", at_s=10.0)
+    run = msgspec.structs.replace(rollout(horizonSeconds=100), halted=(halt,))
+    assert [number for number, _ in due_blocks(run, rows, GateMemory(), 500.0)] == [0, 1]
 
 
 def test_devices_outside_blocks_are_in_none_and_a_graduated_control_stays_in_its_own() -> None:

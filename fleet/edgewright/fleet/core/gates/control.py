@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ..observations import Block, BlockOutcome, Evidence, GateMemory, Metric
+from ..outcomes import was_unheard
 from ..policy.sections import Action
 from ..rows import Assignment, Number, Rollout
 from ..sequential import combine, predictive
@@ -38,13 +39,20 @@ HISTOGRAMS: frozenset[Metric] = frozenset({"inputs", "outputs"})
 def due_blocks(
     rollout: Rollout, assignments: Sequence[Assignment], memory: GateMemory, now_s: float
 ) -> list[tuple[int, list[Assignment]]]:
-    """Return the blocks that may enter now, in their order and without a gap, with their devices."""
+    """Return the blocks that may enter now, in their order and without a gap, with their devices.
+
+    A block with an order that an emergency stop took back unheard waits until it is given again (turn.py).
+    """
     ripe_s = now_s - observation_s(rollout)
     following = memory.next_block
     open_ones = [one for one in assignments if one.block >= following]
     if not open_ones:
         return []
-    unripe = min((one.block for one in open_ones if drawn_s(one) > ripe_s), default=None)
+    halted = {halt.target for halt in rollout.halted}
+    unripe = min(
+        (one.block for one in open_ones if drawn_s(one) > ripe_s or (was_unheard(one) and one.target not in halted)),
+        default=None,
+    )
     end = min(following + MOST_BLOCKS, math.inf if unripe is None else unripe)
     members: dict[int, list[Assignment]] = {}
     for one in open_ones:

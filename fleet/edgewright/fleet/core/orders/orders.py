@@ -16,8 +16,7 @@ from ..rows import Assign, Assignment, Command, Device, Graduate, Retry, Rollout
 from ..turn import Turn, is_rest
 from .arms import draw
 from .blast import BlastLimit
-from .storms import may_take_release
-from .waves import fitting, in_order, is_offline, open_targets
+from .waves import fitting, in_order, open_targets
 
 MOST_ORDERS = 5000
 """Of one tick: a large wave goes out over a few seconds, so that no transaction holds the store for long."""
@@ -37,9 +36,9 @@ def orders(turn: Turn, rollout: Rollout) -> list[Command]:
 
 def _retries(turn: Turn, rollout: Rollout, left: int) -> list[Command]:
     policy = rollout.policy
-    if not policy.job_executions_retry_config.criteria_list:
-        return []
-    due = [one for one in turn.seen.assignments if is_retry_due(one, policy, turn.now_s)]
+    due = [one for one, _ in turn.given_again]
+    if policy.job_executions_retry_config.criteria_list:
+        due += [one for one in turn.seen.assignments if is_retry_due(one, policy, turn.now_s)]
     if not due:
         return []
     boards = open_targets(rollout)
@@ -47,21 +46,14 @@ def _retries(turn: Turn, rollout: Rollout, left: int) -> list[Command]:
     found: list[Command] = []
     for one in due:
         device = device_of.get(one.device)
-        if device is None or one.target not in boards or not _may_be_tried_again(turn, rollout, device):
+        if device is None or one.target not in boards or not turn.may_be_tried_again(device):
+            continue
+        if not turn.is_open(device.time_zone):
             continue
         attempt = one.attempt + 1
         command = f"{rollout.id}.{one.device}.{attempt}"
         found.append(Retry(device=one.device, command=command, attempt=attempt, at_s=turn.now_s))
     return found[:left]
-
-
-def _may_be_tried_again(turn: Turn, rollout: Rollout, device: Device) -> bool:
-    return (
-        not device.taken
-        and not is_offline(rollout, turn.now_s, device)
-        and may_take_release(rollout.policy, device)
-        and turn.is_open(device.time_zone)
-    )
 
 
 def _graduations(turn: Turn, rollout: Rollout, left: int) -> list[Command]:
