@@ -6,6 +6,7 @@ import math
 import time
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -160,3 +161,10 @@ def test_a_hundred_thousand_devices_are_quick() -> None:
     limit = BlastLimit(of, fleet, assignments, outcomes)
     assert sum(map(limit.take, fleet[50_000:])) == 0
     assert time.perf_counter() - started < 1, "about 0.1 s on a quiet machine"
+
+
+def test_a_device_that_moved_counts_where_it_stands_now() -> None:
+    of = rollout(maxDevicesPerSite=1)
+    moved, beside, left_behind = device(0, "b"), device(1, "b"), device(2, "a")
+    before = ordered(msgspec.structs.replace(moved, site="a"))
+    assert taken(of, [moved, beside, left_behind], [before], [beside, left_behind]) == ["dev-2"]

@@ -48,8 +48,14 @@ class BlastLimit:
     ) -> dict[str, int]:
         targets = {bundle.target for bundle in rollout.bundles}
         members = Counter([device.site for device in devices if device.target in targets])
+        # where it stands now, not where it was drawn: a control that has moved graduates at its new place
+        site_of = {device.id: device.site for device in devices}
         unproven = Counter(
-            [one.site for one, came in zip(assignments, outcomes, strict=True) if _is_unproven(one, came)]
+            [
+                site_of.get(one.device, one.site)
+                for one, came in zip(assignments, outcomes, strict=True)
+                if _is_unproven(one, came)
+            ]
         )
         return {site: self._most(count) - unproven[site] for site, count in members.items()}
 
