@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import resource
 import signal
 import socket
 import subprocess
@@ -181,6 +182,12 @@ class ServerProcess:
         code = self._process.wait(timeout=20)
         self._process = None
         return code
+
+    def fill_disk(self, *, is_full: bool) -> None:
+        """Have each write beyond the first bytes of a file fail in the server, or let it write again."""
+        assert self._process is not None
+        limit = 4096 if is_full else resource.RLIM_INFINITY
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
     def stop(self) -> None:
         if self._process is not None:

@@ -188,6 +188,82 @@ def test_the_commands(server: ServerProcess, tmp_path: Path) -> None:
     assert run("audit", "verify", "--head", "1:sha256:00", data=data)[0] == 1
 
 
+def test_an_experiment_by_commands(
+    online: tuple[FleetClient, OnlineDevice], server: ServerProcess, broker: Broker, tmp_path: Path
+) -> None:
+    client, first = online
+    devices = [first, *(OnlineDevice(client, f"cam-{number}", broker.port) for number in range(2, 5))]
+    try:
+        release(client, tmp_path, "1")
+        release(client, tmp_path, "2")
+        (tmp_path / "policy.json").write_text(json.dumps(AT_ONCE))
+        wait_for(
+            lambda: all(one["last_seen_s"] is not None for one in client.get("/v1/devices")["devices"]),
+            what="the hellos",
+        )
+        client.post("/v1/rollouts", {"model": "digits", "version": "1", "policy": AT_ONCE})
+        wait_for(lambda: running(devices) == ["1"] * 4, what="release 1")
+        wait_for(lambda: client.get("/v1/rollouts")["rollouts"][0]["state"] == "completed", what="its end")
+        code, text = run("experiment", "create", "digits", "1", "2", "--primary", "latency", data=server.data)
+        assert (code, "undecided" in text) == (0, True), text
+        (one,) = [view["experiment"]["id"] for view in client.get("/v1/experiments")["experiments"]]
+        wait_for(lambda: running(devices) == ["1", "1", "2", "2"], what="the candidate on half of them")
+        assert one in run("experiment", "status", data=server.data)[1]
+        shown = json.loads(run("experiment", "status", one, "--json", data=server.data)[1])
+        assert (shown["devices"], shown["result"]["finding"]) == ([2, 2], "undecided")
+        code, text = run("rollout", "create", "digits", "2", data=server.data)
+        assert (code, "experiment" in text) == (2, True)
+        code, text = run("experiment", "promote", one, data=server.data)
+        assert (code, "--force" in text) == (2, True)
+        policy = str(tmp_path / "policy.json")
+        code, text = run("experiment", "promote", one, "--force", "--policy", policy, data=server.data)
+        assert (code, "rollout: r-" in text) == (0, True), text
+        wait_for(lambda: running(devices) == ["2"] * 4, what="the candidate on all")
+        code, text = run("experiment", "stop", one, data=server.data)
+        assert (code, "promoted" in text) == (2, True)
+        assert "Traceback" not in (server.data.parent / "server.log").read_text()
+    finally:
+        for device in devices[1:]:
+            device.stop()
+
+
+AT_ONCE = {
+    "waves": ["rest"],
+    "driftGate": {"enabled": False},
+    "controlGate": {"enabled": False},
+    "control": {"fractions": [0.0]},
+    "probationSeconds": 0,
+}
+
+
+def running(devices: list[OnlineDevice]) -> list[str]:
+    return sorted(one.virtual.active.version for one in devices if one.virtual.active is not None)
+
+
+def test_a_full_disk_is_said_changes_nothing_and_ends_nothing(server: ServerProcess) -> None:
+    client = server.start()
+    client.post("/v1/tokens", {"label": "before"})
+    server.fill_disk(is_full=True)
+    with pytest.raises(EnvironmentFault, match="disk"):
+        client.post("/v1/tokens", {"label": "during"})
+    assert client.get("/v1/live")["live"]
+    time.sleep(2)  # some steps of all loops
+    server.fill_disk(is_full=False)
+    client.post("/v1/tokens", {"label": "after"})
+    labels = [entry["detail"]["label"] for entry in client.get("/v1/audit")["entries"] if "label" in entry["detail"]]
+    assert labels == ["after", "before"]
+    assert client.get("/v1/audit/verify")["intact"]
+    assert server.terminate() == 0
+    assert "Traceback" not in (server.data.parent / "server.log").read_text()
+
+
+def test_two_servers_do_not_share_a_directory(server: ServerProcess) -> None:
+    client = server.start()
+    code, text = run("serve", "--listen", "127.0.0.1:0", data=server.data)
+    assert (code, "in use by another fleet server" in text) == (EnvironmentFault.exit_code, True)
+    assert client.get("/v1/live")["live"]
+
+
 def test_without_a_server_a_command_says_so(tmp_path: Path) -> None:
     code, text = run("device", "ls", data=tmp_path)
     assert (code, "edgewright fleet serve" in text) == (EnvironmentFault.exit_code, True)

@@ -86,7 +86,8 @@ class FleetClient:
             raise FleetError(f"{self.url} answered {status} without JSON: is it a fleet server?") from error
         if status >= http.client.BAD_REQUEST:
             problem = answer.get("error") if isinstance(answer, dict) else None
-            raise FleetError(str(problem or f"the server answered {status}"))
+            kind = FleetUnavailable if status == http.client.SERVICE_UNAVAILABLE else FleetError
+            raise kind(str(problem or f"the server answered {status}"))
         return answer
 
 

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from edgewright.targets.faults import EnvironmentFault, Fault
@@ -23,6 +24,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Fault, _fault)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(OperationalError, _no_database)
     app.add_exception_handler(Exception, _bug)
 
 
@@ -52,6 +54,13 @@ def _http(_request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException):
         return answer(error.status_code, str(error.detail))
     return answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")
+
+
+def _no_database(request: Request, error: Exception) -> JSONResponse:
+    reason = error.orig if isinstance(error, OperationalError) else error
+    log.error("%s %s: the database refused (%s)", request.method, request.url.path, reason)
+    text = f"the database refused ({reason}) and nothing was changed; see that its disk has room, then try again"
+    return answer(HTTPStatus.SERVICE_UNAVAILABLE, text)
 
 
 def _bug(request: Request, error: Exception) -> JSONResponse:
