@@ -6,13 +6,15 @@ import contextlib
 import random
 import tempfile
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from edgewright.fleet.commands import carry_out
+from edgewright.fleet.core.outcomes import ENDING_PHASES
 from edgewright.fleet.core.policy.policy import policy_from
 from edgewright.fleet.core.rows import (
     Assign,
@@ -26,10 +28,11 @@ from edgewright.fleet.core.rows import (
     Withdraw,
 )
 from edgewright.fleet.place import Place
-from edgewright.fleet.store import desired, enrolment, releases, rollouts, telemetry
+from edgewright.fleet.store import desired, enrolment, order_rows, releases, rollouts, telemetry
 from edgewright.fleet.store.database import Database
 from edgewright.fleet.store.enrolment import Enrolling
 from edgewright.fleet.store.roster import DAY_S, Roster
+from edgewright.fleet.store.schema import assignments
 from edgewright.runtime.telemetry.records import UpdatePhase, UpdateRecord
 from edgewright.runtime.telemetry.wire import Heartbeat, ModelState
 
@@ -235,3 +238,53 @@ def test_nothing_new_gives_the_same_objects() -> None:
             assert roster.refresh(connection, history.rollouts, now_s=history.now_s) == set()
         assert roster.assignments_of("a") is before
         assert roster.revision == revision
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_assignments_are_the_rows_with_their_events_in_the_order_of_the_spool(seed: int) -> None:
+    with fresh() as database:
+        history = History(database, seed)
+        for _ in range(150):
+            history.step()
+        with database.read() as connection:
+            for rollout in history.rollouts:
+                found = rollouts.assignments_of(connection, rollout.id)
+                assert found == _plainly(connection, rollout.id)
+                names = history.random.sample([one.device for one in found], len(found) // 2)
+                chosen = order_rows.some(connection, rollout.id, names, releases.epochs(connection))
+                key = attrgetter("device")
+                assert sorted(chosen, key=key) == sorted((one for one in found if one.device in names), key=key)
+
+
+def _plainly(connection: Connection, rollout: str) -> list[Assignment]:
+    """One assignment after the other, each with the events of its commands."""
+    epoch_of = releases.epochs(connection)
+    query = select(assignments).where(assignments.c.rollout == rollout).order_by(assignments.c.position)
+    made = []
+    for row in connection.execute(query):
+        columns = {name: value for name, value in row._asdict().items() if name not in {"rollout", "changed"}}
+        own, back = _events(connection, row.device, row.command), _events(connection, row.device, row.rollback_command)
+        telling, telling_back = _telling(own), _telling(back)
+        made.append(
+            Assignment(
+                **columns,
+                previous_known=row.previous_bundle is None or row.previous_bundle in epoch_of,
+                previous_epoch=epoch_of.get(row.previous_bundle, 0),
+                phase=telling.record.phase if telling else None,
+                phase_reason=telling.record.reason if telling else "",
+                started_s=min((event.received_s for event in own), default=None),
+                ended_s=telling.received_s if telling and telling.record.phase in ENDING_PHASES else None,
+                rollback_phase=telling_back.record.phase if telling_back else None,
+            )
+        )
+    return made
+
+
+def _events(connection: Connection, device: str, command: str | None) -> list[telemetry.StoredUpdate]:
+    found = telemetry.updates_of(connection, [command]) if command is not None else []
+    return [event for event in found if event.device == device]
+
+
+def _telling(events: list[telemetry.StoredUpdate]) -> telemetry.StoredUpdate | None:
+    ending = (event for event in events if event.record.phase in ENDING_PHASES)
+    return next(ending, events[-1] if events else None)

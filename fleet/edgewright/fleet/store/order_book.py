@@ -7,12 +7,10 @@ from collections.abc import KeysView, Mapping, Sequence
 from sqlalchemy import Connection
 
 from ..core.rows import Assignment
-from . import rollouts, telemetry
-from .lookup import rows_of
-from .schema import assignments
+from . import order_rows
 
 MOST_SINGLY = 5000
-"""When more changed than this, everything is read anew, which is faster then."""
+"""When more changed than this, and than half of all, everything is read anew, which is faster then."""
 
 
 class OrderBook:
@@ -57,7 +55,7 @@ class OrderBook:
         ):
             if self._of_command.get(command) == device:
                 changed.add(device)
-        if len(changed) > self._most_singly:
+        if len(changed) > max(self._most_singly, len(self._of_device) // 2):
             self._load(connection)
             return
         self._note_marks(connection)
@@ -66,18 +64,13 @@ class OrderBook:
 
     def _load(self, connection: Connection) -> None:
         self._note_marks(connection)
-        found = rollouts.assignments_of(connection, self._rollout)
+        found = order_rows.every(connection, self._rollout, self._epoch_of)
         self._of_device = {one.device: one for one in found}
         self._of_command = {command: one.device for one in found for command in _commands(one)}
         self._sorted = found
 
     def _read(self, connection: Connection, devices: Sequence[str]) -> None:
-        key = (assignments.c.rollout, assignments.c.device)
-        rows = list(rows_of(connection, assignments, key, [(self._rollout, device) for device in devices]))
-        commands = [command for row in rows for command in (row.command, row.rollback_command) if command is not None]
-        reported = rollouts.by_command(telemetry.updates_of(connection, commands))
-        for row in rows:
-            one = rollouts.assignment_of(row, reported, self._epoch_of)
+        for one in order_rows.some(connection, self._rollout, devices, self._epoch_of):
             self._of_device[one.device] = one
             self._of_command.update(dict.fromkeys(_commands(one), one.device))
         self._sorted = None

@@ -12,7 +12,7 @@ from ..core.gates.status import GateStatus
 from ..core.observations import GateMemory
 from ..core.rows import ENDED, Assignment, Rollout
 from ..faults import ConflictError, NotFoundError
-from . import floors, releases, telemetry
+from . import floors, order_rows, releases
 from .lookup import rows_of
 from .schema import assignments, rollouts
 
@@ -21,7 +21,6 @@ _rollout = msgspec.json.Decoder(Rollout)
 _memory = msgspec.json.Decoder(GateMemory)
 _STORED = [column.name for column in assignments.c if column.name not in {"rollout", "changed"}]
 _gates = msgspec.json.Decoder(tuple[GateStatus, ...])
-ENDING_PHASES = frozenset({"refused", "confirmed", "failed", "rolled_back"})
 
 _NO_CLAIM = sorted({*ENDED, "rolling_back"})
 """States in which a rollout's controls are free: none of them gets an order any more, and nothing is compared."""
@@ -75,13 +74,23 @@ def refuse_if_taken(connection: Connection, rollout: Rollout, devices: Iterable[
     Raises:
         StaleRolloutError: it has; roll the transaction back and decide anew.
     """
-    open_beside = (
-        select(rollouts.c.rollout)
-        .where(rollouts.c.model == rollout.model, rollouts.c.rollout != rollout.id)
-        .where(rollouts.c.state.not_in(sorted(ENDED)))
+    wanted = [(device,) for device in devices]
+    beside = {
+        row.rollout: row.state not in ENDED
+        for row in connection.execute(
+            select(rollouts.c.rollout, rollouts.c.state).where(rollouts.c.model == rollout.model)
+        )
+        if row.rollout != rollout.id
+    }
+    both = (
+        sorted(
+            row.device
+            for row in rows_of(connection, assignments, (assignments.c.device,), wanted)
+            if beside.get(row.rollout)
+        )
+        if any(beside.values())
+        else []
     )
-    taken = set(connection.scalars(select(assignments.c.device).where(assignments.c.rollout.in_(open_beside))))
-    both = sorted(taken.intersection(devices))
     if both:
         raise StaleRolloutError(f"another rollout took {both[0]} at the same time")
 
@@ -171,14 +180,7 @@ def change_assignments(connection: Connection, rollout: str, values: Mapping[str
 
 def assignments_of(connection: Connection, rollout: str) -> list[Assignment]:
     """Return a rollout's orders in their dispatch order, with what the devices reported about them."""
-    own = select(assignments.c.command).where(assignments.c.rollout == rollout)
-    back = select(assignments.c.rollback_command).where(
-        assignments.c.rollout == rollout, assignments.c.rollback_command.is_not(None)
-    )
-    reported = by_command(telemetry.updates_of(connection, own.union_all(back)))
-    epoch_of = releases.epochs(connection)
-    query = select(assignments).where(assignments.c.rollout == rollout).order_by(assignments.c.position)
-    return [assignment_of(row, reported, epoch_of) for row in connection.execute(query)]
+    return order_rows.every(connection, rollout, releases.epochs(connection))
 
 
 def targets_of(connection: Connection, rollout: str, names: Sequence[str]) -> dict[str, str]:
@@ -199,36 +201,6 @@ def taken_back(connection: Connection, model: str, *, but: str) -> frozenset[str
         for bundle in rollout.bundles:
             found[bundle.digest] = is_back or bundle.target in halted
     return frozenset(digest for digest, is_back in found.items() if is_back)
-
-
-def by_command(events: Iterable[telemetry.StoredUpdate]) -> dict[str, list[telemetry.StoredUpdate]]:
-    found: dict[str, list[telemetry.StoredUpdate]] = {}
-    for event in events:
-        found.setdefault(f"{event.device}/{event.record.command}", []).append(event)
-    return found
-
-
-def assignment_of(
-    row: Row[Any], reported: Mapping[str, list[telemetry.StoredUpdate]], epoch_of: Mapping[str, int]
-) -> Assignment:
-    """Return an assignment with what was reported about it; `epoch_of` has every bundle that was ever uploaded."""
-    values = dict(row._mapping)  # noqa: SLF001  (public in spite of its name: sqlalchemy.Row documents it)
-    del values["rollout"], values["changed"]
-    events = reported.get(f"{row.device}/{row.command}", ())
-    ended = next((event for event in events if event.record.phase in ENDING_PHASES), None)
-    latest = ended or (events[-1] if events else None)
-    back = reported.get(f"{row.device}/{row.rollback_command}", ())
-    back_latest = next((event for event in back if event.record.phase in ENDING_PHASES), back[-1] if back else None)
-    return Assignment(
-        **values,
-        previous_known=row.previous_bundle is None or row.previous_bundle in epoch_of,
-        previous_epoch=epoch_of.get(row.previous_bundle, 0),
-        phase=latest.record.phase if latest else None,
-        phase_reason=latest.record.reason if latest else "",
-        started_s=min((event.received_s for event in events), default=None),
-        ended_s=ended.received_s if ended else None,
-        rollback_phase=back_latest.record.phase if back_latest else None,
-    )
 
 
 def _row(assignment: Assignment) -> dict[str, Any]:

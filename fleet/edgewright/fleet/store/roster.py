@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,9 +22,12 @@ from edgewright.runtime.telemetry.wire import ModelState
 from ..core.rows import Assignment, Device, Rollout
 from . import releases
 from .order_book import MOST_SINGLY, OrderBook
+from .order_rows import Shared
 
 DAY_S = 86400.0
-_models = msgspec.msgpack.Decoder(tuple[ModelState, ...])
+MOST_KINDS = 4096
+"""Devices that report the same share one decoded report: a fleet has few kinds of them."""
+_decoder = msgspec.msgpack.Decoder(tuple[ModelState, ...])
 
 _COLUMNS = (
     "changed, device, target, last_seen_s, models, models_s, site, time_zone, labels, software, enrolled_s, "
@@ -54,6 +58,7 @@ class Roster:
     def __init__(self, *, most_singly: int = MOST_SINGLY) -> None:
         self._most_singly = most_singly
         self._rows: dict[str, _Row] = {}
+        self._shared = Shared()
         self._changed = 0
         self._has_new = False
         self._epoch_of: dict[str, int] = {}
@@ -67,7 +72,7 @@ class Roster:
         """Grows when a device changed what it runs, or where it stands; not when it only was heard."""
 
     def refresh(self, connection: Connection, open_rollouts: Sequence[Rollout], *, now_s: float) -> set[str]:
-        """Read what changed; returns the devices whose row did."""
+        """Read what changed; returns those devices of it that do not know their newest order (`unseen_epoch`)."""
         if self._read_epochs(connection):
             self._by_model.clear()
             self._books.clear()
@@ -81,7 +86,7 @@ class Roster:
         }
         for book in self._books.values():
             book.refresh(connection)
-        return touched
+        return {name for name in touched if self.unseen_epoch(name) is not None}
 
     def devices_for(self, rollout: Rollout) -> list[Device]:
         """Return every enrolled device as a rollout sees it, in the order of their ids."""
@@ -179,25 +184,38 @@ class Roster:
                 self._by_model[model] = dict(sorted(found.items()))
 
     def _device(self, row: _Row, model: str) -> Device:
-        states = _models.decode(row.models) if row.models else ()
+        states = _models(row.models) if row.models else ()
         state = next((each for each in states if each.model == model), None)
         counts = self._orders.get(model)
+        shared = self._shared
         return Device(
             id=row.device,
-            target=row.target,
+            target=shared[row.target],
             last_seen_s=row.last_seen_s,
-            version=state.version if state else None,
-            bundle=state.bundle if state else None,
+            version=shared[state.version] if state else None,
+            bundle=shared[state.bundle] if state else None,
             idle=state is None or state.phase == "idle",
             reported_s=row.models_s,
-            site=row.site,
-            time_zone=row.time_zone,
-            labels=json.loads(row.labels) if row.labels != "{}" else {},
-            software=row.software,
+            site=shared[row.site],
+            time_zone=shared[row.time_zone],
+            labels=_labels(row.labels),
+            software=shared[row.software],
             enrolled_s=row.enrolled_s,
             security_epoch=self._epoch_of.get(state.bundle, 0) if state and state.bundle else 0,
             orders_last_day=counts[row.device] if counts else 0,
         )
+
+
+@lru_cache(maxsize=MOST_KINDS)
+def _models(reported: bytes) -> tuple[ModelState, ...]:
+    return _decoder.decode(reported)
+
+
+@lru_cache(maxsize=MOST_KINDS)
+def _labels(text: str) -> dict[str, str]:
+    """Return labels that nobody changes: devices share them."""
+    found: dict[str, str] = json.loads(text)
+    return found
 
 
 def _essence(row: _Row) -> tuple[Any, ...]:
