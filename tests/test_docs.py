@@ -26,7 +26,12 @@ def commands(page: Path) -> list[str]:
     return [re.sub(r"\s+# .*$", "", line) for line in lines]
 
 
-GUIDES = [ROOT / "docs/guides/quantization.md", ROOT / "docs/guides/native.md", ROOT / "docs/formats/plan.md"]
+GUIDES = [
+    ROOT / "docs/guides/quantization.md",
+    ROOT / "docs/guides/native.md",
+    ROOT / "docs/guides/rehearse.md",
+    ROOT / "docs/formats/plan.md",
+]
 """Pages whose commands need nothing but the model and the data that the README makes."""
 
 

@@ -238,7 +238,7 @@ def test_what_aws_writes_is_read() -> None:
 
 def test_the_policy_in_the_guide_is_read_and_names_every_key() -> None:
     guide = (Path(__file__).parents[4] / "docs" / "guides" / "rollouts.md").read_text()
-    text, waves = (part.split("```")[0] for part in guide.split("```toml\n")[1:3])
+    text, waves = (part.split("```")[0] for part in guide.split("## The policy")[1].split("```toml\n")[1:3])
     policy = parse_policy(text, kind="toml", where="guide")
     for key in _every_key(msgspec.inspect.type_info(Policy)):
         assert key in text + waves, f"the guide does not explain {key}"
