@@ -48,7 +48,7 @@ def blocks_of(
     Args:
         connection: the store.
         rollout: the rollout.
-        due: number and assignments of blocks whose observation time is over (core.control_gates.due_blocks).
+        due: number and assignments of blocks whose observation time is over (core.gates.control.due_blocks).
         bundles: those of the model.
         last_seen_s: says when a device was heard last.
     """

@@ -135,3 +135,17 @@ def test_the_rollout_goes_on_where_it_was(tmp_path: Path) -> None:
         assert house.fleet.verify_audit().intact
     finally:
         house.close()
+
+
+@pytest.mark.parametrize(("version", "says"), [("4", "no way down"), ("1", "release of edgewright that wrote it$")])
+def test_a_file_of_another_age_is_refused_and_left_alone(tmp_path: Path, version: str, says: str) -> None:
+    directory = old(tmp_path / "data")
+    connection = sqlite3.connect(directory / "fleet.sqlite")
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (version,))
+    connection.commit()
+    connection.close()
+    before = rows(directory, "sqlite_master", "name")
+    with pytest.raises(FleetError, match=says):
+        Database(directory)
+    assert rows(directory, "sqlite_master", "name") == before
+    assert rows(directory, "meta WHERE key = 'schema_version'", "value") == [(version,)]

@@ -107,7 +107,8 @@ def take_back(seen: Situation, assignments: Sequence[Assignment], *, since_s: fl
 def take_back_unheard(rollout: Rollout, now_s: float, assignments: Iterable[Assignment]) -> list[Command]:
     """Take orders back that no device has heard of: each keeps what it runs, which is what it ran before.
 
-    The order that this takes is the one that the day's budget keeps for it (storms.py); a budget of one keeps none.
+    The order that this takes is the one that the day's budget keeps for it (orders/storms.py); a budget of one keeps
+    none.
     """
     has_order_left = rollout.policy.rollback.max_orders_per_device_per_day > 1
     commands: list[Command] = []

@@ -1,8 +1,8 @@
 """What goes into a decision and what comes out of one.
 
-Rows in: `Rollout`, `Device`, `Assignment` (this file) and the telemetry groups of drift.py. Commands out: the union
-`Command`. Whoever owns the store makes rows of its tables, calls `rollout.tick`, and applies all commands of one tick
-in one transaction. Every command is safe to apply twice: a command id names each order, and rows are saved whole.
+Rows in: `Rollout`, `Device`, `Assignment` (this file) and the telemetry groups of drift/report.py. Commands out: the
+union `Command`. Whoever owns the store makes rows of its tables, calls `rollout.tick`, and applies all commands of one
+tick in one transaction. Every command is safe to apply twice: a command id names each order, and rows are saved whole.
 """
 
 from __future__ import annotations

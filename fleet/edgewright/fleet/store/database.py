@@ -131,8 +131,10 @@ def _migrate(connection: Connection, path: Path) -> None:
         for trigger in schema.TRIGGERS:
             connection.exec_driver_sql(trigger)
     elif not (found.isdecimal() and migrate(connection, int(found), schema.SCHEMA_VERSION)):
+        is_newer = found.isdecimal() and int(found) > schema.SCHEMA_VERSION
+        way_out = ", or restore a backup from before the upgrade: there is no way down" if is_newer else ""
         raise FleetError(
             f"{path} has schema version {found}; this program reads {schema.SCHEMA_VERSION}: "
-            "use the release of edgewright that wrote it"
+            f"use the release of edgewright that wrote it{way_out}"
         )
     write_meta(connection, "schema_version", str(schema.SCHEMA_VERSION))

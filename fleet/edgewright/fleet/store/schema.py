@@ -116,7 +116,7 @@ rollouts = Table(
     Column("revision", BigInteger, nullable=False),
     Column("created_s", Float, nullable=False),
     Column("row", LargeBinary, nullable=False),  # core.rows.Rollout, whole
-    Column("gates", LargeBinary, nullable=False),  # tuple[core.gates.GateStatus, …] at the last tick
+    Column("gates", LargeBinary, nullable=False),  # tuple[core.gates.status.GateStatus, …] at the last tick
     Column("memory", LargeBinary, nullable=False, server_default=text("x''")),  # core.observations.GateMemory, or empty
     Index("rollouts_by_state", "state"),
 )
@@ -198,7 +198,7 @@ series = Table(
     Column("window_s", BigInteger, nullable=False),
     Column("reference", String, nullable=False),
     Column("last_start_s", BigInteger, nullable=False),
-    Column("folded", LargeBinary, nullable=False),  # core.ranges.Ranges of window_start_s // window_s
+    Column("folded", LargeBinary, nullable=False),  # core.sums.ranges.Ranges of window_start_s // window_s
     Column("site", String, nullable=False, server_default=""),  # the device's when the series began: sums stay exact
     UniqueConstraint("device", "incarnation", "model", "version", "bundle", "boot", "window_s"),
     Index("series_by_bundle", "bundle", "last_start_s"),
@@ -211,19 +211,19 @@ windows = Table(
     Column("series", Integer, primary_key=True),
     Column("seq", BigInteger, nullable=False),
     Column("closed", Boolean, nullable=False),
-    Column("counts", LargeBinary, nullable=False),  # core.windows.Totals
+    Column("counts", LargeBinary, nullable=False),  # core.sums.windows.Totals
     Column("received_s", Float, nullable=False),
 )
 
 totals = Table(
     "totals",
     metadata,
-    Column("cohort", String, primary_key=True),  # the columns are those of core.slots.SlotKey
+    Column("cohort", String, primary_key=True),  # the columns are those of core.sums.slots.SlotKey
     Column("bundle", String, primary_key=True),
     Column("start_s", BigInteger, primary_key=True),
     Column("length_s", BigInteger, primary_key=True),
     Column("shape", String, primary_key=True),
-    Column("counts", LargeBinary, nullable=False),  # core.windows.Totals
+    Column("counts", LargeBinary, nullable=False),  # core.sums.windows.Totals
 )
 
 updates = Table(
@@ -283,7 +283,7 @@ alert_rules = Table(
     "alert_rules",
     metadata,
     Column("name", String, primary_key=True),
-    Column("rule", LargeBinary, nullable=False),  # JSON, core.alert_rules.AlertRule
+    Column("rule", LargeBinary, nullable=False),  # JSON, core.drift.alert_rules.AlertRule
     Column("secret", LargeBinary, nullable=False),  # signs webhooks: HMAC needs it as it is
     Column("created_s", Float, nullable=False),
     Column("next_s", BigInteger, nullable=False),
@@ -293,10 +293,10 @@ alert_states = Table(
     "alert_states",
     metadata,
     Column("rule", String, primary_key=True),
-    Column("board", String, primary_key=True),  # the columns are those of core.monitor.Group
+    Column("board", String, primary_key=True),  # the columns are those of core.drift.monitor.Group
     Column("site", String, primary_key=True),
     Column("release", String, primary_key=True),
-    Column("state", LargeBinary, nullable=False),  # core.monitor.AlertState
+    Column("state", LargeBinary, nullable=False),  # core.drift.monitor.AlertState
 )
 
 alerts = Table(

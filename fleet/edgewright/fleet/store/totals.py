@@ -1,4 +1,4 @@
-"""Running totals as rows: one for each slot of core/slots.py."""
+"""Running totals as rows: one for each slot of core/sums/slots.py."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How far apart two histograms with the same bins are.
 
-All figures agree with scipy on the same counts to 1e-9 (tests/fleet/core/test_divergence.py): `psi_plain` with
+All figures agree with scipy on the same counts to 1e-9 (tests/fleet/core/drift/test_divergence.py): `psi_plain` with
 `scipy.special.rel_entr`, `js` with `scipy.spatial.distance.jensenshannon(base=2)`, `ks` with the distance of
 `scipy.stats.ks_2samp` and its p-value with `scipy.stats.kstwobign`. `psi` smooths; scipy has nothing of that kind.
 """

@@ -1,7 +1,7 @@
 """The failure gate: failed installs in dispatch order against an absolute limit, over all boards and for each board.
 
-An e-process (statistics.py) over the devices that were given the release, in the order in which they got it. Who has no
-result yet counts as a success: that can only lower E, and early failures show at once.
+An e-process (core/statistics.py) over the devices that were given the release, in the order in which they got it. Who
+has no result yet counts as a success: that can only lower E, and early failures show at once.
 
 - **Unit.** Where failures come in clusters, `SITE` counts the first failure of each site only, and the devices of that
   site after it are no trials. The chance that a device fails *although none of its site failed before* is at most the
