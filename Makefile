@@ -5,9 +5,14 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ENGINES := $(VENV)/.engines
 
-# Whole devices and fleets have the machine alone; the rest passes on a busy one, and mostly waits.
-SIDE_BY_SIDE := tests/bundle tests/compiler tests/contract tests/runtime tests/targets $(wildcard tests/test_*.py)
-ALONE := $(filter-out $(SIDE_BY_SIDE) tests/__pycache__ tests/vectors,$(patsubst %/,%,$(wildcard tests/*/)))
+# Servers, whole devices and whole fleets have the machine alone; the rest passes on a busy one, and mostly waits.
+FLEET_SIDE_BY_SIDE := tests/fleet/core tests/fleet/sim tests/fleet/store
+SIDE_BY_SIDE := tests/bundle tests/compiler tests/contract tests/runtime tests/targets $(FLEET_SIDE_BY_SIDE) \
+	$(wildcard tests/test_*.py)
+FLEET_ALONE := $(filter-out $(FLEET_SIDE_BY_SIDE) tests/fleet/__pycache__,\
+	$(patsubst %/,%,$(wildcard tests/fleet/*/)) $(wildcard tests/fleet/test_*.py))
+ALONE := $(filter-out $(SIDE_BY_SIDE) tests/fleet tests/__pycache__ tests/vectors,$(patsubst %/,%,$(wildcard tests/*/))) \
+	$(FLEET_ALONE)
 
 .PHONY: help install demo test check protocol bench clean
 help:

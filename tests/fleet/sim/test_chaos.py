@@ -11,7 +11,9 @@ import pytest
 from edgewright.fleet.sim.chaos import FailedLife, live
 from edgewright.fleet.sim.device import VirtualDevice
 
-SEEDS = range(25)
+PINNED = (217, 232)
+"""Of lives that once broke a promise: a release that was replaced was taken back under controls of the one that ran."""
+SEEDS = (*range(20), *PINNED)
 """`bench.gates` lives 1,000."""
 
 
@@ -25,7 +27,7 @@ def test_what_must_hold_holds_in_every_life(seed: int) -> None:
 def test_a_life_can_be_lived_again_in_another_process() -> None:
     command = [sys.executable, "-m", "edgewright.fleet.sim.chaos", "7"]
     again = subprocess.run(
-        command, env=os.environ | {"PYTHONHASHSEED": "42"}, capture_output=True, text=True, timeout=120, check=True
+        command, env=os.environ | {"PYTHONHASHSEED": "42"}, capture_output=True, text=True, check=True
     )
     assert again.stdout.splitlines()[-1] == str(live(7))
 

@@ -185,10 +185,10 @@ def test_texts_that_nobody_announced_are_not_read() -> None:
     tensor = {"name": "b", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": size}}
     text = json.dumps({"inputs": [tensor]}).encode()
     incoming = request(text + bytes(size), len(text))
-    begun_s = time.perf_counter()
+    begun_s = time.process_time()
     with pytest.raises(Refusal, match="must be 1 elements"):
         read_request(incoming, signature(texts), Limits())
-    assert time.perf_counter() - begun_s < 1
+    assert time.process_time() - begun_s < 1
 
 
 @pytest.mark.parametrize("form", [{"data": ["x"]}, {"parameters": {"binary_data_size": 8}}])

@@ -202,10 +202,10 @@ def test_a_hundred_thousand_devices_in_all_zones_are_quick() -> None:
     zones = sorted(known_zones())
     fleet = [zones[number % len(zones)] for number in range(100_000)]
     opener(config, 1.8e9)(zones[0])
-    started = time.perf_counter()
+    started = time.process_time()
     is_open = opener(config, 1.8e9)
     assert 0 < sum(map(is_open, fleet)) < len(fleet)
-    assert time.perf_counter() - started < 1, "about 0.1 s on a quiet machine, files of the zones among it"
+    assert time.process_time() - started < 1, "about 0.1 s, files of the zones among it"
 
 
 def test_the_start_and_the_end() -> None:

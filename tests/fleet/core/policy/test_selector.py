@@ -206,9 +206,9 @@ def test_a_query_means_what_its_tree_means(pair: tuple[str, Any], one: Device) -
 
 def test_a_hostile_pattern_takes_no_time() -> None:
     query = parse('id like "' + "*a" * 200 + '*b"')
-    started = time.perf_counter()
+    started = time.process_time()
     assert not query.matches(device(id="a" * 5000))
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_the_same_text_is_read_once() -> None:
@@ -220,6 +220,6 @@ def test_a_query_over_a_hundred_thousand_devices_is_quick() -> None:
         'board == "jetson" and site in ("lyon", "graz") and labels.line == "3" and version != "2" and not id like "l-*"'
     )
     fleet = [device()] * 100_000
-    started = time.perf_counter()
+    started = time.process_time()
     assert sum(map(query.matches, fleet)) == len(fleet)
-    assert time.perf_counter() - started < 1, "about 0.1 s on a quiet machine"
+    assert time.process_time() - started < 1, "about 0.1 s"

@@ -67,11 +67,11 @@ def test_a_bomb_is_refused_without_being_expanded(coding: bytes) -> None:
 def test_a_large_body_is_not_copied_for_every_piece_that_comes_out() -> None:
     """Sixty megabytes that were stored, not compressed, kept the event loop for seconds."""
     body = memoryview(zlib.compress(bytes(60_000_000), 0))
-    begun_s = time.perf_counter()
+    begun_s = time.process_time()
     with pytest.raises(Refusal, match="expands to more"):
         expanded(body, b"deflate", Limits(expansion=1))
     assert bytes(expanded(body, b"deflate", Limits(expanded_bytes=len(body)))[-3:]) == bytes(3)
-    assert time.perf_counter() - begun_s < 2
+    assert time.process_time() - begun_s < 2
 
 
 @pytest.mark.parametrize("coding", CODINGS)
