@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from edgewright.runtime.cli import edgewright
 from examples.demo.processes import free_port
 from tests.layering import ROOT
 
@@ -104,3 +107,29 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def spoken(page: Path) -> list[str]:
+    """Return every `edgewright …` line of a page's blocks, continued lines joined, comments taken off."""
+    blocks = re.findall(
+        r"^```(?:console|sh|bash)?\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    told = [re.sub(r"\s+# .*$", "", line.removeprefix("$ ")) for line in lines]
+    return [line for line in told if line.startswith("edgewright ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_every_command_and_option_that_docs_name_exists(page: Path) -> None:
+    for line in spoken(page):
+        words = shlex.split(re.split(r"\s[|>&]", line)[0])[1:]
+        command: click.Command = edgewright
+        while isinstance(command, click.Group):
+            assert words, f"{line}: a group"
+            found = command.get_command(click.Context(command), words[0])
+            assert found is not None, f"{line}: {command.name} has no {words[0]!r}"
+            command, words = found, words[1:]
+        known = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+        for word in words:
+            if word.startswith("--"):
+                assert word.split("=")[0] in {*known, "--help"}, f"{line}: no option {word}"
