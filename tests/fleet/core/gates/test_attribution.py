@@ -112,6 +112,32 @@ def test_a_better_model_may_answer_differently(traffic: Callable[[int], Traffic]
     assert "own reference predicts" in status.reason
 
 
+@pytest.mark.parametrize(("over", "expected", "action"), [(False, "wait", None), (True, "inconclusive", "PAUSE")])
+def test_a_better_model_waits_until_its_own_reference_can_tell(
+    traffic: Callable[[int], Traffic], over: bool, expected: str, action: str | None
+) -> None:
+    """240 samples suffice to see that it answers otherwise, and not to see that it answers as it should."""
+    draw = traffic(7)
+    surer = (0.0, 0.01, 0.04, 0.1, 0.35, 0.5)
+    old = draw.calibrated()
+    confidence = old.histograms[2]
+    new = Reference(
+        histograms=(*old.histograms[:2], msgspec.structs.replace(confidence, counts=draw.draw(surer, 100))),
+        confidence_table=old.confidence_table,
+    )
+    evidence = TargetEvidence(
+        target="board",
+        treated=draw.totals(240, confidence=surer),
+        treated_reference=new,
+        control=draw.totals(1000),
+        control_kind="concurrent",
+        control_reference=old,
+    )
+    status = drift_gate("board", evidence, GATE, wave_over=over)
+    assert (status.outcome, status.action) == (expected, action), status.reason
+    assert "own reference predicts" in status.reason
+
+
 def test_a_loss_of_estimated_accuracy_below_the_psi_limit_fails(traffic: Callable[[int], Traffic]) -> None:
     draw = traffic(8)
     duller = (0.05, 0.07, 0.1, 0.13, 0.2, 0.45)

@@ -192,6 +192,13 @@ def test_silence_on_a_board_without_controls_is_a_failure() -> None:
     assert gates(orders, now_s=200.0, ended=False, horizonSeconds=100, boards=("t", "u"))[0].numbers["failures"] == 4
 
 
+def test_silence_in_a_wave_without_controls_is_a_failure_whatever_earlier_waves_drew() -> None:
+    """Else nobody would test it: blocks of the first wave say nothing about what bricks the devices of the last."""
+    later = [msgspec.structs.replace(order(40 + n, None), wave=1) for n in range(6)]
+    status = gates([*with_controls([None] * 3), *later], now_s=200.0, horizonSeconds=100)[0]
+    assert (status.numbers["failures"], status.outcome) == (6, "fail")
+
+
 def test_a_small_wave_that_is_only_silent_asks_a_person() -> None:
     orders = with_controls([None])
     status = gates(orders, now_s=200.0, horizonSeconds=100)[0]

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgewright.fleet.core.explain.recheck import check_gate
 from edgewright.fleet.core.gates import sites
 from edgewright.fleet.core.gates.failures import failure_gates
 from edgewright.fleet.core.outcomes import Outcome
-from edgewright.fleet.core.rows import Assignment, BoardHalt, Device, Rollout
+from edgewright.fleet.core.rows import Assignment, BoardHalt, Device, Number, Rollout
 
 from ..order_rows import order, rollout
 
@@ -100,8 +101,8 @@ def device(name: str, site: str, *, target: str = "t", enrolled_s: float = 0.0) 
     )
 
 
-def by_site(**given: object) -> Rollout:
-    return rollout(row={"failure_unit": "SITE", "created_s": 5.0}, **given)
+def by_site() -> Rollout:
+    return rollout(row={"failure_unit": "SITE", "created_s": 5.0})
 
 
 def test_the_plan_counts_who_is_still_to_come_and_who_left_but_not_who_joined() -> None:
@@ -169,3 +170,32 @@ def test_one_site_that_fails_as_a_whole_is_no_proof() -> None:
     results: list[Outcome] = ["failed" if one.site == "s0" else "succeeded" for one in orders]
     plan = sites.plan_of(run, [device(one.device, one.site) for one in orders], orders)
     assert failure_gates(run, orders, results, wave_ended=False, plan=plan)[0].outcome == "wait"
+
+
+def told() -> tuple[Rollout, dict[str, Number]]:
+    run, draw = by_site(), random.Random(4)
+    orders = [order(n, None, site=f"s{draw.randrange(30)}") for n in range(300)]
+    results: list[Outcome] = ["failed" if draw.random() < 0.1 else "succeeded" for _ in orders]
+    plan = sites.plan_of(run, [device(one.device, one.site) for one in orders], orders)
+    return run, failure_gates(run, orders, results, wave_ended=True, plan=plan)[0].numbers
+
+
+def test_the_log_holds_all_that_the_shares_were_computed_from() -> None:
+    run, numbers = told()
+    (check,) = check_gate(run, {}, 0, "failure", None, numbers)
+    assert (check.basis, check.agrees) == ("recomputed", True)
+    assert "e_site_shares" in {figure.name for figure in check.figures}
+
+
+def test_a_share_that_was_changed_in_the_log_is_seen() -> None:
+    run, numbers = told()
+    first, _, rest = str(numbers["site_shares"]).partition(" ")
+    failed, planned = first.partition("*")[0].split("/")
+    (check,) = check_gate(run, {}, 0, "failure", None, numbers | {"site_shares": f"{int(failed) + 1}/{planned} {rest}"})
+    assert not check.agrees
+
+
+def test_too_many_sites_are_only_recorded() -> None:
+    run, numbers = told()
+    (check,) = check_gate(run, {}, 0, "failure", None, numbers | {"site_shares": ""})
+    assert check.basis == "recorded"

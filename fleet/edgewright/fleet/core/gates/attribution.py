@@ -7,6 +7,7 @@ Devices on the new release (*treated*) are compared with devices of the same tar
 |---|---|---|---|
 | alike | alike | nothing changed | pass |
 | alike | differ | a bad build, unless its own reference and its estimated accuracy explain the change | fail |
+| alike | differ | the same, while its own reference cannot tell yet: they may explain it still | wait |
 | differ | differ | the groups see different data: their outputs prove nothing | inconclusive |
 | - | - | both groups' inputs left their references: the data drifted | alert, no rollback |
 | - | - | the same at some sites only (site_drift.py): the data drifted there | alert that names them, no rollback |
@@ -115,6 +116,10 @@ class _Picture:
                 return (
                     f"both releases see different inputs, so outputs cannot be compared: {_named(self.features, gate)}"
                 )
+            return (
+                f"outputs differ from the old release, and {rows} samples are too few to tell whether this release's "
+                f"own reference predicts that: {_named(self.features, gate)}"
+            )
         return None
 
     def _too_few(self) -> str:
@@ -175,6 +180,8 @@ class _Picture:
     def _bad_build(self) -> str | None:
         if not self._against or self._outputs() != "drifted" or self._inputs() == "drifted" or self._explained():
             return None
+        if self._may_be_explained():
+            return None
         return f"bad build: outputs differ from the old release on like inputs: {_named(self._against, self._gate)}"
 
     def _explained(self) -> bool:
@@ -186,6 +193,11 @@ class _Picture:
             and self._old_accuracy is not None
             and self._new_accuracy.value >= self._old_accuracy.value - self._allowed_drop
         )
+
+    def _may_be_explained(self) -> bool:
+        """Its own reference needs more samples to say so than the comparison with the old release needs to differ."""
+        has_accuracy = self._new_accuracy is not None and self._old_accuracy is not None
+        return bool(self._against) and has_accuracy and verdict_of(self._own, role="output") == "inconclusive"
 
     @property
     def _allowed_drop(self) -> float:

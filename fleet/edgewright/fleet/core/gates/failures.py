@@ -10,8 +10,8 @@ has no result yet counts as a success: that can only lower E, and early failures
   on the share of failed devices of each site (sites.py), which sees how much of a site fails.
 - **Silence.** A device that gave no sign until its deadline may be broken by the release, or may be switched off. Where
   the policy says how many may be (`maxSilentPercentage`), it is a failure against a limit raised by as much. Where
-  controls were drawn on its board, it is a success here, and the test `silence` against the controls has the say. Else
-  it is a failure.
+  controls were drawn on its board in its wave, it is a success here, and the test `silence` against the controls has
+  the say. Else it is a failure.
 - **Floor.** Never a stop on fewer than `minFailures` (3) failures: one broken device is not a broken release. A wave of
   fewer devices could never reach it, so there it is enough that *all* failed: 1 of 1 in a first wave of one device.
   This rule stands outside alpha; a release at the limit p meets it with a chance of p to the power of the wave's size.
@@ -114,7 +114,8 @@ def count_trials(
     for one, result in _in_order(assignments, outcomes):
         if one.arm == "control":
             continue
-        failed = result in FAILURES and not (one.target in excused and is_silent(one, result, rollout.policy))
+        is_left = (one.target, one.wave) in excused
+        failed = result in FAILURES and not (is_left and is_silent(one, result, rollout.policy))
         board = boards.get(one.target)
         if board is None:
             board = boards[one.target] = Trials()
@@ -198,12 +199,12 @@ def _add(trials: Trials, site: str, failed: bool) -> None:
             trials.failed_sites.add(site)
 
 
-def _excused(rollout: Rollout, assignments: Sequence[Assignment]) -> frozenset[str]:
-    """Return the boards whose silent devices are left to the test against their controls."""
+def _excused(rollout: Rollout, assignments: Sequence[Assignment]) -> frozenset[tuple[str, int]]:
+    """Return the boards and waves whose silent devices are left to the test against their controls."""
     policy = rollout.policy
     if policy.failure_gate.max_silent_percentage is not None or "silence" not in enabled_metrics(policy):
         return frozenset()
-    return frozenset({one.target for one in assignments if one.block >= 0})
+    return frozenset({(one.target, one.wave) for one in assignments if one.block >= 0})
 
 
 def _limit(rollout: Rollout) -> float:
@@ -238,7 +239,8 @@ def judge(rollout: Rollout, target: str | None, trials: Trials, *, wave_ended: b
         "failed_at": " ".join(map(str, trials.failed_at[:MOST_NAMED])),
         "limit_percentage": 100 * limit,
         "min_failures": gate.min_failures,
-    } | of_sites
+    }
+    numbers |= of_sites
     if proven:
         reason = f"{counts}: proof against at most {100 * limit:g} % (E {_exp(best):.3g} >= {threshold:.4g})"
         outcome: GateOutcome = "fail"
