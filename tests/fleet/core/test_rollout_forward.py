@@ -67,6 +67,25 @@ def test_controls_wait_through_the_waves_and_graduate_at_the_end(world: Make) ->
         assert one.drawn_s < one.dispatched_s
 
 
+def test_a_wave_passes_when_its_blocks_were_observed_though_the_horizon_runs_on(world: Make) -> None:
+    here = world({"waves": [2, "rest"], **QUIET, "control": {"observationSeconds": 30}}, 20)
+    here.step(0.0)
+    first, last = here.waiting()
+    here.report(first, "confirmed", 1.0)
+    here.step(35.0)
+    assert here.ledger.rollout.wave == 0, "one device has no result"
+    here.report(last, "confirmed", 36.0)
+    here.step(36.0)
+    assert here.ledger.rollout.wave == 1
+    here.step(37.0)
+    for device in here.waiting():
+        here.report(device, "confirmed", 37.0)
+    here.step(65.0)
+    assert here.ledger.rollout.wave == 1, "its own blocks are still observed"
+    here.step(67.0)
+    assert here.ledger.rollout.wave == 2
+
+
 def test_a_control_is_never_ordered_before_its_time_and_never_taken_back(world: Make) -> None:
     here = world({"waves": [6, "rest"], **QUIET}, 20)
     here.step(0.0)

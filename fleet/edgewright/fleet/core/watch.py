@@ -48,8 +48,9 @@ def watch(turn: Turn) -> Watched:
     learnt: tuple[BlockOutcome, ...] = ()
     if policy.control_gate.enabled:
         memory, learnt = learn(rollout, seen.memory, seen.blocks)
-        wave_over = turn.is_wave_over or is_after_waves
-        gates += control_gates(rollout, memory, wave_over, drawn=_blocks_waited_for(turn))
+        drawn = _blocks_waited_for(turn)
+        wave_over = turn.is_wave_over or is_after_waves or _is_observed(turn, memory, drawn)
+        gates += control_gates(rollout, memory, wave_over, drawn=drawn)
     if policy.drift_gate.enabled and not is_after_waves:
         gates += _drift_gates(turn)
     storm = breaker(rollout, seen.devices)
@@ -62,6 +63,12 @@ def _blocks_waited_for(turn: Turn) -> int:
     """Return how many blocks the waves wait for: up to the last one of a board that still goes on."""
     boards = open_targets(turn.rollout)
     return 1 + max((one.block for one in turn.seen.assignments if one.target in boards), default=-1)
+
+
+def _is_observed(turn: Turn, memory: GateMemory, drawn: int) -> bool:
+    """Tell whether the wave's blocks have said all that they will: with a short observation, before the horizon."""
+    has_blocks = any(one.block >= 0 for one, _ in turn.in_wave)
+    return has_blocks and turn.has_wave_ended and memory.next_block >= drawn
 
 
 def _drift_gates(turn: Turn) -> list[GateStatus]:
