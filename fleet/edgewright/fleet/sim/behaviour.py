@@ -26,6 +26,16 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     weights: tuple[tuple[float, ...], ...] = ()
     """For each histogram of the reference, how likely each bin is."""
     failure_rate: float = 0.0
+    energy_uj: int = 0
+    """Of one request; 0: the board measures none."""
+    shadow_rows: int = 0
+    """Samples in one step that it answers as the shadow of another; half of them otherwise."""
+    label_rate: float = 0.0
+    """Share of samples whose truth is told."""
+    accuracy: float = 0.5
+    """Chance that such a sample was answered right."""
+    confidence: tuple[float, ...] = (1.0,)
+    """How likely each bin of confidence is, for such samples."""
 
 
 class Installed(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,8 @@
 Real ingest, store, reconcilers (two) and wire messages; virtual devices, network and time. Messages are lost, doubled,
 delayed past each other, some for weeks. The server is killed before, within and after commits. A second reconciler or
 an operator acts between the first one's read and its write. Clocks of devices are wrong and jump, devices lose power
-and stay away. `history.py` says what must hold all the same.
+and stay away. Operators press whatever button there is (operators.py): approve, stop, lift, move devices, experiment.
+`history.py`, `promises.py` and `log.py` say what must hold all the same.
 """
 
 from __future__ import annotations

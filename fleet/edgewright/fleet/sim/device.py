@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from edgewright.runtime.telemetry import wire
-from edgewright.runtime.telemetry.records import LATENCY_EDGES_US, Record, UpdatePhase, UpdateRecord, WindowRecord
+from edgewright.runtime.telemetry.records import Record, UpdatePhase, UpdateRecord
 
 from .behaviour import Applied, Behaviour, Identity, Installed
+from .meter import Meter
 
 __all__ = ["Applied", "Behaviour", "Identity", "Installed", "Message", "VirtualDevice"]
 
@@ -42,14 +43,13 @@ class VirtualDevice:
         self.identity = identity
         self._behaviour_of = behaviour_of
         self._random = random.Random(seed)  # noqa: S311  (a simulation is to be repeatable)
-        self._window_s = window_s
         self._boot = f"boot-{self._random.getrandbits(48):012x}"
         self._incarnation = f"run-{self._random.getrandbits(48):012x}"
         self._seq = 0
         self._spool: dict[int, Record] = {}
         self._next_seq = 1
         self._spool_id = f"spool-{identity.device}"
-        self._windows: dict[tuple[str, str, int], WindowRecord] = {}
+        self.meter = Meter(window_s=window_s, chance=self._random)
         self.model = ""
         self.active: Installed | None = None
         self.previous: Installed | None = None
@@ -64,17 +64,14 @@ class VirtualDevice:
         """Every order that was begun, in this order."""
         self.reported: list[UpdateRecord] = []
         """Every step of an update that went into the spool."""
-        self._counting: tuple[str, str, int] | None = None
-        self._closed: set[tuple[str, str, int]] = set()
 
     def restart(self) -> None:
         """Lose power: what is on the disk stays (spool, epoch, the update under way), the counters begin anew."""
-        if self._counting is not None:
-            self._close(self._counting, crashes=1)
+        for window in self.meter.lose_power():
+            self._append(window)
         self._boot = f"boot-{self._random.getrandbits(48):012x}"
         self._incarnation = f"run-{self._random.getrandbits(48):012x}"
         self._seq = 0
-        self._counting = None
 
     @property
     def backlog(self) -> int:
@@ -186,71 +183,18 @@ class VirtualDevice:
         count = behaviour.requests_per_step
         if count == 0:
             return
-        start_s = int(now_s) // self._window_s * self._window_s
-        window = self._window(behaviour, start_s)
-        window = msgspec.structs.replace(
-            window,
-            seq=window.seq + 1,
-            requests=window.requests + count,
-            rows=window.rows + count,
-            failures=window.failures + sum(self._random.random() < behaviour.failure_rate for _ in range(count)),
-            latency_us_sum=window.latency_us_sum + 500 * count,
-            latency=_add(window.latency, {10: count}),
-            histograms=tuple(
-                _add(counts, self._draw(weights, count))
-                for counts, weights in zip(window.histograms, behaviour.weights, strict=True)
-            ),
-        )
-        self._windows[window.incarnation, window.bundle, start_s] = window
-        self.requests += count
-        self.served[window.bundle] += count
-        self._append(window)
-
-    def _window(self, behaviour: Behaviour, start_s: int) -> WindowRecord:
-        """Return the window that is counted in; the one before is closed, and stays so when the clock is set back."""
-        bundle = self.active.bundle if self.active else ""
-        incarnation, turn = self._incarnation, 1
-        while (incarnation, bundle, start_s) in self._closed:
-            turn += 1
-            incarnation = f"{self._incarnation}.{turn}"
-        key = (incarnation, bundle, start_s)
-        if self._counting is not None and self._counting != key:
-            self._close(self._counting)
-        self._counting = key
-        found = self._windows.get(key) or self._empty_window(behaviour, start_s)
-        return msgspec.structs.replace(found, incarnation=incarnation)
-
-    def _close(self, key: tuple[str, str, int], *, crashes: int = 0) -> None:
-        window = self._windows.pop(key)
-        self._closed.add(key)
-        self._append(msgspec.structs.replace(window, seq=window.seq + 1, closed=True, crashes=crashes))
-
-    def _empty_window(self, behaviour: Behaviour, start_s: int) -> WindowRecord:
-        active = self.active or Installed(version="", bundle="")
-        return WindowRecord(
+        windows = self.meter.serve(
+            behaviour,
+            self.active,
             model=self.model,
-            version=active.version,
-            bundle=active.bundle,
-            reference="",
-            window_start_s=start_s,
-            window_s=self._window_s,
             boot=self._boot,
             incarnation=self._incarnation,
-            seq=0,
-            closed=False,
-            requests=0,
-            failures=0,
-            rows=0,
-            latency_us_sum=0,
-            latency=(0,) * (len(LATENCY_EDGES_US) + 1),
-            histograms=tuple((0,) * len(weights) for weights in behaviour.weights),
+            now_s=now_s,
         )
-
-    def _draw(self, weights: Sequence[float], count: int) -> dict[int, int]:
-        found: dict[int, int] = {}
-        for place in self._random.choices(range(len(weights)), weights, k=count):
-            found[place] = found.get(place, 0) + 1
-        return found
+        self.requests += count
+        self.served[self.active.bundle] += count
+        for window in windows:
+            self._append(window)
 
     def _append(self, record: Record) -> None:
         self._spool[self._next_seq] = record
@@ -290,7 +234,3 @@ class VirtualDevice:
         )
         sealed = wire.seal(envelope, secret=self.identity.secret, tenant=self.identity.tenant, direction="up")
         return wire.topic(self.identity.tenant, self.identity.device, "up", kind), sealed
-
-
-def _add(counts: Sequence[int], more: dict[int, int]) -> tuple[int, ...]:
-    return tuple(count + more.get(place, 0) for place, count in enumerate(counts))

@@ -19,15 +19,13 @@ from ..core.transitions import TRANSITIONS
 from ..store import rollouts
 from ..store.roster import Roster
 from .device import VirtualDevice
+from .meter import sums_of
+from .promises import BrokenPromiseError, Orders, promise
 
 _ENDED = ", ".join(f"'{state}'" for state in sorted(ENDED))
 _STEPS = frozenset((before, after) for (before, _event), after in TRANSITIONS.items())
 _ENDING = frozenset({"refused", "confirmed", "failed", "rolled_back"})
 _counts = msgspec.msgpack.Decoder(Totals)
-
-
-class BrokenPromiseError(Exception):
-    """Something that must be true of every history is not true of this one."""
 
 
 class History:
@@ -41,6 +39,7 @@ class History:
         self._bundle_of: dict[str, str] = {}
         self._arms: dict[tuple[str, str], str] = {}
         self._floor = 0
+        self._new_orders = Orders()
         self.transactions = 0
 
     def look(self, connection: Connection) -> None:
@@ -54,22 +53,23 @@ class History:
         self._look_at_rollouts(connection)
         self._look_at_assignments(connection)
         self._look_at_orders(connection)
+        self._new_orders.look(connection)
         self.look_at_counts(connection, exact=False)
 
     def _look_at_the_floor(self, connection: Connection) -> None:
         for (floor,) in _rows(connection, "SELECT coalesce(max(security_epoch), 0) FROM floors"):
-            _promise(floor >= self._floor, f"the security floor fell from {self._floor} to {floor}")
+            promise(floor >= self._floor, f"the security floor fell from {self._floor} to {floor}")
             self._floor = floor
 
     def _look_at_rollouts(self, connection: Connection) -> None:
         for rollout, revision, state in _rows(connection, "SELECT rollout, revision, state FROM rollouts"):
             before = self._rollouts.get(rollout)
             if before is not None:
-                _promise(revision >= before[0], f"revision of {rollout} fell from {before[0]} to {revision}")
-                _promise(revision <= before[0] + 1, f"revision of {rollout} went from {before[0]} to {revision}")
+                promise(revision >= before[0], f"revision of {rollout} fell from {before[0]} to {revision}")
+                promise(revision <= before[0] + 1, f"revision of {rollout} went from {before[0]} to {revision}")
                 is_step = before[1] == state or (before[1], state) in _STEPS
-                _promise(is_step, f"{rollout} went from {before[1]} to {state}: not in the table")
-                _promise(before[1] == state or revision > before[0], f"{rollout} changed its state, not its revision")
+                promise(is_step, f"{rollout} went from {before[1]} to {state}: not in the table")
+                promise(before[1] == state or revision > before[0], f"{rollout} changed its state, not its revision")
             self._rollouts[rollout] = (revision, state)
 
     def _look_at_assignments(self, connection: Connection) -> None:
@@ -88,7 +88,7 @@ class History:
             raise BrokenPromiseError(f"{count} devices stand at position {position} of {rollout}")
         for rollout, device, arm in _rows(connection, "SELECT rollout, device, arm FROM assignments"):
             before = self._arms.get((rollout, device), arm)
-            _promise(
+            promise(
                 before == arm or (before, arm) == ("control", "graduated"),
                 f"{device} of {rollout} went from arm {before} to {arm}",
             )
@@ -103,46 +103,49 @@ class History:
         for device, command, bundle, epoch in _rows(connection, query):
             wanted.setdefault(device, set()).add((command, bundle))
             known = self._bundle_of.setdefault(command, bundle)
-            _promise(known == bundle, f"command {command} named {known}, then {bundle}")
+            promise(known == bundle, f"command {command} named {known}, then {bundle}")
             if (command, bundle) not in self._orders.get(device, (0, frozenset()))[1]:
-                _promise(epoch >= self._floor, f"{command} orders security epoch {epoch}, the floor is {self._floor}")
+                promise(epoch >= self._floor, f"{command} orders security epoch {epoch}, the floor is {self._floor}")
         for device, epoch in _rows(connection, "SELECT device, desired_epoch FROM devices"):
             now = frozenset(wanted.get(device, ()))
             before = self._orders.get(device)
             if before is not None:
-                _promise(epoch >= before[0], f"epoch of {device} fell from {before[0]} to {epoch}")
-                _promise(epoch > before[0] or now == before[1], f"orders of {device} changed under epoch {epoch}")
+                promise(epoch >= before[0], f"epoch of {device} fell from {before[0]} to {epoch}")
+                promise(epoch > before[0] or now == before[1], f"orders of {device} changed under epoch {epoch}")
             self._orders[device] = (epoch, now)
             self._ever[device, epoch] = now
 
     def look_at_counts(self, connection: Connection, *, exact: bool) -> None:
         """Compare the fleet's sums with the devices' own: never more than they counted, and in the end the same."""
-        found: Counter[str] = Counter()
+        found: dict[str, Counter[str]] = {}
         for bundle, counts in _rows(connection, "SELECT bundle, counts FROM totals WHERE cohort = ''"):
-            found[bundle] += _counts.decode(counts).requests
-        own: Counter[str] = Counter()
+            found.setdefault(bundle, Counter()).update(sums_of(_counts.decode(counts)))
+        own: dict[str, Counter[str]] = {}
         for device in self._devices.values():
-            own.update(device.served)
+            for bundle, counted in device.meter.counted.items():
+                own.setdefault(bundle, Counter()).update(counted)
         for bundle in {*found, *own}:
-            fits = found[bundle] == own[bundle] if exact else found[bundle] <= own[bundle]
-            _promise(fits, f"{bundle}: the fleet counts {found[bundle]} requests, the devices {own[bundle]}")
+            fleet, devices = found.get(bundle, Counter()), own.get(bundle, Counter())
+            for name in {*fleet, *devices}:
+                fits = fleet[name] == devices[name] if exact else fleet[name] <= devices[name]
+                promise(fits, f"{bundle}: the fleet counts {fleet[name]} {name}, the devices {devices[name]}")
 
     def look_at_devices(self) -> None:
         """Check what the devices did with what they were told."""
         for name, device in self._devices.items():
             newest = 0
             for applied in device.applied:
-                _promise(
+                promise(
                     applied.epoch >= newest, f"{name} applied {applied.command} of epoch {applied.epoch} after {newest}"
                 )
                 newest = applied.epoch
-                _promise(
+                promise(
                     (applied.command, applied.bundle) in self._ever.get((name, applied.epoch), frozenset()),
                     f"{name} applied {applied.command}, which epoch {applied.epoch} never said",
                 )
             ended = Counter(record.command for record in device.reported if record.phase in _ENDING)
             for command, times in ended.items():
-                _promise(times == 1, f"{name} ended {command} {times} times")
+                promise(times == 1, f"{name} ended {command} {times} times")
 
     def look_at_the_end(self, connection: Connection) -> None:
         """Check, after all that was on its way has arrived, that nothing is lost, doubled or open."""
@@ -151,12 +154,12 @@ class History:
         for name, device in self._devices.items():
             query = "SELECT command, phase FROM updates WHERE device = ? ORDER BY seq"
             told = [tuple(row) for row in _rows(connection, query, name)]
-            _promise(
+            promise(
                 told == [(one.command, one.phase) for one in device.reported],
                 f"{name} reported {len(device.reported)} steps of updates, the fleet has {len(told)} or others",
             )
-            _promise(device.backlog == 0, f"{name} still keeps {device.backlog} records that were never acknowledged")
-            _promise(
+            promise(device.backlog == 0, f"{name} still keeps {device.backlog} records that were never acknowledged")
+            promise(
                 device.epoch == self._orders[name][0],
                 f"{name} knows epoch {device.epoch}, the fleet is at {self._orders[name][0]}",
             )
@@ -173,19 +176,14 @@ def look_on(onlooker: Roster, connection: Connection, *, now_s: float) -> None:
     for reader in (onlooker, fresh):
         reader.refresh(connection, going, now_s=now_s)
     for rollout in going:
-        _promise(
+        promise(
             list(onlooker.devices_for(rollout)) == list(fresh.devices_for(rollout)),
             f"a reader of changes sees other devices of {rollout.id} than one who reads everything",
         )
-        _promise(
+        promise(
             list(onlooker.assignments_of(rollout.id)) == list(fresh.assignments_of(rollout.id)),
             f"a reader of changes sees other orders of {rollout.id} than one who reads everything",
         )
-
-
-def _promise(kept: bool, broken: str) -> None:
-    if not kept:
-        raise BrokenPromiseError(broken)
 
 
 def _rows(connection: Connection, query: str, *values: Any) -> Iterable[Any]:

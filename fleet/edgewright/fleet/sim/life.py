@@ -15,5 +15,11 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     interferences: int
     orders: int
     requests: int
+    alerts: int
+    hooks: int
+    """Calls that alerts made."""
+    experiments: int
+    decisions: int
+    """Of all rollouts: each was computed again from the audit log."""
     states: tuple[str, ...]
     """Of its rollouts, in the end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -13,6 +14,9 @@ LEFT, RIGHT, TOP = 78, 190, 64
 INK, SOFT, GRID = "#1f2933", "#6b7785", "#e3e7eb"
 GOES_ON, STOPS = "#1f77b4", "#d1495b"
 MOST_LINES = 60
+MOST_TICKS = 6
+STEPS_H = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 6, 12, 24, 48, 96, 168, 336, 720)
+"""Hours between two numbers below the picture: round ones."""
 
 
 def picture(rehearsal: Rehearsal, runs: Mapping[str, Sequence[Run]]) -> str:
@@ -58,9 +62,10 @@ def _axes(top: float, hours: float, devices: int) -> list[str]:
         y = top + PANEL * (1 - share)
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GRID}"/>')
         parts.append(_text(LEFT - 8, y + 4, f"{share * devices:,.0f}", fill=SOFT, anchor="end"))
-    for step in range(5):
-        x = LEFT + (WIDTH - RIGHT - LEFT) * step / 4
-        parts.append(_text(x, top + PANEL + 17, f"{hours * step / 4:.1f} h", fill=SOFT, anchor="middle"))
+    step = next((each for each in STEPS_H if each >= hours / MOST_TICKS), hours / MOST_TICKS)
+    for tick in range(math.floor(hours / step + 1e-9) + 1):
+        x = LEFT + (WIDTH - RIGHT - LEFT) * tick * step / hours
+        parts.append(_text(x, top + PANEL + 17, f"{tick * step:.3g} h", fill=SOFT, anchor="middle"))
     return parts
 
 

@@ -9,14 +9,18 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection
 
+from ..alerting import Alerting
 from ..artifacts import Artifacts
+from ..experimenting import Experimenting
+from ..hooks.worker import HookWorker
 from ..housekeeping import Housekeeper
 from ..ingest.downlink import Downlink, Postbox
 from ..ingest.recorder import Arrival, Recorder
+from ..monitoring import Monitor
 from ..reconciler import Reconciler
 from ..service import Fleet
 from ..store.database import Database
@@ -29,12 +33,20 @@ KEEP_DAYS = 0.01
 """Windows are folded after a quarter of an hour, so that late records meet folded ones."""
 
 
+_COMPILED: dict[Any, Any] = {}
+"""SQL of statements, kept through all lives of a process: each opens the database a few times."""
+
+
 class Killed(BaseException):
     """The server's process ends here. Not an `Exception`: nothing can catch a kill -9."""
 
 
 class WatchedDatabase(Database):
     """Calls `at` around each transaction that writes; what `at` raises comes out of the transaction."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._engine = self._engine.execution_options(compiled_cache=_COMPILED)
 
     at: Callable[[Moment, Connection | None], None] = staticmethod(lambda _moment, _connection: None)
 
@@ -84,6 +96,10 @@ class Servers:
             )
             for number in range(self._count)
         ]
+        self.monitor = Monitor(self.database, clock=self._events)
+        self.hooks = HookWorker(self.fleet, clock=self._events)
+        self.alerting = Alerting(self.fleet)
+        self.experimenting = Experimenting(self.fleet)
         self.housekeeper = Housekeeper(self.database, keep_days=KEEP_DAYS)
         self.is_up = True
 

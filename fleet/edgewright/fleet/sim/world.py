@@ -6,31 +6,32 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 from sqlalchemy import Connection
 
 from edgewright.runtime.telemetry import wire
-from edgewright.targets.faults import UserFault
 
-from ..core.transitions import Event
 from ..store.roster import Roster
 from .device import Behaviour, Identity, Installed, VirtualDevice
-from .drawn_policy import draw_policy, draw_weather
+from .drawn_behaviour import draw_behaviour
+from .drawn_policy import draw_weather
 from .events import Events
-from .history import BrokenPromiseError, History, look_on
+from .history import History, look_on
 from .life import Life
+from .log import look_at_the_log
+from .operators import Operators, put_hook
 from .servers import Killed, Moment, Servers
 from .starting import BOARDS, MODEL, STARTED_S, VERSIONS, bundle_of, enrol, upload
 from .weather import DAY_S, FAIR, StormyNetwork
 
-DEVICES = 8
+DEVICES, JOINERS = 8, 2
+PRESSES = (3, 5, 9, 14)
+"""Of buttons, in one life: rollouts that are left alone come to their end, others to none."""
 BEATS = 14
 """Of each device, before the fleet is left to settle."""
 SETTLING_ROUNDS = 12
 KILL, INTERFERE, LOOK_ON = 0.006, 0.2, 0.1
 """Chance of each at one of the moments where it can happen."""
 
-EVENTS: tuple[Event, ...] = ("pause", "resume", "resume", "resume", "approve", "approve", "abort", "rollback")
 DeviceKind = Callable[..., VirtualDevice]
 
 
@@ -48,18 +49,22 @@ class World:
         self._inbox: list[tuple[str, bytes]] = []
         self._calm = True
         self._nested = False
-        self._kills = self._interferences = 0
+        self._kills = self._interferences = self._decisions = 0
         self._beats_left = DEVICES * BEATS
         self._ahead_s: dict[str, float] = {}
         self._connected: set[str] = set()
         self._away: set[str] = set()
         self._failing = {version: self._chance.choice((0.0, 0.0, 0.0, 0.2, 0.7)) for version in VERSIONS[1:]}
         self.devices: dict[str, VirtualDevice] = {}
+        self._device_kind = device_kind
+        self._names: list[str] = []
         self.history = History(self.devices)
         self._onlooker = Roster()
+        self._operators = Operators(self._servers, chance=self._chance, devices=self._names, say=say)
         upload(self._servers.fleet)
+        put_hook(directory)
         for number in range(DEVICES):
-            self._enrol(number, device_kind)
+            self._enrol(number)
         self._watch()
 
     def close(self) -> None:
@@ -75,8 +80,11 @@ class World:
             self.events.after(chance.random() * 10, lambda name=name: self._beat(name, BEATS))  # type: ignore[misc]
         for number in range(2):
             self.events.after(5 + 3 * number, lambda number=number: self._reconcile(number))  # type: ignore[misc]
-        self.events.after(12, lambda: self._operate(7))
+        self.events.after(12, lambda: self._operate(chance.choice(PRESSES)))
         self.events.after(120, self._tidy)
+        self.events.after(20, self._watch_drift)
+        for number in range(DEVICES, DEVICES + chance.randrange(JOINERS + 1)):
+            self.events.after(chance.uniform(30, 250), lambda number=number: self._join(number))  # type: ignore[misc]
         if chance.random() < 0.3:
             self.events.after(chance.uniform(60, 400), self._weeks_pass)
         while self._beats_left and self.events.run_next():
@@ -109,9 +117,9 @@ class World:
         if self._chance.random() < 0.8:
             self._chance.choice(self._servers.reconcilers).step(self.events.now_s)
         else:
-            self._press()
+            self._operators.press()
 
-    def _guarded(self, do: Callable[[], None]) -> None:
+    def _guarded(self, do: Callable[[], object]) -> None:
         """Do something in the server's process, which may be killed by it."""
         if not self._servers.is_up:
             return
@@ -134,12 +142,29 @@ class World:
             self.events.after(self._chance.uniform(4, 20), lambda: self._reconcile(number))
 
     def _tidy(self) -> None:
-        def tidy() -> None:
-            self._servers.housekeeper.step(self.events.now_s)
-
-        self._guarded(tidy)
+        self._guarded(lambda: self._servers.housekeeper.step(self.events.now_s))
         if not self._calm:
             self.events.after(150, self._tidy)
+
+    def _watch_drift(self) -> None:
+        """Judge windows, make one hook's call, have experiments learn; each is a thread of its own in a server."""
+        servers, now_s = self._servers, self.events.now_s
+        for do in (lambda: servers.monitor.step(now_s), lambda: servers.hooks.step(now_s), servers.experimenting.step):
+            self._guarded(do)
+        if not self._calm:
+            self.events.after(self._chance.uniform(10, 40), self._watch_drift)
+
+    def _join(self, number: int) -> None:
+        """A device is enrolled while others are in the middle of things."""
+        if not self._servers.is_up:
+            self.events.after(20, lambda: self._join(number))
+            return
+        self._calm, calm = True, self._calm  # nobody is killed in the middle of it: enrolment is not what this tries
+        self._enrol(number)
+        self._calm = calm
+        self._beats_left += BEATS
+        self._say(f"cam-{number} joins")
+        self._beat(f"cam-{number}", BEATS)
 
     def _weeks_pass(self) -> None:
         self._say("three weeks pass in which nobody is heard")
@@ -147,42 +172,13 @@ class World:
         self._connected.clear()
 
     def _operate(self, left: int) -> None:
-        self._guarded(self._press)
+        self._guarded(self._operators.press)
         if left and not self._calm:
-            self.events.after(self._chance.uniform(5, 70), lambda: self._operate(left - 1))
-
-    def _press(self) -> None:
-        """Somebody does something at the console; what is not possible just then is refused."""
-        fleet, chance = self._servers.fleet, self._chance
-        rollouts = fleet.rollouts()
-        draw = chance.random()
-        try:
-            if draw < 0.04:
-                fleet.steering.stop(reason="chaos")
-                self._say("emergency stop")
-            elif draw < 0.12:
-                fleet.steering.lift()
-                self._say("lifted")
-            elif draw < 0.15:
-                fleet.steering.raise_floor(MODEL, 2)
-                self._say("the security floor is 2")
-            elif not rollouts or draw < 0.5:
-                made = fleet.create_rollout(MODEL, chance.choice(VERSIONS[1:]), draw_policy(chance))
-                self._say(f"rollout {made.id} of {made.version}: {msgspec.json.encode(made.policy).decode()}")
-            elif draw < 0.55:
-                fleet.steering.roll_back_board(rollouts[0].id, chance.choice(BOARDS), reason="chaos")
-                self._say(f"a board of {rollouts[0].id} goes back")
-            else:
-                rollout = chance.choice(rollouts[:2])
-                event = chance.choice(EVENTS)
-                fleet.fire(rollout.id, event, reason="chaos")
-                self._say(f"{event} {rollout.id}")
-        except UserFault as refused:
-            self._say(f"refused: {refused}")
+            self.events.after(self._chance.uniform(4, 40), lambda: self._operate(left - 1))
 
     # What the devices do.
 
-    def _enrol(self, number: int, device_kind: DeviceKind) -> None:
+    def _enrol(self, number: int) -> None:
         board = BOARDS[number % len(BOARDS)]
         name, chance = f"cam-{number}", self._chance
         enrolled = enrol(self._servers.fleet, name, board, site=f"site-{number % 3}")
@@ -193,23 +189,18 @@ class World:
             target=board,
             target_digest=bundle_of("", board),
         )
-        device = device_kind(identity, behaviour_of=lambda bundle: self._behaviour(name, bundle), seed=number)
+        device = self._device_kind(identity, behaviour_of=lambda bundle: self._behaviour(name, bundle), seed=number)
         device.model = MODEL
         if chance.random() < 0.9:
             device.active = Installed(version=VERSIONS[0], bundle=bundle_of(VERSIONS[0], board))
         self.devices[name] = device
+        self._names.append(name)
         self._ahead_s[name] = chance.choice((0.0, 0.0, 0.0, -30.0, 45.0, 3600.0, -40 * DAY_S))
 
     def _behaviour(self, device: str, bundle: str) -> Behaviour:
         version = next((one for one in VERSIONS for board in BOARDS if bundle_of(one, board) == bundle), "")
-        draw = random.Random(f"{self._seed} {device} {bundle}").random()  # noqa: S311
-        failing = self._failing.get(version, 0.0)
-        ends = "confirmed" if draw >= failing else random.Random(draw).choice(("failed", "refused", "rolled_back"))  # noqa: S311
-        return Behaviour(
-            update_ends=ends,  # type: ignore[arg-type]
-            requests_per_step=0 if self._calm else 5,
-            weights=((1.0, 2.0, 1.0), (3.0, 1.0)),
-        )
+        chance = random.Random(f"{self._seed} {device} {bundle}")  # noqa: S311
+        return draw_behaviour(chance, failing=self._failing.get(version, 0.0), is_idle=self._calm)
 
     def _beat(self, name: str, left: int) -> None:
         self._beats_left -= 1
@@ -222,7 +213,7 @@ class World:
             sent = device.connect()
             self._connected.add(name)
         else:
-            for _ in range(chance.randrange(1, 4)):
+            for _ in range(chance.randrange(1, 5)):
                 sent = device.step(local_s)
         for message in sent:
             self._network.send(message)
@@ -278,16 +269,19 @@ class World:
                 for reconciler in self._servers.reconcilers:
                     reconciler.step(self.events.now_s)
             for device in self.devices.values():
-                for message in (*device.connect(), *device.step(self.events.now_s)):
+                greeting = device.connect()
+                device.step(self.events.now_s)
+                for message in (*greeting, *device.step(self.events.now_s)):
                     self._network.send(message)
             self.events.run_until(self.events.now_s + 10)
         with self._servers.database.read() as connection:
             self.history.look_at_the_end(connection)
-        verdict = self._servers.fleet.verify_audit()
-        if not verdict.intact:
-            raise BrokenPromiseError(f"the audit log is not intact: {verdict.problem}")
+        while self._servers.hooks.step(self.events.now_s):
+            pass
+        self._decisions = look_at_the_log(self._servers)
 
     def _told(self) -> Life:
+        alerts = self._servers.alerting.alerts(limit=1000)
         return Life(
             seed=self._seed,
             events=self.events.run_so_far,
@@ -296,5 +290,9 @@ class World:
             interferences=self._interferences,
             orders=sum(len(device.applied) for device in self.devices.values()),
             requests=sum(device.requests for device in self.devices.values()),
+            alerts=len(alerts),
+            hooks=sum(len(one.calls) for one in alerts),
+            experiments=len(self._servers.experimenting.every()),
+            decisions=self._decisions,
             states=tuple(sorted(rollout.state for rollout in self._servers.fleet.rollouts())),
         )
