@@ -6,21 +6,16 @@ import secrets
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from edgewright.bundle import archive
 from edgewright.bundle.manifest import Manifest
-from edgewright.bundle.reference import Reference
 
 from .artifacts import Artifacts, Upload
 from .core import rollout as core
-from .core.drift.report import DriftReport, Totals, drift_report
-from .core.gates.prediction_powered import PoweredMean, powered_accuracy
-from .core.gates.status import GateStatus
-from .core.policy.sections import DriftGate
-from .core.rows import Assignment, Rollout
+from .core.rows import Rollout
 from .faults import FleetError
 from .place import NOWHERE, Place, PlaceChange, check_place
 from .steering import Steering
@@ -29,6 +24,7 @@ from .store.database import Database, read_meta, write_meta
 from .traffic import traffic_of
 from .trust import credentials
 from .trust.audit import AuditEntry, AuditVerdict, verify
+from .views import DriftView, RolloutView, drift_view
 
 
 class Enrolled(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,44 +33,6 @@ class Enrolled(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     device: str
     secret: bytes
-
-
-class RolloutView(msgspec.Struct, frozen=True, kw_only=True):
-    """A rollout with its orders and what its gates said last."""
-
-    rollout: Rollout
-    gates: tuple[GateStatus, ...]
-    assignments: tuple[Assignment, ...]
-    next_block: int = 0
-    """Blocks before this one have entered the control gates."""
-
-
-class HistogramView(msgspec.Struct, frozen=True, kw_only=True):
-    """One feature's bins: what the calibration data had, and what is live."""
-
-    name: str
-    kind: Literal["numeric", "categorical"]
-    edges: tuple[float, ...]
-    reference: tuple[int, ...]
-    live: tuple[int, ...]
-
-
-class DriftView(msgspec.Struct, frozen=True, kw_only=True):
-    """Live traffic of one bundle against the reference that came with it."""
-
-    model: str
-    version: str
-    target: str
-    bundle: str
-    devices: int
-    requests: int
-    failures: int
-    rows: int
-    report: DriftReport
-    histograms: tuple[HistogramView, ...]
-    """In the reference's order."""
-    labelled_accuracy: PoweredMean | None = None
-    """From the labels that came back, with the confidences of all other samples; None without labels."""
 
 
 class Fleet:
@@ -274,19 +232,7 @@ class Fleet:
         with self.database.read() as connection:
             found = traffic_of(connection, now_s=self.now(), span_s=span_s, model=model)
         return [
-            DriftView(
-                model=each.bundle.model,
-                version=each.bundle.version,
-                target=each.bundle.target,
-                bundle=each.bundle.digest,
-                devices=each.live.devices,
-                requests=each.live.requests,
-                failures=each.live.failures,
-                rows=each.live.rows,
-                report=drift_report(each.reference, each.live, DriftGate()),
-                histograms=_histograms(each.reference, each.live),
-                labelled_accuracy=powered_accuracy(each.reference, each.live),
-            )
+            drift_view(each)
             for each in sorted(found, key=lambda one: (one.bundle.model, one.bundle.uploaded_s, one.bundle.target))
         ]
 
@@ -299,21 +245,6 @@ class Fleet:
         """Check the whole chain."""
         with self.database.read() as connection:
             return verify(audit_log.every(connection), head=head)
-
-
-def _histograms(reference: Reference, live: Totals) -> tuple[HistogramView, ...]:
-    if len(live.histograms) != len(reference.histograms):
-        return ()
-    return tuple(
-        HistogramView(
-            name=histogram.name,
-            kind=histogram.kind,
-            edges=histogram.edges,
-            reference=histogram.counts,
-            live=tuple(counts),
-        )
-        for histogram, counts in zip(reference.histograms, live.histograms, strict=True)
-    )
 
 
 def _tenant(database: Database) -> str:

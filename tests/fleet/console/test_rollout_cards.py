@@ -11,7 +11,7 @@ from edgewright.fleet.core.observations import Metric
 from edgewright.fleet.core.outcomes import Outcome
 from edgewright.fleet.core.policy.policy import policy_from
 from edgewright.fleet.core.rows import Assignment, BoardHalt, Number, ReleaseBundle, Rollout, RolloutState
-from edgewright.fleet.service import RolloutView
+from edgewright.fleet.views import RolloutView
 
 
 def view(*arms: str, halted: tuple[BoardHalt, ...] = (), wave: int = 0) -> RolloutView:

@@ -9,8 +9,9 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 
-from ..service import DriftView, Fleet
+from ..service import Fleet
 from ..trust.audit import AuditEntry, AuditVerdict
+from ..views import DriftView
 from .auth import Gate
 from .documents import Documents, answer
 

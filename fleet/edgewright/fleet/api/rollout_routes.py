@@ -8,7 +8,8 @@ import msgspec
 from fastapi import APIRouter, Body, Depends, Response
 
 from ..core.rows import Rollout
-from ..service import Fleet, RolloutView
+from ..service import Fleet
+from ..views import RolloutView
 from .auth import Gate
 from .documents import Documents, answer
 from .requests import RolloutRequest

@@ -11,10 +11,11 @@ from ..core.drift.alert_rules import AlertRule
 from ..core.drift.report import DriftReport, Totals, drift_report
 from ..core.experiment import Experiment, Memory
 from ..core.policy.sections import DriftGate
-from ..service import Fleet, RolloutView
+from ..service import Fleet
 from ..store import alerts, audit_log, enrolment, experiments, floors, releases, rollouts
 from ..traffic import traffic_of
 from ..trust.audit import AuditEntry
+from ..views import RolloutView
 
 DRIFT_SPAN_S = 900.0
 """Traffic of this last stretch of time is compared with the references."""

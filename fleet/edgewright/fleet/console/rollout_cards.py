@@ -12,7 +12,7 @@ from ..core.policy.policy import wave_of
 from ..core.policy.sections import Wave as PlannedWave
 from ..core.rollout import OPERATOR_EVENTS, TRANSITIONS
 from ..core.rows import ENDED, Assignment, BoardHalt
-from ..service import RolloutView
+from ..views import RolloutView
 from .chip import Chip, Tone
 from .gate_cards import GateCard, gate_card
 
