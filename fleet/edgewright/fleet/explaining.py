@@ -70,11 +70,12 @@ def read_entries(path: Path) -> list[AuditEntry]:
         FleetError: it cannot be read, is too large, or holds something else.
     """
     try:
-        if path.stat().st_size > MAX_LOG_BYTES:
-            raise FleetError(f"{path} has {path.stat().st_size} bytes; the limit is {MAX_LOG_BYTES}")
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_LOG_BYTES + 1)  # a device or a pipe has no size to ask for
     except OSError as error:
         raise FleetError(f"cannot read {path}: {error.strerror or error}") from error
+    if len(data) > MAX_LOG_BYTES:
+        raise FleetError(f"{path} has more than {MAX_LOG_BYTES} bytes; give the entries of one rollout (--subject)")
     kind: Any = list[AuditEntry] if data.lstrip()[:1] == b"[" else _Page
     try:
         found = msgspec.json.decode(data, type=kind)
