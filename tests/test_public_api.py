@@ -24,7 +24,7 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     "edgewright.runtime.telemetry.wire": ("Envelope", "WireError", "seal", "unseal"),
     "edgewright.runtime.engines.protocol": (),
     "edgewright.fleet.core.rollout": ("TRANSITIONS", "fire", "tick"),
-    "edgewright.fleet.core.policy": ("Policy", "read_policy"),
+    "edgewright.fleet.core.policy.policy": ("Policy", "read_policy"),
 }
 
 
