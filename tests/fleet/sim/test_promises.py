@@ -219,3 +219,33 @@ def test_a_hook_that_is_said_to_be_told_is_found_where_it_was_not(servers: Serve
         )
     with pytest.raises(BrokenPromiseError, match="nobody was told"):
         look_at_the_log(servers)
+
+
+def test_an_order_below_the_floor_is_found(servers: Servers) -> None:
+    with servers.database.write() as connection:
+        floors.raise_to(connection, MODEL, 2, now_s=STARTED_S)
+    with servers.database.read() as connection, pytest.raises(BrokenPromiseError, match="epoch 1, the floor is 2"):
+        History({}).look(connection)
+
+
+@pytest.mark.parametrize(
+    ("forged", "finding"),
+    [
+        ("UPDATE rollouts SET revision = revision + 2", "went from 1 to 3"),
+        ("UPDATE rollouts SET revision = revision - 1", "fell from 1 to 0"),
+        ("UPDATE rollouts SET revision = revision + 1, state = 'rolled_back'", "from running to rolled_back: not in"),
+        ("UPDATE rollouts SET state = 'paused'", "changed its state, not its revision"),
+        ("UPDATE assignments SET position = 7", "2 devices stand at position 7"),
+        ("UPDATE desired SET bundle = (SELECT max(digest) FROM bundles WHERE version = '3')", "named sha256:"),
+        ("UPDATE devices SET desired_epoch = desired_epoch - 1", "epoch of one fell from 1 to 0"),
+        ("DELETE FROM desired WHERE device = 'one'", "orders of one changed under epoch 1"),
+    ],
+)
+def test_a_history_that_goes_wrong_is_found(servers: Servers, forged: str, finding: str) -> None:
+    history = History({})
+    with servers.database.read() as connection:
+        history.look(connection)
+    with servers.database.write() as connection:
+        connection.exec_driver_sql(forged)
+    with servers.database.read() as connection, pytest.raises(BrokenPromiseError, match=finding):
+        history.look(connection)
