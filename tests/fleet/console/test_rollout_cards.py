@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import get_args
 
+import msgspec
+
 from edgewright.fleet.console.gate_cards import GATE_NAME, gate_card
 from edgewright.fleet.console.rollout_cards import OUTCOME_TONE, STATE_TONE, rollout_card
 from edgewright.fleet.core.gates.status import GateName, GateStatus
@@ -71,6 +73,12 @@ def test_waves_say_whom_they_take_and_controls_have_one_of_their_own() -> None:
     plans = [wave.plan for wave in rollout_card(view("treated", "control"), 10.0, is_newest=True).waves]
     assert plans == ["2 devices (hall)", "all the others, with approval", "the controls"]
     assert len(rollout_card(view("treated"), 10.0, is_newest=True).waves) == 2
+
+
+def test_a_board_that_was_not_stopped_ends_as_its_rollout_does() -> None:
+    seen = view("treated", "control")
+    done = msgspec.structs.replace(seen, rollout=msgspec.structs.replace(seen.rollout, state="completed"))
+    assert {board.chip.text for board in rollout_card(done, 10.0, is_newest=True).boards} == {"completed"}
 
 
 def test_a_wave_counts_what_its_devices_do() -> None:

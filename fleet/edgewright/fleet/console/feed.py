@@ -14,7 +14,7 @@ from ..service import Fleet
 from .readings import read
 from .view import Page, build_page
 
-SECTIONS = ("tiles", "rollouts", "alerts", "experiments", "drift", "devices", "releases", "audit")
+SECTIONS = ("tiles", "rollouts", "alerts", "drift", "experiments", "devices", "releases", "audit")
 REFRESH_S = 1.0
 
 Sections = dict[str, str]

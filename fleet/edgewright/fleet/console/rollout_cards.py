@@ -11,7 +11,7 @@ from ..core.outcomes import FAILURES, outcome
 from ..core.policy.policy import wave_of
 from ..core.policy.sections import Wave as PlannedWave
 from ..core.rollout import OPERATOR_EVENTS, TRANSITIONS
-from ..core.rows import ENDED, Assignment, BoardHalt
+from ..core.rows import ENDED, Assignment, BoardHalt, Rollout
 from ..views import RolloutView
 from .chip import Chip, Tone
 from .gate_cards import GateCard, gate_card
@@ -41,7 +41,7 @@ OUTCOME_TONE: dict[str, Tone] = {
     "control": "control",
     "recalled": "faint",
     "going back": "warn",
-    "back": "calm",
+    "back": "bad",
 }
 
 
@@ -132,7 +132,7 @@ def _boards(view: RolloutView) -> tuple[BoardRow, ...]:
         rows.append(
             BoardRow(
                 name=target,
-                chip=Chip(text="goes on", tone="good") if halt is None else _halted(halt),
+                chip=_unhalted(rollout) if halt is None else _halted(halt),
                 treated=arms[target, "treated"],
                 control=arms[target, "control"],
                 graduated=arms[target, "graduated"],
@@ -142,6 +142,13 @@ def _boards(view: RolloutView) -> tuple[BoardRow, ...]:
             )
         )
     return tuple(rows)
+
+
+def _unhalted(rollout: Rollout) -> Chip:
+    """Say of a board that was not stopped what the whole rollout does."""
+    if rollout.state in {*ENDED, "rolling_back"}:
+        return Chip(text=words(rollout.state), tone=STATE_TONE[rollout.state])
+    return Chip(text="goes on", tone="good")
 
 
 def _halted(halt: BoardHalt) -> Chip:
