@@ -26,6 +26,7 @@ from sqlalchemy import insert
 from bench import record
 from bench.rollout_gates.cost_plot import plot
 from edgewright.fleet.artifacts import Artifacts
+from edgewright.fleet.collecting import uncollected
 from edgewright.fleet.core.gates.control import due_blocks
 from edgewright.fleet.core.ledger import Ledger
 from edgewright.fleet.core.policy.policy import policy_from
@@ -174,7 +175,8 @@ def _server(size: int) -> dict[str, float]:
             _report(database, ordered[start : min(start + 10_000, done)], now_s)
         restart = Reconciler(database, postbox, telemetry_revision=lambda: counter[0])
         now_s += 60
-        again = step(restart)
+        with uncollected():  # as the server's loop does
+            again = step(restart)
         for _ in range(size // 2000 + 2):  # it has letters to send, of which each step sends some
             restart.step(now_s)
         steps = []

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from .collecting import uncollected
 from .commands import carry_out
 from .core import rollout as core
 from .core.gates.status import GateStatus
@@ -80,13 +81,20 @@ class Reconciler:
         self._send(open_rollouts, now_s)
 
     def _run(self) -> None:
+        if self._stopping.wait(PERIOD_S):
+            return
+        with uncollected():  # the first step fills the caches
+            self._try_step()
         while not self._stopping.wait(PERIOD_S):
-            try:
-                self.step(self._clock())
-            except SQLAlchemyError as error:
-                log.error("the database refused a step (%s); trying again", error)
-            except Exception:  # a bug in one decision must not end the loop that could roll back; it is logged whole
-                log.exception("a step of the reconciler failed; trying again")
+            self._try_step()
+
+    def _try_step(self) -> None:
+        try:
+            self.step(self._clock())
+        except SQLAlchemyError as error:
+            log.error("the database refused a step (%s); trying again", error)
+        except Exception:  # a bug in one decision must not end the loop that could roll back; it is logged whole
+            log.exception("a step of the reconciler failed; trying again")
 
     def _tick(self, rollout: Rollout, open_rollouts: Sequence[Rollout], now_s: float) -> None:
         with self._database.read() as connection:

@@ -60,8 +60,8 @@ _NOTHING = (None, "", None, None)
 
 def every(connection: Connection, rollout: str, epoch_of: Mapping[str, int]) -> list[Assignment]:
     """Return a rollout's assignments in their dispatch order; `epoch_of` has every bundle that was ever uploaded."""
-    reported = _fold(connection.exec_driver_sql(_ALL_EVENTS, (rollout,)).cursor)
-    rows = connection.exec_driver_sql(_ALL, (rollout,)).cursor
+    reported = _fold(connection.exec_driver_sql(_ALL_EVENTS, (rollout,)).cursor.fetchall())
+    rows = connection.exec_driver_sql(_ALL, (rollout,)).cursor.fetchall()
     return _assignments(rows, reported, epoch_of)
 
 
@@ -69,7 +69,7 @@ def some(connection: Connection, rollout: str, devices: Sequence[str], epoch_of:
     """Return the assignments of some devices, in no order."""
     rows = connection.exec_driver_sql(_SOME, (json.dumps(devices), rollout)).cursor.fetchall()
     commands = [command for row in rows for command in (row[8], row[10]) if command is not None]
-    reported = _fold(connection.exec_driver_sql(_SOME_EVENTS, (json.dumps(commands),)).cursor)
+    reported = _fold(connection.exec_driver_sql(_SOME_EVENTS, (json.dumps(commands),)).cursor.fetchall())
     return _assignments(rows, reported, epoch_of)
 
 
