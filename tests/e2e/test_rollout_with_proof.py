@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -214,6 +215,7 @@ def brought_out(fleet: Proof) -> str:
     wait_until(lambda: len(fleet.arms(third, "control")) == 2, timeout_s=30, what="controls")
     (device,) = [one for one in fleet.world.devices if one.name == fleet.arms(third, "control")[0]["device"]]
     wait_until(lambda: fleet.versions() >= {"1", "3"}, timeout_s=30, what="version 3 on a device")
+    time.sleep(2.5)  # a crash counts in a window that began after the draw, and windows have 2 s
     kill_server(device)
     fleet.until(third, lambda view: view["rollout"]["wave"] == 1 and len(view["assignments"]) > 20, "the second wave")
     assert fleet.world.fleet is not None
