@@ -116,7 +116,7 @@ class Steering:
 
         Raises:
             NotFoundError: there is no such rollout.
-            ConflictError: not possible in its state, or not while the fleet is stopped.
+            ConflictError: not possible in its state, while the fleet is stopped, or beside an experiment of the model.
         """
         return self._again(rollout_id, lambda connection: self._fire(connection, rollout_id, event, reason))
 
@@ -214,6 +214,7 @@ class Steering:
             _refuse_while_stopped(connection, f"{event} waits")
         assignments = rollouts.assignments_of(connection, rollout_id)
         if event == "rollback":
+            _refuse_beside_experiment(connection, rollout.model)
             rollouts.refuse_if_superseded(connection, rollout)
             _refuse_if_no_way_back(rollout, assignments)
         try:
