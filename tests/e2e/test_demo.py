@@ -22,7 +22,7 @@ def start_demo(folder: Path, mark: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "examples.demo"],
         cwd=ROOT,
-        env={**os.environ, MARK: mark, "TMPDIR": str(folder)},
+        env={**os.environ, MARK: mark, "TMPDIR": str(folder), "OMP_WAIT_POLICY": "PASSIVE"},  # no spinning
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -21,7 +21,7 @@ def test_drift_is_answered_by_a_release_that_a_person_approves(tmp_path: Path) -
     process = subprocess.Popen(
         [sys.executable, "-m", "examples.retrain"],
         cwd=ROOT,
-        env={**os.environ, MARK: mark, "TMPDIR": str(tmp_path)},
+        env={**os.environ, MARK: mark, "TMPDIR": str(tmp_path), "OMP_WAIT_POLICY": "PASSIVE"},  # no spinning
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
