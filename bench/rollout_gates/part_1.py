@@ -52,8 +52,9 @@ correlation of .05, counted by site; `sites_as_devices`: the same counted by dev
 LIMITS = {
     scenario: {"false_halts_2": 0.05, "halted_3": 0.99, "failed_10": 10, "failed_30": 4}
     for scenario in ("iid", "skewed")
-}
-"""`false_halts_2` and the failed devices are upper bounds, `halted_3` is a lower one."""
+} | {"sites": {"false_halts_2": 0.05, "halted_3": 0.95, "failed_10": 10, "failed_30": 4}}
+"""`false_halts_2` and the failed devices are upper bounds, `halted_3` is a lower one. It is lower for sites: 400 sites of
+such a correlation say less than 20 000 devices, and a z-test of one look at this share of alpha would find 98.7 %."""
 
 
 class Reports(msgspec.Struct, frozen=True):
@@ -330,8 +331,6 @@ def broken(figures: dict[str, Any]) -> list[str]:
             for rate in ("10", "30")
             if (ours[rate]["failed_median"] or NEVER) > limits[f"failed_{rate}"]
         ]
-    if figures["sites"]["2"]["rules"]["edgewright"]["halted"] > LIMITS["iid"]["false_halts_2"] + slack:
-        found.append("sites: too many false halts at 2 %")
     found += [
         f"{scenario}: failure_gates says something else"
         for scenario in SCENARIOS
