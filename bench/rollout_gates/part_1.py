@@ -53,8 +53,8 @@ LIMITS = {
     scenario: {"false_halts_2": 0.05, "halted_3": 0.99, "failed_10": 10, "failed_30": 4}
     for scenario in ("iid", "skewed")
 } | {"sites": {"false_halts_2": 0.05, "halted_3": 0.95, "failed_10": 10, "failed_30": 4}}
-"""`false_halts_2` and the failed devices are upper bounds, `halted_3` is a lower one. It is lower for sites: 400 sites of
-such a correlation say less than 20 000 devices, and a z-test of one look at this share of alpha would find 98.7 %."""
+"""`false_halts_2` and the failed devices are upper bounds, `halted_3` is a lower one. It is lower for sites: 400 sites
+of such a correlation say less than 20 000 devices; a z-test of one look at this share of alpha would find 98.7 %."""
 
 
 class Reports(msgspec.Struct, frozen=True):
