@@ -166,6 +166,22 @@ def test_a_wave_waits_for_a_yes_and_the_yes_is_kept(world: Make) -> None:
     assert here.actions().count("wave_passed") == 3
 
 
+def test_a_yes_is_for_the_wave_that_was_asked_about(world: Make) -> None:
+    """Nobody fits that wave any more: the next one that needs a yes is asked about by itself."""
+    waves = [1, {"add": "rest", "boards": ["lab"], "requireApproval": True}, {"add": "rest", "requireApproval": True}]
+    here = world({"waves": waves, **PLAIN}, 6, targets=("shop", "lab"))
+    run(here, 50)
+    assert (here.state, here.ledger.rollout.awaited_wave) == ("awaiting_approval", 1)
+    here.devices = [one if one.target == "shop" else msgspec.structs.replace(one, taken=True) for one in here.devices]
+    act(here, "approve", 60.0)
+    here.step(61.0)
+    assert (here.state, here.ledger.rollout.awaited_wave) == ("awaiting_approval", 2)
+    assert here.actions().count("wave_passed") == 1
+    act(here, "approve", 62.0)
+    run(here, 300, since_s=63)
+    assert here.state == "completed"
+
+
 def test_a_first_wave_may_need_a_yes_too(world: Make) -> None:
     here = world({"waves": [{"add": 1, "requireApproval": True}, "rest"], **PLAIN}, 3)
     here.step(0.0)

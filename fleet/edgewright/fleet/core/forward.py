@@ -74,25 +74,23 @@ def _next_wave(turn: Turn, rollout: Rollout, gates: Sequence[GateStatus]) -> tup
 
 
 def _passed(turn: Turn, rollout: Rollout, gates: Sequence[GateStatus]) -> list[Command]:
-    """Record once that the present wave has passed: not again when a person has approved of the next."""
-    if rollout.wave < 0 or _is_approved(rollout):
+    """Record once that the present wave has passed: not again once a person was asked about the next."""
+    if rollout.wave < 0 or (rollout.awaited_wave is not None and rollout.awaited_wave > rollout.wave):
         return []
     reason = " ".join(gate.reason + "." for gate in gates if gate.gate != "abort_config")
     return [record(rollout, turn.now_s, "wave_passed", reason or "all devices finished", "gate", numbers_of(gates))]
 
 
-def _is_approved(rollout: Rollout) -> bool:
-    return any(approval.wave == rollout.wave + 1 for approval in rollout.approvals)
-
-
 def _waits_for_approval(rollout: Rollout, wave: int) -> bool:
-    return wave_of(rollout.policy, wave).require_approval and not _is_approved(rollout)
+    is_approved = any(approval.wave == wave for approval in rollout.approvals)
+    return wave_of(rollout.policy, wave).require_approval and not is_approved
 
 
 def _await_approval(turn: Turn, rollout: Rollout, wave: int, fits: Sequence[Device]) -> tuple[Rollout, list[Command]]:
     size = _size(turn, rollout, wave, fits)
     reason = f"{_name(rollout, wave)}, {count_of(size, 'device')}, waits until a person approves of it"
-    awaiting = msgspec.structs.replace(rollout, state=TRANSITIONS[rollout.state, "await_approval"], reason=reason)
+    state = TRANSITIONS[rollout.state, "await_approval"]
+    awaiting = msgspec.structs.replace(rollout, state=state, reason=reason, awaited_wave=wave)
     numbers: dict[str, Number] = {"next_wave": wave, "size": size}
     return awaiting, [record(awaiting, turn.now_s, "awaiting_approval", reason, "fleet", numbers)]
 

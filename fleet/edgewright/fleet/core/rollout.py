@@ -233,7 +233,9 @@ def _kept_halts(rollout: Rollout, event: Event) -> tuple[BoardHalt, ...]:
 
 
 def _approvals(rollout: Rollout, event: Event, now_s: float, actor: str) -> tuple[Approval, ...]:
-    return (Approval(wave=rollout.wave + 1, by=actor, at_s=now_s),) if event == "approve" else ()
+    if event != "approve" or rollout.awaited_wave is None:
+        return ()
+    return (Approval(wave=rollout.awaited_wave, by=actor, at_s=now_s),)
 
 
 def _alerts(rollout: Rollout, gates: Sequence[GateStatus]) -> tuple[Rollout, list[Command]]:

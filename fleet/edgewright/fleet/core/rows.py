@@ -103,6 +103,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """Keys of the alerts that were raised, each once."""
     halted: tuple[BoardHalt, ...] = ()
     """Boards that go no further, each once; the strongest action stands."""
+    awaited_wave: int | None = None
+    """The wave that a person was asked about last; waves before it that nobody fits are passed over."""
     approvals: tuple[Approval, ...] = ()
     security_floor: int = 0
     """No device is ordered to a bundle with a lower security epoch, on no way."""
