@@ -154,7 +154,8 @@ def test_killed_agent_leaves_no_server_and_the_next_one_takes_over(
     for _, record in spool.read(1, max_bytes=10**7):
         if isinstance(record, WindowRecord):
             key = (record.incarnation, record.window_start_s)
-            assert key not in latest or latest[key].seq < record.seq
+            # A kill between the commit of a record and the removal of its file brings it again: that adds nothing.
+            assert key not in latest or latest[key].seq < record.seq or latest[key] == record
             latest[key] = record
     assert sum(record.requests for record in latest.values()) == 7
     updates = [r.phase for _, r in spool.read(1, max_bytes=10**7) if isinstance(r, UpdateRecord)]
