@@ -5,14 +5,12 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ENGINES := $(VENV)/.engines
 
-# Servers, whole devices and whole fleets have the machine alone; the rest passes on a busy one, and mostly waits.
-FLEET_SIDE_BY_SIDE := tests/fleet/core tests/fleet/sim tests/fleet/store
-SIDE_BY_SIDE := tests/bundle tests/compiler tests/contract tests/runtime tests/targets $(FLEET_SIDE_BY_SIDE) \
+# Servers and whole devices have the machine alone; the rest passes on a busy one, and mostly waits.
+ALONE_IN_FLEET := $(addprefix tests/fleet/,console test_alerts.py test_experiments.py test_hardening.py test_hooks.py test_server.py)
+WAITING := tests/e2e/test_retrain.py tests/e2e/test_rollout_with_proof.py
+SIDE_BY_SIDE := tests/bundle tests/compiler tests/contract tests/runtime tests/targets tests/fleet $(WAITING) \
 	$(wildcard tests/test_*.py)
-FLEET_ALONE := $(filter-out $(FLEET_SIDE_BY_SIDE) tests/fleet/__pycache__,\
-	$(patsubst %/,%,$(wildcard tests/fleet/*/)) $(wildcard tests/fleet/test_*.py))
-ALONE := $(filter-out $(SIDE_BY_SIDE) tests/fleet tests/__pycache__ tests/vectors,$(patsubst %/,%,$(wildcard tests/*/))) \
-	$(FLEET_ALONE)
+ALONE := tests/e2e $(ALONE_IN_FLEET)
 
 .PHONY: help install demo test check protocol bench clean
 help:
@@ -36,8 +34,8 @@ demo: $(STAMP) ## the main job on this machine: compile, roll out, drift, bad bu
 	$(BIN)/python -m examples.demo $(DEMO_ARGS)
 
 test: $(ENGINES) ## the whole suite
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SIDE_BY_SIDE)
-	$(BIN)/python -m pytest $(ALONE)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SIDE_BY_SIDE) $(ALONE_IN_FLEET:%=--ignore=%)
+	$(BIN)/python -m pytest $(ALONE) $(WAITING:%=--ignore=%)
 
 check: $(ENGINES) ## ruff, mypy --strict, layering
 	$(BIN)/ruff check .
