@@ -5,17 +5,12 @@ Each step is a transaction of its own and short, so that telemetry never waits l
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable
 
-from sqlalchemy.exc import SQLAlchemyError
-
+from .periodic import Periodic
 from .store import desired, totals, windows
 from .store.database import Database
-
-log = logging.getLogger(__name__)
 
 PERIOD_S = 60.0
 BY_WINDOW_S = 2 * 3600.0
@@ -40,17 +35,15 @@ class Housekeeper:
         self._database = database
         self._keep_s = keep_days * DAY_S
         self._clock = clock
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
+        self._loop = Periodic("housekeeper", lambda: self.step(self._clock()), period_s=PERIOD_S)
 
     def start(self) -> None:
         """Begin to tidy up."""
-        self._thread.start()
+        self._loop.start()
 
     def stop(self) -> None:
         """End after the transaction that runs."""
-        self._stopping.set()
-        self._thread.join()
+        self._loop.stop()
 
     def step(self, now_s: float) -> int:
         """Tidy up and return how many windows were folded."""
@@ -64,15 +57,6 @@ class Housekeeper:
             with self._database.write() as connection:
                 some = windows.fold(connection, before_s=now_s - self._keep_s, most=FOLDED_AT_ONCE)
             folded += some
-            if some < FOLDED_AT_ONCE or self._stopping.is_set():
+            if some < FOLDED_AT_ONCE or self._loop.is_stopping:
                 break
         return folded
-
-    def _run(self) -> None:
-        while not self._stopping.wait(PERIOD_S):
-            try:
-                self.step(self._clock())
-            except SQLAlchemyError as error:
-                log.error("the database refused to be tidied up (%s); trying again", error)
-            except Exception:  # a bug here must not end the thread that keeps the disk from filling up
-                log.exception("tidying up failed; trying again")

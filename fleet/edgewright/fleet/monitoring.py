@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -18,7 +17,6 @@ from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from edgewright.bundle.reference import Reference, read_reference
 
@@ -28,6 +26,7 @@ from .core.drift.monitor import AlertState, Change, Group, Window, message_of, o
 from .core.sums.slots import SITE, Slot, shape_of_reference
 from .core.sums.windows import sum_of
 from .hooks.messages import body_of
+from .periodic import Periodic
 from .references import reference_of
 from .store import alerts, audit_log, releases, totals
 from .store.database import Database, read_meta
@@ -57,17 +56,15 @@ class Monitor:
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
+        self._loop = Periodic("monitor", lambda: self.step(self._clock()), period_s=PERIOD_S)
 
     def start(self) -> None:
         """Begin to watch."""
-        self._thread.start()
+        self._loop.start()
 
     def stop(self) -> None:
         """End after the window that is being judged."""
-        self._stopping.set()
-        self._thread.join()
+        self._loop.stop()
 
     def step(self, now_s: float) -> int:
         """Judge every window that is due and return how many there were."""
@@ -78,7 +75,7 @@ class Monitor:
         for stored in rules:
             due = _due(stored, now_s, joined_before_s)
             for start_s in due:
-                if self._stopping.is_set():
+                if self._loop.is_stopping:
                     return done
                 found = self._judge(stored.rule, start_s)
                 if found or start_s == due[-1]:  # no write, no fsync, for windows without traffic
@@ -102,15 +99,6 @@ class Monitor:
             for group, window in windows.items()
             if group not in passed_over
         ]
-
-    def _run(self) -> None:
-        while not self._stopping.wait(PERIOD_S):
-            try:
-                self.step(self._clock())
-            except SQLAlchemyError as error:
-                log.error("the database refused the monitor (%s); trying again", error)
-            except Exception:  # a bug in one rule must not end the thread that watches for all
-                log.exception("the monitor failed; trying again")
 
 
 def first_window(rule: AlertRule, now_s: float) -> int:

@@ -7,12 +7,11 @@ that was killed at any moment goes on where the last committed transaction left 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from .collecting import uncollected
 from .commands import carry_out
@@ -21,6 +20,7 @@ from .core.gates.status import GateStatus
 from .core.rows import Rollout
 from .ingest.downlink import Postbox
 from .ingest.downlink import desired as desired_letter
+from .periodic import Periodic
 from .sight import Sight
 from .store import desired, rollouts, windows
 from .store.database import Database
@@ -58,17 +58,16 @@ class Reconciler:
         self._due: set[str] = set()
         self._looked_s = 0.0
         self._gates: dict[str, tuple[GateStatus, ...]] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+        self._is_first = True
+        self._loop = Periodic("reconciler", self._timed_step, period_s=PERIOD_S)
 
     def start(self) -> None:
         """Begin to step."""
-        self._thread.start()
+        self._loop.start()
 
     def stop(self) -> None:
         """End after the step that runs."""
-        self._stopping.set()
-        self._thread.join()
+        self._loop.stop()
 
     def step(self, now_s: float) -> None:
         """Tick every rollout that has not ended, then send orders."""
@@ -80,21 +79,10 @@ class Reconciler:
         self._gates = {one.id: self._gates[one.id] for one in open_rollouts if one.id in self._gates}
         self._send(open_rollouts, now_s)
 
-    def _run(self) -> None:
-        if self._stopping.wait(PERIOD_S):
-            return
-        with uncollected():  # the first step fills the caches
-            self._try_step()
-        while not self._stopping.wait(PERIOD_S):
-            self._try_step()
-
-    def _try_step(self) -> None:
-        try:
+    def _timed_step(self) -> None:
+        with uncollected() if self._is_first else nullcontext():  # the first step fills the caches
+            self._is_first = False
             self.step(self._clock())
-        except SQLAlchemyError as error:
-            log.error("the database refused a step (%s); trying again", error)
-        except Exception:  # a bug in one decision must not end the loop that could roll back; it is logged whole
-            log.exception("a step of the reconciler failed; trying again")
 
     def _tick(self, rollout: Rollout, open_rollouts: Sequence[Rollout], now_s: float) -> None:
         with self._database.read() as connection:

@@ -27,7 +27,6 @@ from .api.impatience import ImpatientProtocol
 from .api.origins import Origins
 from .artifacts import Artifacts
 from .console.routes import build_router
-from .experiment_keeper import ExperimentKeeper
 from .experimenting import Experimenting
 from .faults import FleetUnavailable
 from .hooks.worker import HookWorker
@@ -37,6 +36,7 @@ from .ingest.mqtt import MqttLink
 from .ingest.recorder import Recorder
 from .ingest.worker import IngestWorker
 from .monitoring import Monitor
+from .periodic import Periodic
 from .reconciler import Reconciler
 from .service import Fleet
 from .store.database import Database
@@ -48,6 +48,8 @@ ADDRESS_FILE = "server.json"
 """In the data directory, while a server runs: where it listens, for the other commands."""
 BACKLOG = 512
 GRACE_S = 3
+EXPERIMENTS_S = 30.0
+"""Experiments learn, and end where a guardrail says so, so often."""
 MOST_CONNECTIONS = 800
 """Past this, requests are answered with 503: a process may usually have 1,024 files open."""
 
@@ -101,7 +103,7 @@ def _serve(
     housekeeper = Housekeeper(database, keep_days=options.keep_days)
     monitor = Monitor(database)
     hooks = HookWorker(fleet)
-    experiments = ExperimentKeeper(Experimenting(fleet))
+    experiments = Periodic("experiments", Experimenting(fleet).step, period_s=EXPERIMENTS_S)
     reconciler = Reconciler(database, postbox, telemetry_revision=lambda: recorder.counts["records"])
     app = build_app(
         fleet,

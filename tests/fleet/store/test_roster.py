@@ -27,6 +27,7 @@ from edgewright.fleet.core.rows import (
     Rollout,
     Withdraw,
 )
+from edgewright.fleet.faults import NotFoundError
 from edgewright.fleet.place import Place
 from edgewright.fleet.store import desired, enrolment, order_rows, releases, rollouts, telemetry
 from edgewright.fleet.store.database import Database
@@ -103,7 +104,7 @@ class History:
                 self.names = sorted({*self.names, name})
 
     def remove(self) -> None:
-        with self.database.write() as connection, contextlib.suppress(Exception):
+        with self.database.write() as connection, contextlib.suppress(NotFoundError):
             enrolment.remove(connection, self.random.choice(self.names), now_s=self.now_s)
 
     def beat(self) -> None:
@@ -114,7 +115,7 @@ class History:
             enrolment.beat(connection, self.random.choice(self.names), beat, now_s=self.now_s)
 
     def move(self) -> None:
-        with self.database.write() as connection, contextlib.suppress(Exception):
+        with self.database.write() as connection, contextlib.suppress(NotFoundError):
             place = Place(site=self.random.choice("xy"), labels={"line": self.random.choice("12")})
             enrolment.move(connection, self.random.choice(self.names), place)
 
