@@ -6,6 +6,7 @@ import secrets
 from typing import Any
 
 import msgspec
+from sqlalchemy import Connection
 
 from .core.drift.alert_rules import AlertRule, rule_from
 from .faults import ConflictError
@@ -72,7 +73,7 @@ class Alerting:
             if known is None and len(alerts.every_rule(connection)) >= MOST_RULES:
                 raise ConflictError(f"this fleet has {MOST_RULES} alert rules, the most there may be; remove some")
             if known is not None:
-                alerts.close_all(connection, rule.name, now_s=now_s)
+                _close_all(connection, rule.name, now_s=now_s)
             alerts.put_rule(
                 connection,
                 alerts.StoredRule(rule=rule, secret=secret, created_s=now_s, next_s=first_window(rule, now_s)),
@@ -96,7 +97,7 @@ class Alerting:
         now_s = self._fleet.now()
         with self._fleet.database.write() as connection:
             alerts.remove_rule(connection, name)
-            alerts.close_all(connection, name, now_s=now_s)
+            _close_all(connection, name, now_s=now_s)
             audit_log.append(
                 connection, now_s=now_s, actor="admin", action="alert.rule_removed", subject=f"rule:{name}", detail={}
             )
@@ -114,6 +115,24 @@ class Alerting:
         return [
             AlertView(alert=one, calls=tuple(_view(call) for call in calls if call.alert == one.alert)) for one in found
         ]
+
+
+def _close_all(connection: Connection, rule: str, *, now_s: float) -> None:
+    """End a rule's alerts and the calls that wait, and say so of each call: none ends without a word in the log."""
+    for call in alerts.close_all(connection, rule, now_s=now_s):
+        audit_log.append(
+            connection,
+            now_s=now_s,
+            actor="fleet",
+            action="hook.dropped",
+            subject=f"alert:{call.alert}",
+            detail={
+                "call": call.call,
+                "kind": call.kind,
+                "attempts": call.attempts,
+                "reason": "the rule was removed",
+            },
+        )
 
 
 def _view(call: alerts.HookCall) -> CallView:

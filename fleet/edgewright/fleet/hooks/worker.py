@@ -146,8 +146,8 @@ class HookWorker:
         if self._is_abandoned:
             return  # the database may be another server's by now; the call is made again
         with self._fleet.database.write() as connection:
-            alerts.save_call(connection, call)
-            if action is not None:
+            is_open = alerts.save_call(connection, call)
+            if is_open and action is not None:
                 audit_log.append(
                     connection,
                     now_s=self._clock(),

@@ -94,13 +94,15 @@ def remove_rule(connection: Connection, name: str) -> None:
     connection.execute(delete(alert_states).where(alert_states.c.rule == name))
 
 
-def close_all(connection: Connection, rule: str, *, now_s: float) -> None:
-    """End the alerts of a rule that is no more, and the calls that wait."""
+def close_all(connection: Connection, rule: str, *, now_s: float) -> list[HookCall]:
+    """End the alerts of a rule that is no more, and the calls that wait; return these."""
     connection.execute(
         update(alerts).where(alerts.c.rule == rule, alerts.c.cleared_s.is_(None)).values(cleared_s=now_s)
     )
     waiting = (hook_calls.c.rule == rule, hook_calls.c.ended_s.is_(None))
+    ended = [_call(row) for row in connection.execute(select(hook_calls).where(*waiting))]
     connection.execute(update(hook_calls).where(*waiting).values(ended_s=now_s, reason="the rule was removed"))
+    return ended
 
 
 def find_rule(connection: Connection, name: str) -> StoredRule | None:
@@ -197,13 +199,12 @@ def next_call(connection: Connection, kinds: Iterable[HookKind], *, now_s: float
     return None if row is None else _call(row)
 
 
-def save_call(connection: Connection, call: HookCall) -> None:
-    """Store what came of a call, unless it was ended meanwhile."""
+def save_call(connection: Connection, call: HookCall) -> bool:
+    """Store what came of a call, unless it was ended meanwhile; tell which."""
     values = {"attempts": call.attempts, "due_s": call.due_s, "reason": call.reason}
     values |= {"ended_s": call.ended_s, "is_done": call.is_done}
-    connection.execute(
-        update(hook_calls).where(hook_calls.c.call == call.call, hook_calls.c.ended_s.is_(None)).values(**values)
-    )
+    where = (hook_calls.c.call == call.call, hook_calls.c.ended_s.is_(None))
+    return connection.execute(update(hook_calls).where(*where).values(**values)).rowcount == 1
 
 
 def calls_of(connection: Connection, alert_ids: Iterable[str]) -> list[HookCall]:
