@@ -12,8 +12,8 @@ from edgewright.fleet.sim.chaos import FailedLife, live
 from edgewright.fleet.sim.device import VirtualDevice
 
 PINNED = (74, 217, 232, 460, 906)
-"""Of lives that once broke a promise: what an emergency stop took back was given again (74), a release that was replaced
-was taken back under controls of the one that ran (217, 232), calls of a rule that was replaced (460) or removed (906)
+"""Of lives that once broke a promise: what an emergency stop took back was given again (74), a replaced release was
+taken back under controls of the one that ran (217, 232), calls of a rule that was replaced (460) or removed (906)
 ended without a word in the log."""
 SEEDS = (*range(20), *PINNED)
 """`bench.gates` lives 1,000."""
