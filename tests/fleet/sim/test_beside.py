@@ -16,19 +16,10 @@ from edgewright.fleet.sim.weather import FAIR, StormyNetwork
 from edgewright.fleet.store import enrolment
 from edgewright.runtime.telemetry.wire import Hello, ModelState
 
+from .greeting import hello
+
 RUNS_1 = ModelState(model=MODEL, version="1", bundle=bundle_of("1", BOARDS[0]), phase="idle", rollback=None)
-HELLO = Hello(
-    software="",
-    target=BOARDS[0],
-    target_digest="",
-    emulated=True,
-    isa=(),
-    boot="b",
-    spool="s",
-    spool_next_seq=1,
-    desired_epoch=0,
-    models=(RUNS_1,),
-)
+HELLO = hello(RUNS_1)
 RUNS_2 = msgspec.structs.replace(RUNS_1, version="2", bundle=bundle_of("2", BOARDS[0]))
 
 
@@ -44,9 +35,9 @@ def servers(tmp_path: Path) -> Servers:
     return made
 
 
-def greet(servers: Servers, device: str, hello: Hello) -> None:
+def greet(servers: Servers, device: str, said: Hello) -> None:
     with servers.database.write() as connection:
-        enrolment.greet(connection, device, hello, now_s=STARTED_S)
+        enrolment.greet(connection, device, said, now_s=STARTED_S)
 
 
 def test_a_rollout_that_has_ended_goes_back_only_after_the_experiment(servers: Servers) -> None:

@@ -23,20 +23,10 @@ from edgewright.fleet.sim.servers import Servers
 from edgewright.fleet.sim.starting import BOARDS, MODEL, STARTED_S, enrol, upload
 from edgewright.fleet.sim.weather import FAIR, StormyNetwork
 from edgewright.fleet.store import audit_log, enrolment, floors, rollouts
-from edgewright.runtime.telemetry.wire import Hello
 
-HELLO = Hello(
-    software="",
-    target=BOARDS[0],
-    target_digest="",
-    emulated=True,
-    isa=(),
-    boot="b",
-    spool="s",
-    spool_next_seq=1,
-    desired_epoch=0,
-    models=(),
-)
+from .greeting import hello
+
+HELLO = hello()
 Forge = Callable[[Connection], object]
 
 

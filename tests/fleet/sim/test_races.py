@@ -13,7 +13,8 @@ from edgewright.fleet.sim.servers import Killed, Moment, Servers
 from edgewright.fleet.sim.starting import BOARDS, MODEL, STARTED_S, enrol, upload
 from edgewright.fleet.sim.weather import FAIR, StormyNetwork
 from edgewright.fleet.store import desired, enrolment
-from edgewright.runtime.telemetry.wire import Hello
+
+from .greeting import hello
 
 
 @pytest.fixture
@@ -23,20 +24,8 @@ def servers(tmp_path: Path) -> Servers:
     made = Servers(tmp_path, network, events, chance=random.Random(0))
     upload(made.fleet)
     enrol(made.fleet, "cam", BOARDS[0], site="hall")
-    hello = Hello(
-        software="",
-        target=BOARDS[0],
-        target_digest="",
-        emulated=True,
-        isa=(),
-        boot="b",
-        spool="s",
-        spool_next_seq=1,
-        desired_epoch=0,
-        models=(),
-    )
     with made.database.write() as connection:
-        enrolment.greet(connection, "cam", hello, now_s=STARTED_S)
+        enrolment.greet(connection, "cam", hello(), now_s=STARTED_S)
     return made
 
 

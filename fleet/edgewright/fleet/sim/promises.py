@@ -110,7 +110,8 @@ class Orders:
         promise(row.target not in halted, f"{row.command} was ordered to {row.target}, which is halted")
         _look_at_approval(rollout, row)
         retries = rollout.policy.job_executions_retry_config.criteria_list
-        [(stopped,)] = _rows(connection, "SELECT count(*) FROM audit WHERE action = ?", "fleet.stopped")
+        during = "SELECT count(*) FROM audit WHERE action = 'fleet.stopped' AND at_s >= ?"
+        [(stopped,)] = _rows(connection, during, rollout.created_s)
         # what an emergency stop took back is given again, whatever the policy says of retries
         most = 1 + max((one.number_of_retries for one in retries), default=0) + stopped
         promise(row.attempt <= most, f"{row.command} is attempt {row.attempt} of {most}")
