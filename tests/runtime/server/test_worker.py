@@ -199,8 +199,27 @@ def test_it_dies_with_the_server_even_while_it_hangs(fragile: Path) -> None:
 
 
 def children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return [int(word) for task in tasks for word in (task / "children").read_text().split()]
+    """Whose parent is the process, in order of their start; read from the children's side: its threads come and go."""
+    found = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and parent(entry) == pid]
+    return sorted(found, key=started)
+
+
+def parent(process: Path) -> int | None:
+    words = stat_words(process)
+    return int(words[1]) if words else None
+
+
+def started(pid: int) -> int:
+    words = stat_words(Path(f"/proc/{pid}"))
+    return int(words[19]) if words else 0
+
+
+def stat_words(process: Path) -> list[str]:
+    """The words of /proc/PID/stat after the name, the state first (proc(5)); none where the process is gone."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 @needs_gcc
