@@ -21,13 +21,13 @@ install: $(STAMP) ## create .venv and install everything that is pinned
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[compiler,fleet,native,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[compiler,fleet,native,grpc,dev]'
 	sh .ci/install-system-parts.sh
 	touch $@
 
 # Engines that the demo does without; the suite runs them all.
 $(ENGINES): $(STAMP)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[compiler,fleet,native,litert,openvino,tvm,ethos-u,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[compiler,fleet,native,litert,openvino,tvm,ethos-u,grpc,dev]'
 	touch $@
 
 demo: $(STAMP) ## the main job on this machine: compile, roll out, drift, bad build, rollback (DEMO_ARGS=--keep leaves it running)
