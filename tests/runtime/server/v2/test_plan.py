@@ -18,7 +18,8 @@ from edgewright.runtime.server.pipeline import Outcome, SequenceStep, Signature
 from edgewright.runtime.server.refusal import Refusal
 from edgewright.runtime.server.v2.classification import best_classes
 from edgewright.runtime.server.v2.inference import Inference, read_request, write_response
-from edgewright.runtime.server.v2.plan import Plans, plan_request
+from edgewright.runtime.server.v2.plan import plan_request
+from edgewright.runtime.server.v2.plans import Plans
 
 LIMITS = Limits()
 

@@ -23,7 +23,7 @@ from ..refusal import Refusal
 from ..state import ServerState
 from ..trace_settings import TraceSettings
 from .about import check_server_ready, server_metadata
-from .plan import Plans
+from .plans import Plans
 from .repository import Repository
 from .resources import Resource, find_resource
 from .rest import infer

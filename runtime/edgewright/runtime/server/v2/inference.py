@@ -22,7 +22,8 @@ from ..pipeline import Outcome, Signature
 from ..refusal import Refusal
 from .classification import DATATYPE, best_classes
 from .fit import batch_rows
-from .plan import Plan, PlannedInput, Plans, plan_request
+from .plan import Plan, PlannedInput, plan_request
+from .plans import Plans
 from .scheduling import Scheduling, read_scheduling
 from .tensors import element_count, from_binary, placed, to_binary, to_json
 

@@ -1,11 +1,7 @@
-"""What the JSON of an inference request says, checked against the model: how to take the tensors, how to answer.
-
-A client sends the same JSON before each of its binary tensors, so that plans are kept by their exact bytes.
-"""
+"""What the JSON of an inference request says, checked against the model: how to take the tensors, how to answer."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,54 +13,11 @@ from ..pipeline import Signature
 from ..refusal import Refusal
 from .classification import wanted_classes
 from .fit import check_complete, check_input, check_outputs, refuse_unserved, rows_of
+from .json_lists import from_json, from_numbers
+from .request_json import FlatInfer, FlatInput, Infer, Input, Parameters, read_flat_json, read_json
 from .scheduling import Scheduling, read_scheduling
-from .tensors import BINARY_ONLY, binary_size, from_json, from_numbers
+from .tensors import BINARY_ONLY, binary_size
 
-Parameters = dict[str, str | float | int | bool | None]
-
-_NOTHING = msgspec.Raw()
-
-
-class _Input(msgspec.Struct):
-    name: str
-    shape: list[int]
-    datatype: str
-    parameters: Parameters | None = None
-    data: msgspec.Raw = _NOTHING
-
-
-class _Output(msgspec.Struct):
-    name: str
-    parameters: Parameters | None = None
-
-
-class _Infer(msgspec.Struct):
-    inputs: list[_Input]
-    id: str | None = None
-    parameters: Parameters | None = None
-    outputs: list[_Output] | None = None
-
-
-_decoder = msgspec.json.Decoder(_Infer)
-
-
-class _FlatInput(msgspec.Struct):
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[float]
-    parameters: Parameters | None = None
-
-
-class _FlatInfer(msgspec.Struct):
-    inputs: list[_FlatInput]
-    id: str | None = None
-    parameters: Parameters | None = None
-    outputs: list[_Output] | None = None
-
-
-_flat_decoder = msgspec.json.Decoder(_FlatInfer)
-"""Reads the commonest request, flat lists of numbers for floats, in one pass instead of two."""
 _FLAT_BYTES = 64 * 1024
 """Of longer texts the numbers are counted before they take memory."""
 _FLOATS = frozenset({"FP32", "FP64"})
@@ -106,7 +59,7 @@ def plan_request(text: bytes, signature: Signature, limits: Limits) -> Plan:
         raise Refusal(
             413, f"{len(text)} bytes of JSON; the limit is {limits.json_bytes}. Send large tensors as binary data"
         )
-    parsed = _parsed_flat(text, signature) or _parsed(text)
+    parsed = _flat_floats(text, signature) or read_json(text)
     if max(len(parsed.inputs), len(parsed.outputs or ())) > limits.tensors:
         raise Refusal(400, f"more than {limits.tensors} inputs or outputs")
     refuse_unserved(parsed.parameters)
@@ -123,28 +76,15 @@ def plan_request(text: bytes, signature: Signature, limits: Limits) -> Plan:
     )
 
 
-def _parsed_flat(text: bytes, signature: Signature) -> _FlatInfer | None:
+def _flat_floats(text: bytes, signature: Signature) -> FlatInfer | None:
     """What the text says, if it is of the commonest form; what is another form, or none, is read the long way."""
     if len(text) > _FLAT_BYTES or any(spec.datatype not in _FLOATS for spec in signature.inputs.values()):
         return None
-    try:
-        parsed = _flat_decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return None if any("binary_data_size" in (each.parameters or ()) for each in parsed.inputs) else parsed
-
-
-def _parsed(text: bytes) -> _Infer:
-    try:
-        return _decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refusal(400, f"not an inference request: {error}") from error
-    except RecursionError as error:
-        raise Refusal(400, "the JSON is nested too deep") from error
+    return read_flat_json(text)
 
 
 def _plan_inputs(
-    tensors: Sequence[_Input | _FlatInput], signature: Signature, limits: Limits
+    tensors: Sequence[Input | FlatInput], signature: Signature, limits: Limits
 ) -> tuple[tuple[PlannedInput, ...], int]:
     planned: dict[str, PlannedInput] = {}
     position = 0
@@ -153,7 +93,7 @@ def _plan_inputs(
             raise Refusal(400, f"input '{tensor.name}' is given twice")
         refuse_unserved(tensor.parameters)
         shape = check_input(signature, tensor.name, tensor.datatype, tensor.shape, limits)
-        if isinstance(tensor, _FlatInput):
+        if isinstance(tensor, FlatInput):
             array = from_numbers(tensor.data, tensor.datatype, shape, tensor.name)
             planned[tensor.name] = PlannedInput(tensor.name, tensor.datatype, shape, array)
             continue
@@ -169,7 +109,7 @@ def _plan_inputs(
     return tuple(planned.values()), position
 
 
-def _checked_size(tensor: _Input, shape: tuple[int, ...], size: object, limits: Limits) -> int:
+def _checked_size(tensor: Input, shape: tuple[int, ...], size: object, limits: Limits) -> int:
     if bytes(tensor.data):
         raise Refusal(400, f"input '{tensor.name}' has both 'data' and 'binary_data_size'")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= limits.body_bytes:
@@ -184,7 +124,7 @@ def _checked_size(tensor: _Input, shape: tuple[int, ...], size: object, limits: 
     return size
 
 
-def _json_list(tensor: _Input) -> bytes:
+def _json_list(tensor: Input) -> bytes:
     text = bytes(tensor.data)
     if not text:
         raise Refusal(400, f"input '{tensor.name}' has neither 'data' nor 'binary_data_size'")
@@ -193,7 +133,7 @@ def _json_list(tensor: _Input) -> bytes:
     return text
 
 
-def _plan_outputs(parsed: _Infer | _FlatInfer, signature: Signature) -> tuple[dict[str, bool], dict[str, int]]:
+def _plan_outputs(parsed: Infer | FlatInfer, signature: Signature) -> tuple[dict[str, bool], dict[str, int]]:
     everything = _flag(parsed.parameters, "binary_data_output", default=False)
     wanted = dict.fromkeys(signature.outputs, everything)
     classes: dict[str, int] = {}
@@ -218,42 +158,3 @@ def _flag(parameters: Parameters | None, name: str, *, default: bool) -> bool:
     if not isinstance(value, bool):
         raise Refusal(400, f"the parameter '{name}' must be true or false")
     return value
-
-
-_PLANS = 256
-_LONGEST_TEXT = 2048
-_LEADING_ID = re.compile(rb'\{"id": ?"([ !#-\[\]-~]{0,128})", ?')
-"""Clients write the id first; one without escapes is what its bytes say, and the rest is as good as without it."""
-
-
-class Plans:
-    """The last few plans, by signature and exact JSON: bounded, whatever clients send."""
-
-    def __init__(self) -> None:
-        self._plans: dict[tuple[int, bytes], tuple[Signature, Plan]] = {}
-
-    def plan(self, text: bytes, signature: Signature, limits: Limits) -> tuple[Plan, str | None]:
-        """`plan_request`, from memory where the same was asked before, and the request's id.
-
-        Raises:
-            Refusal: as `plan_request`.
-        """
-        found = _LEADING_ID.match(text)
-        if found is None:
-            plan = self._planned(text, signature, limits)
-            return plan, plan.id
-        plan = self._planned(b"{" + text[found.end() :], signature, limits)
-        return plan, found[1].decode() if plan.id is None else plan.id
-
-    def _planned(self, text: bytes, signature: Signature, limits: Limits) -> Plan:
-        key = (id(signature), text)  # the entry holds the signature, so that nothing else gets its identity
-        kept = self._plans.get(key)
-        if kept is not None:
-            return kept[1]
-        plan = plan_request(text, signature, limits)
-        # An id is of one request, and so are numbers in JSON: keeping those would only drive out the others.
-        if plan.id is None and len(text) <= _LONGEST_TEXT and all(each.array is None for each in plan.inputs):
-            if len(self._plans) >= _PLANS:
-                del self._plans[next(iter(self._plans))]
-            self._plans[key] = signature, plan
-        return plan

@@ -13,7 +13,7 @@ from ..limits import Limits
 from ..pipeline import Endpoint, Job, Note, Outcome
 from ..refusal import Refusal
 from .inference import Inference, read_request, write_response
-from .plan import Plans
+from .plans import Plans
 
 _log = logging.getLogger(__name__)
 
