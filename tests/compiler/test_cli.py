@@ -152,11 +152,11 @@ def test_an_interrupted_run_leaves_nothing(
     out = tmp_path / "out"
     arguments = (*COMMAND, str(model_path), "--target", "host", "--data", str(tmp_path / "many.npz"), "--out", str(out))
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not any(out.glob(".*")) and time.monotonic() < deadline:
         time.sleep(0.005)
     os.kill(process.pid, number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert not out.exists()

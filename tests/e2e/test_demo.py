@@ -77,5 +77,5 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, step: str) -> None:
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
-    wait_until(lambda: marked(mark) == [], timeout_s=10, what=f"no process to be left: {marked(mark)}")
+    wait_until(lambda: marked(mark) == [], timeout_s=60, what=f"no process to be left: {marked(mark)}")
     assert list(tmp_path.iterdir()) == []

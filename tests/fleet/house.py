@@ -179,7 +179,7 @@ class ServerProcess:
     def terminate(self) -> int:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        code = self._process.wait(timeout=20)
+        code = self._process.wait(timeout=60)
         self._process = None
         return code
 
@@ -198,7 +198,7 @@ class ServerProcess:
         return bool(client.get("/v1/live")["live"])
 
 
-def wait_for(there: Callable[[], bool], *, what: str, limit_s: float = 20.0) -> None:
+def wait_for(there: Callable[[], bool], *, what: str, limit_s: float = 60.0) -> None:
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         if there():

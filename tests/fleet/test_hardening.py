@@ -192,13 +192,13 @@ def hasty_port() -> Iterator[int]:
 
 @pytest.mark.parametrize("head", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "])
 def test_a_head_that_does_not_come_ends_the_connection(hasty_port: int, head: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", hasty_port), timeout=5) as slow:
+    with socket.create_connection(("127.0.0.1", hasty_port), timeout=60) as slow:
         slow.sendall(head)
         assert slow.recv(100) == b""
 
 
 def test_a_second_request_has_to_hurry_as_well(hasty_port: int) -> None:
-    with socket.create_connection(("127.0.0.1", hasty_port), timeout=5) as slow:
+    with socket.create_connection(("127.0.0.1", hasty_port), timeout=60) as slow:
         slow.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"204" in slow.recv(1000)
         time.sleep(0.5)  # between requests, the server's own limit holds
@@ -209,7 +209,7 @@ def test_a_second_request_has_to_hurry_as_well(hasty_port: int) -> None:
 
 
 def test_a_body_that_does_not_come_is_given_up(hasty_port: int) -> None:
-    with socket.create_connection(("127.0.0.1", hasty_port), timeout=5) as slow:
+    with socket.create_connection(("127.0.0.1", hasty_port), timeout=60) as slow:
         slow.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nonly this")
         assert b" 408 " in slow.recv(1000)
 

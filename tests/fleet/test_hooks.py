@@ -22,7 +22,9 @@ from edgewright.fleet.store import alerts, schema
 from edgewright.fleet.store.database import Database
 
 LIMIT_S = 0.5
-ENOUGH_S = 2.0
+ENOUGH_S = 30.0
+"""A machine may stand still for a while; whoever waits for the receiver waits for two minutes."""
+PLENTY_S = 60.0
 
 
 @contextlib.contextmanager
@@ -37,13 +39,17 @@ def receiver(serve: Callable[[socket.socket], None]) -> Iterator[int]:
                 with connection, contextlib.suppress(OSError):
                     serve(connection)
 
-    threading.Thread(target=accept, daemon=True).start()
+    accepting = threading.Thread(target=accept, daemon=True)
+    accepting.start()
     yield listener.getsockname()[1]
+    with contextlib.suppress(OSError):  # elsewhere than on Linux
+        listener.shutdown(socket.SHUT_RDWR)
+    accepting.join(10)  # its next `accept` would take the number of this socket, which may be that of another
     listener.close()
 
 
 def drips(connection: socket.socket) -> None:
-    for _ in range(200):
+    for _ in range(2400):
         connection.sendall(b"H")
         time.sleep(0.05)
 
@@ -67,7 +73,7 @@ def says_continue_for_ever(connection: socket.socket) -> None:
 
 
 def is_silent(connection: socket.socket) -> None:
-    connection.settimeout(5)
+    connection.settimeout(120)
     while connection.recv(65536):
         pass
 
@@ -105,7 +111,7 @@ def test_a_body_is_not_read() -> None:
             connection.sendall(b"y" * 65536)
 
     with receiver(has_an_endless_body) as port:
-        assert webhook.post(f"http://127.0.0.1:{port}/", b"{}", {}, timeout_s=LIMIT_S) == "200 OK"
+        assert webhook.post(f"http://127.0.0.1:{port}/", b"{}", {}, timeout_s=PLENTY_S) == "200 OK"
 
 
 def test_an_answer_cannot_steer_a_terminal() -> None:
@@ -114,7 +120,7 @@ def test_an_answer_cannot_steer_a_terminal() -> None:
         connection.sendall(b"HTTP/1.1 500 \x1b[2Jgone\x9b1m\r\n\r\n")
 
     with receiver(answer) as port, pytest.raises(HookFailed, match="gone") as caught:
-        webhook.post(f"http://127.0.0.1:{port}/", b"{}", {}, timeout_s=LIMIT_S)
+        webhook.post(f"http://127.0.0.1:{port}/", b"{}", {}, timeout_s=PLENTY_S)
     assert str(caught.value).isprintable()
 
 
@@ -145,8 +151,8 @@ def test_a_program_that_prints_for_ever_is_ended(programs: Programs, tmp_path: P
 
 def test_what_a_program_leaves_running_ends_with_it(programs: Programs, tmp_path: Path) -> None:
     put(tmp_path, "#!/bin/sh\nsleep 300 &\necho $!\n")
-    left = int(programs.run(["job"], b"{}", timeout_s=10))
-    deadline = time.monotonic() + 5
+    left = int(programs.run(["job"], b"{}", timeout_s=60))
+    deadline = time.monotonic() + 60
     while is_running(left) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not is_running(left)
@@ -154,7 +160,7 @@ def test_what_a_program_leaves_running_ends_with_it(programs: Programs, tmp_path
 
 def test_a_program_cannot_steer_a_terminal(programs: Programs, tmp_path: Path) -> None:
     put(tmp_path, "#!/bin/sh\nprintf 'a\\033[2Jb\\nc'\n")
-    assert programs.run(["job"], b"{}", timeout_s=10) == "a\ufffd[2Jb\nc"
+    assert programs.run(["job"], b"{}", timeout_s=60) == "a\ufffd[2Jb\nc"
 
 
 def is_running(process: int) -> bool:

@@ -35,10 +35,10 @@ SIZE = 60_000
     ],
 )
 def test_what_would_cost_much_is_refused_at_once(text: str, why: str) -> None:
-    begun_s = time.perf_counter()
+    begun_s = time.process_time()
     with pytest.raises(BadToml, match=why):
         read_toml(text)
-    assert time.perf_counter() - begun_s < 1
+    assert time.process_time() - begun_s < 1
 
 
 @pytest.mark.parametrize(

@@ -120,9 +120,9 @@ def layer(name: str, following: str) -> str:
 def test_many_ways_through_few_routes_cost_little() -> None:
     """Sixteen routes in each of four layers, each leading to all of the next: 65 536 ways, which took seconds."""
     text = layer("a", "b") + layer("b", "c") + layer("c", "d") + layer("d", "m")
-    begun_s = time.perf_counter()
+    begun_s = time.process_time()
     assert len(parse_routes(text)) == 64
-    assert time.perf_counter() - begun_s < 0.5
+    assert time.process_time() - begun_s < 0.5
 
 
 ROUTE_WORDS = [
@@ -145,10 +145,10 @@ def check_damaged(chance: random.Random) -> None:
     text = mutated(EVERY_KIND.encode(), chance, ROUTE_WORDS).decode(
         errors=chance.choice(["replace", "surrogateescape"])
     )
-    begun_s = time.perf_counter()
+    begun_s = time.process_time()
     with contextlib.suppress(RoutesError):
         parse_routes(text)
-    assert time.perf_counter() - begun_s < 2
+    assert time.process_time() - begun_s < 2
 
 
 def test_damaged_routes_are_refused_in_words_and_soon() -> None:

@@ -70,10 +70,10 @@ REFUSED: list[tuple[Any, TensorSpec, str]] = [
 def test_what_does_not_fit_is_refused_in_words(step: Any, spec: TensorSpec, words: str) -> None:
     tracemalloc.start()
     try:
-        begun_s = time.perf_counter()
+        begun_s = time.process_time()
         with pytest.raises(ProcessingError, match=words) as refused:
             Chain((step,), (spec,), "preprocess")
-        assert time.perf_counter() - begun_s < 1.0
+        assert time.process_time() - begun_s < 1.0
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()

@@ -136,7 +136,7 @@ run_all([command], Path("{tmp_path}"), dict(os.environ, TMPDIR="{tmp_path}"), 60
     while not (child.exists() and child.read_text().strip()):
         time.sleep(0.01)
     python.send_signal(signal.SIGINT)
-    assert python.wait(20) != 0
+    assert python.wait(60) != 0
     assert_gone(int(child.read_text()))
 
 

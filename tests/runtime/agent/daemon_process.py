@@ -56,7 +56,7 @@ class DaemonProcess:
         """Send SIGTERM and return the exit code."""
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(timeout=15)
+        return self.process.wait(timeout=60)
 
     def kill(self) -> None:
         """Kill the agent as a power-hungry kernel would."""
@@ -67,7 +67,7 @@ class DaemonProcess:
     def status(self) -> dict[str, Any]:
         return dict(list(ask(self.state, op="status"))[-1]["result"])
 
-    def wait_for(self, condition: Callable[[dict[str, Any]], bool], timeout_s: float = 20.0) -> dict[str, Any]:
+    def wait_for(self, condition: Callable[[dict[str, Any]], bool], timeout_s: float = 60.0) -> dict[str, Any]:
         """Ask for the status until it is as wanted."""
         until_s = time.monotonic() + timeout_s
         last: object = None
@@ -91,7 +91,7 @@ class DaemonProcess:
     def model(self, name: str = "digits") -> dict[str, Any]:
         return next(dict(model) for model in self.status()["models"] if model["model"] == name)
 
-    def infer(self, timeout_s: float = 10.0) -> list[float]:
+    def infer(self, timeout_s: float = 60.0) -> list[float]:
         """Return the scores of one request; waits through a restart of the server."""
         host, _, port = self.status()["listen"].rpartition(":")
         body = {"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 64], "data": IMAGE.ravel().tolist()}]}

@@ -68,10 +68,10 @@ def test_damaged_configurations(tmp_path: Path) -> None:
 
     def check(chance: random.Random) -> None:
         path.write_bytes(mutated(SOUND, chance, WORDS))
-        begun_s = time.perf_counter()
+        begun_s = time.process_time()
         with contextlib.suppress(ConfigError):
             config = read_config(path)
             assert all(map(math.isfinite, numbers_in(msgspec.to_builtins(config)))), "nan passes every comparison"
-        assert time.perf_counter() - begun_s < 2
+        assert time.process_time() - begun_s < 2
 
     fuzz(check)

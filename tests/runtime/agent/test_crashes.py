@@ -27,7 +27,7 @@ open_s = 0.3
 WORKER = """[models.fragile]
 isolation = "worker"
 """
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def crashed_and_back(crashes: int) -> Callable[[dict[str, Any]], bool]:
     return lambda status: bool(status["server"]["crashes"] == crashes and status["server"]["running"])
 
 
-def gone(daemon: DaemonProcess, timeout_s: float = 10.0) -> bool:
+def gone(daemon: DaemonProcess, timeout_s: float = 60.0) -> bool:
     until_s = time.monotonic() + timeout_s
     while daemon.leftovers() and time.monotonic() < until_s:
         time.sleep(0.05)
@@ -54,7 +54,7 @@ def test_good_bundles_serve_and_bad_ones_are_refused_while_the_good_one_serves_o
     first, second = make_bundle("1"), make_bundle("2", seed=2)
     begun_s = time.monotonic()
     assert daemon.start()["models"] == []
-    assert time.monotonic() - begun_s < 10
+    assert time.monotonic() - begun_s < 30
     assert daemon.install(first.archive)["phase"] == "confirmed"
     np.testing.assert_allclose(daemon.infer(), expected(first), rtol=1e-5)
 
@@ -168,7 +168,7 @@ def test_second_daemon_on_the_same_state_is_refused(daemon: DaemonProcess) -> No
         [*RUN, str(daemon.state)],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert second.returncode == 5
@@ -183,7 +183,7 @@ def test_busy_port_is_one_clear_error(daemon: DaemonProcess, tmp_path: Path) -> 
         [*RUN, str(tmp_path / "other"), "--listen", address],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert second.returncode == 5
@@ -198,7 +198,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_ends_cleanly(tmp_path:
     try:
         daemon.wait_for(lambda status: bool(status["ready"]))
         os.killpg(daemon.process.pid, signal.SIGINT)
-        assert daemon.process.wait(timeout=10) == 130
+        assert daemon.process.wait(timeout=60) == 130
         assert gone(daemon)
         assert "Traceback" not in (daemon.state / "stdout.log").read_text()
     finally:

@@ -150,7 +150,7 @@ def test_shared_runtime_directory_is_refused(daemon: DaemonProcess, tmp_path: Pa
         assert daemon.status()["ready"]
     finally:
         first.send_signal(signal.SIGTERM)
-        assert first.wait(timeout=15) == 0
+        assert first.wait(timeout=60) == 0
 
 
 def test_long_log_of_another_process_is_cut(tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ class Liar:
         self._lie = lie
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._accepting = threading.Thread(target=self._serve, daemon=True)
+        self._accepting.start()
 
     def _serve(self) -> None:
         while True:
@@ -92,6 +93,10 @@ class Liar:
             connection.sendall(head + b"Content-Length: %d\r\n\r\n" % (len(CONTENT) - start) + CONTENT[start:])
 
     def close(self) -> None:
+        """End the thread first: its next `accept` would take this socket's number, which may be that of another."""
+        with contextlib.suppress(OSError):  # elsewhere than on Linux
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join(10)
         self._listener.close()
 
 
@@ -126,8 +131,8 @@ def test_one_lie_costs_little_and_the_archive_comes(
     lie: str, make_liar: Callable[[str, int], Liar], tmp_path: Path
 ) -> None:
     begun_s = time.monotonic()
-    assert fetch(make_liar(lie, 1), tmp_path / "downloads", 20.0) == CONTENT
-    assert time.monotonic() - begun_s < 5
+    assert fetch(make_liar(lie, 1), tmp_path / "downloads", 60.0) == CONTENT
+    assert time.monotonic() - begun_s < 30, "its own silence or pace ended the lie, not the deadline of the whole"
 
 
 @pytest.mark.parametrize("lie", ["body that drips", "head that drips", "silence", "endless interim answers"])
@@ -137,4 +142,4 @@ def test_server_that_only_lies_is_given_up_in_time(
     begun_s = time.monotonic()
     with pytest.raises(FetchFault, match="gave up after 1 s"):
         fetch(make_liar(lie, 10**6), tmp_path / "downloads", 1.0)
-    assert time.monotonic() - begun_s < 8
+    assert time.monotonic() - begun_s < 30

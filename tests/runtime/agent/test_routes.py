@@ -51,7 +51,7 @@ def device(daemon: DaemonProcess, *arguments: str | Path, said: str = "") -> sub
 def ask(daemon: DaemonProcess, name: str, path: Path | None = None) -> tuple[int, dict[str, Any]]:
     """Return status and content of one inference over the Unix socket."""
     connection = http.client.HTTPConnection("x")
-    connection.sock = connect_unix(path or daemon.state / "server.sock", 10.0)
+    connection.sock = connect_unix(path or daemon.state / "server.sock", 60.0)
     try:
         connection.request("POST", f"/v2/models/{name}/infer", BODY)
         answer = connection.getresponse()
@@ -61,7 +61,7 @@ def ask(daemon: DaemonProcess, name: str, path: Path | None = None) -> tuple[int
 
 
 def wait_for_answer(daemon: DaemonProcess, name: str) -> dict[str, Any]:
-    until_s = time.monotonic() + 20
+    until_s = time.monotonic() + 60
     while (answer := ask(daemon, name))[0] != 200:
         assert time.monotonic() < until_s, answer
         time.sleep(0.02)

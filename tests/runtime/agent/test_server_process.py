@@ -46,13 +46,13 @@ def test_end_of_a_server_is_always_told(code: str, replies: int, reason: str) ->
 def test_server_that_closes_its_channel_and_stays_is_ended() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     loop = VirtualLoop()
     gone: list[str] = []
     begun_s = time.monotonic()
     _Run(process, ours).listen(loop, lambda _: None, gone.append)
     loop.settle()
-    assert time.monotonic() - begun_s < 20
+    assert time.monotonic() - begun_s < 60
     assert gone == ["it closed its control channel and did not end"]
 
 

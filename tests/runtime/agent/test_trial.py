@@ -36,10 +36,10 @@ def test_process_of_a_parent_that_is_gone_does_not_begin(tmp_path: Path) -> None
 
 
 def test_killed_parent_takes_the_process_along(tmp_path: Path) -> None:
-    command = tethered(tmp_path, "import os,time; open('pid','w').write(str(os.getpid())); time.sleep(60)")
+    command = tethered(tmp_path, "import os,time; open('pid','w').write(str(os.getpid())); time.sleep(600)")
     code = f"import os,subprocess; c={command!r}; c[3]=str(os.getpid()); subprocess.run(c)"
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
-    until_s = time.monotonic() + 20
+    until_s = time.monotonic() + 60
     while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
         assert time.monotonic() < until_s
         time.sleep(0.02)

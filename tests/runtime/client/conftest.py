@@ -95,6 +95,10 @@ class ScriptedServer:
                 return
 
     def close(self) -> None:
+        """End the thread first: its next `accept` would take this socket's number, which may be that of another."""
+        with contextlib.suppress(OSError):  # elsewhere than on Linux
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
         self._listening.close()
 
 

@@ -21,7 +21,8 @@ from edgewright.runtime.client import (
     ServerRefused,
     Unreachable,
 )
-from edgewright.runtime.server.child import listen_tcp, listen_unix
+from edgewright.runtime.client.retry import Retry
+from edgewright.runtime.server.child import listen_unix
 from tests.runtime.client.conftest import Served
 from tests.runtime.small_bundle import DATATYPES
 
@@ -152,7 +153,7 @@ def test_a_server_that_is_silent(tmp_path: Path) -> None:
         begun_s = time.monotonic()
         with pytest.raises(AnswerTimeout):
             client.infer("digits", {"image": images()}, timeout_s=0.1)
-        assert time.monotonic() - begun_s < 5
+        assert time.monotonic() - begun_s < 30
 
 
 def test_a_closed_client(served: Served) -> None:
@@ -163,21 +164,22 @@ def test_a_closed_client(served: Served) -> None:
 
 
 def test_a_server_that_starts_late_is_waited_for() -> None:
-    with listen_tcp() as listening:
-        port = listening.getsockname()[1]
+    with socket.socket() as late:
+        late.bind(("127.0.0.1", 0))  # nobody else gets the port, and nobody listens yet
 
-    def start() -> None:
-        with socket.create_server(("127.0.0.1", port)) as late:
+        def start() -> None:
+            late.listen()
             accepted, _ = late.accept()
             with accepted:
                 accepted.recv(4096)
                 accepted.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
-    timer = threading.Timer(0.02, start)
-    timer.start()
-    with Client(f"http://127.0.0.1:{port}") as client:
-        assert client.alive()
-    timer.join()
+        timer = threading.Timer(0.02, start)
+        timer.start()
+        patient = Retry(attempts=1000, longest_pause_s=0.05)  # the timer may be late
+        with Client(f"http://127.0.0.1:{late.getsockname()[1]}", retry=patient) as client:
+            assert client.alive()
+        timer.join()
 
 
 def test_async(served: Served) -> None:
@@ -211,22 +213,25 @@ def test_async_over_a_unix_socket_with_a_large_tensor(served: Served) -> None:
 
 
 def test_async_timeouts_and_cancellation(tmp_path: Path) -> None:
-    async def scenario() -> None:
+    async def scenario(listening: socket.socket) -> list[socket.socket]:
+        loop = asyncio.get_running_loop()
         async with AsyncClient(f"unix://{tmp_path / 's'}") as client:
+            late = asyncio.create_task(client.infer("digits", {"image": images()}, timeout_s=0.5))
+            first, _ = await loop.sock_accept(listening)
             with pytest.raises(AnswerTimeout):
-                await client.infer("digits", {"image": images()}, timeout_s=0.05)
+                await late
             task = asyncio.create_task(client.alive())
-            await asyncio.sleep(0.05)
+            second, _ = await loop.sock_accept(listening)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+        return [first, second]
 
     with listen_unix(tmp_path / "s") as listening:
-        asyncio.run(scenario())
-        for _ in range(2):
-            accepted, _ = listening.accept()
+        listening.setblocking(False)
+        for accepted in asyncio.run(scenario(listening)):
             with accepted:
-                accepted.settimeout(5)
+                accepted.settimeout(60)
                 while accepted.recv(65536):
                     pass  # its end was told to the server
 

@@ -96,7 +96,7 @@ def test_large_bodies_of_many_clients_have_one_bound(running: Running) -> None:
                 with contextlib.suppress(OSError):  # refused already
                     connection.sendall(piece)
         assert resident_bytes(running.child.process.pid) - before < 400 * 2**20
-    until_s = time.monotonic() + 10
+    until_s = time.monotonic() + 60
     while resident_bytes(running.child.process.pid) - before > 100 * 2**20 and time.monotonic() < until_s:
         time.sleep(0.1)
     assert resident_bytes(running.child.process.pid) - before < 100 * 2**20

@@ -128,7 +128,7 @@ class Wild:
                     self.model.cap_batch_rows(self.chance.choice([None, 1, 2]))
                 case _:
                     self.submit()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self.model.retire()
         assert set(self.answers) == set(range(len(self.jobs)))
         assert set(self.answers.values()) <= {1}, "answered twice"

@@ -355,7 +355,7 @@ def test_sequences_share_batches_in_the_real_scheduler(manifest: Manifest) -> No
             for name in totals:
                 step = SequenceStep(name, turn == 0, turn == 3)
                 sequences.submit(Job({"x": np.ones((1, 2), np.float32)}, 1, 0, sequence=step), keep(name))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while sequences.pending:  # noqa: ASYNC110 - what is waited for happens in plain callbacks
                 await asyncio.sleep(0)
         assert engine.calls == [8, 8, 8, 8]

@@ -98,7 +98,7 @@ class Service:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - what is waited for happens in plain callbacks
             await asyncio.sleep(0.001)
 
@@ -148,7 +148,7 @@ def test_a_job_that_cannot_even_be_queued_keeps_no_model_in_service(digits_like_
         with pytest.raises(AttributeError):
             service.model.submit(Job(nonsense, 1, 0), lambda _: None)
         assert service.model.in_flight == 0
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await service.model.retire()
 
     asyncio.run(scenario())
@@ -225,7 +225,7 @@ def test_too_many_waiting_requests_are_told_to_come_again(digits_like_bundle: Sm
     gate = threading.Event()
 
     def wait(inputs: Tensors) -> dict[str, Any]:
-        gate.wait(10)
+        gate.wait(60)
         return uniform(inputs)
 
     async def scenario() -> None:

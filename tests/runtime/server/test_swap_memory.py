@@ -24,7 +24,7 @@ def pss_bytes(pid: int) -> int:
 
 def pss_once_below(limit_bytes: int, pid: int) -> int:
     """Retiring answers what is under way, then collects and trims in a thread: soon, on a busy machine not at once."""
-    until_s = time.monotonic() + 20
+    until_s = time.monotonic() + 60
     while (found_bytes := pss_bytes(pid)) >= limit_bytes and time.monotonic() < until_s:
         time.sleep(0.1)
     return found_bytes

@@ -40,7 +40,7 @@ def check_message(chance: random.Random) -> None:
     length = chance.choice([len(body), len(body), chance.randrange(2 * len(body) + 1), 2**32 - 1])
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        ours.settimeout(10)
+        ours.settimeout(60)
         theirs.sendall(struct.pack("<I", length) + body)
         theirs.close()
         with contextlib.suppress(ChannelError):

@@ -157,10 +157,10 @@ def test_a_hundred_thousand_devices_are_quick() -> None:
     of = rollout(maxPercentagePerSite=50)
     assignments = [ordered(one) for one in fleet[:50_000]]
     outcomes = outcomes_of(of, assignments, 10.0)
-    started = time.perf_counter()
+    started = time.process_time()
     limit = BlastLimit(of, fleet, assignments, outcomes)
     assert sum(map(limit.take, fleet[50_000:])) == 0
-    assert time.perf_counter() - started < 1, "about 0.1 s on a quiet machine"
+    assert time.process_time() - started < 1, "about 0.1 s on a quiet machine"
 
 
 def test_a_device_that_moved_counts_where_it_stands_now() -> None:

@@ -26,9 +26,9 @@ def test_a_call_under_way_is_cancelled_when_its_client_goes() -> None:
         TensorConnection(ours, never_answers, DEFAULT_LIMITS, connections).start()
         with theirs:
             theirs.send(encode(Call(1, "/v2/models/m/infer"), [b"x" * 1000]))
-            await asyncio.wait_for(taken.wait(), 10)
+            await asyncio.wait_for(taken.wait(), 60)
             assert len(connections) == 1
-        await asyncio.wait_for(gone.wait(), 10)
+        await asyncio.wait_for(gone.wait(), 60)
         assert len(connections) == 0
         assert connections.hold(DEFAULT_LIMITS.total_body_bytes), "nothing is held for it any more"
 

@@ -47,7 +47,7 @@ def connection(served: Served) -> Iterator[socket.socket]:  # noqa: F811
 
 def connect(served: Served) -> socket.socket:  # noqa: F811
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connected.settimeout(10)
+    connected.settimeout(60)
     connected.connect(served.tensors.removeprefix("tensors://"))
     return connected
 
@@ -174,7 +174,7 @@ def test_calls_that_run_at_one_time(connection: socket.socket) -> None:
 def test_a_client_that_reads_no_answers_stops_being_read(connection: socket.socket) -> None:
     connection.setblocking(False)
     sent = 0
-    end_s = time.monotonic() + 5
+    end_s = time.monotonic() + 60
     while time.monotonic() < end_s and sent < 100_000:
         try:
             connection.send(encode(Call(sent + 1, "/metrics", method="GET")))
@@ -193,7 +193,7 @@ def held(child: ServerChild) -> tuple[int, int]:
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
-    end_s = time.monotonic() + 10
+    end_s = time.monotonic() + 60
     while not condition() and time.monotonic() < end_s:
         time.sleep(0.02)
     return condition()

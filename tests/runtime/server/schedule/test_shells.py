@@ -49,7 +49,7 @@ class Desk:
         return job
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.ended) < count:  # noqa: ASYNC110 - what is waited for happens in plain callbacks
                 await asyncio.sleep(0.001)
 
@@ -67,7 +67,7 @@ class Gate:
 
     def __call__(self, inputs: Tensors) -> dict[str, Any]:
         self.entered.set()
-        assert self.open.wait(10)
+        assert self.open.wait(60)
         return doubled(inputs)
 
 
@@ -147,7 +147,7 @@ def test_while_the_engine_is_busy_jobs_gather_to_a_batch(template: Manifest) -> 
         desk = Desk(template, MemoryEngine(gate), SLOW)
         assert not desk.scheduler.inline
         desk.ask(job_of(0))
-        await asyncio.to_thread(gate.entered.wait, 10)
+        await asyncio.to_thread(gate.entered.wait, 60)
         for number in range(1, 8):
             desk.ask(job_of(number))
         assert desk.scheduler.pending == 8
@@ -167,7 +167,7 @@ def test_a_deadline_is_answered_while_the_engine_is_busy(template: Manifest) -> 
         gate = Gate()
         desk = Desk(template, MemoryEngine(gate), SLOW, timeout_ms=300)
         desk.ask(job_of(0))
-        await asyncio.to_thread(gate.entered.wait, 10)
+        await asyncio.to_thread(gate.entered.wait, 60)
         desk.ask(job_of(1))
         now_ns = time.perf_counter_ns()
         desk.ask(job_of(2, deadline_ns=now_ns + 50_000_000))
@@ -292,7 +292,7 @@ def test_bounds_refuse_and_the_first_of_a_turn_is_counted(template: Manifest, po
         desk = Desk(template, MemoryEngine(gate), points, queue_jobs=3)
         if points is SLOW:
             desk.ask(job_of(0))
-            await asyncio.to_thread(gate.entered.wait, 10)
+            await asyncio.to_thread(gate.entered.wait, 60)
         for _ in range(3):
             desk.ask(job_of(1))
         with pytest.raises(Refusal) as caught:
@@ -331,7 +331,7 @@ def test_a_fixed_batch_is_one_call_whatever_its_rows(template: Manifest) -> None
         scheduler = scheduler_for(engine, fixed, ((1, 1e-4),), ModelSettings(), lambda _: None)
         for _ in range(2):
             scheduler.submit(job_of(1, rows=8), ended.append)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(ended) < 2:  # noqa: ASYNC110 - what is waited for happens in plain callbacks
                 await asyncio.sleep(0)
         assert engine.calls == [8, 8]
