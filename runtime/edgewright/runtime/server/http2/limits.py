@@ -25,7 +25,7 @@ class Http2Limits:
     """A stream is not writable while it has more than this waiting for the client's window."""
     hello_s: float = 10.0
     """The client's preface, its settings and its acknowledgement of ours are due after this time."""
-    head_s: float = 10.0
+    head_s: float = 20.0
     """A head, or a frame, that has begun is complete after this time."""
     stall_s: float = 60.0
     """A stream whose answer waits so long for the client's window without any progress is reset."""

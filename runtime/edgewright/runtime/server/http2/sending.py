@@ -1,0 +1,131 @@
+"""What goes to the client on one connection: bytes that wait to be written, and the client's windows and settings."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ..http.messages import Payload
+from .faults import Code, ConnectionFault
+from .frames import (
+    DEFAULT_WINDOW_BYTES,
+    HEAD,
+    HEADERS,
+    LARGEST_WINDOW_BYTES,
+    SMALLEST_FRAME_BYTES,
+    header_frames,
+)
+from .headers import encode
+from .stream import Fields
+
+_LARGEST_FRAME_BYTES = 256 * 1024
+"""However large a frame the client would take: streams take turns by frames."""
+_DEFAULT_TABLE_BYTES = 4096
+_EMPTY_THE_TABLE = b"\x20"
+_END_HEADERS = 0x4
+
+Write = Callable[[list[Payload]], None]
+
+
+class Waiting(Protocol):
+    """A stream whose body waits for a window."""
+
+    def send_frame(self) -> bool:
+        """Send one frame, where the windows let it; False when there is nothing (any more) that may be sent."""
+
+
+class Sending:
+    """Collects what one turn of the connection causes, and writes it at once."""
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._waiting: deque[Waiting] = deque()
+        self._table_to_empty = False
+        self.out: list[Payload] = []
+        self.collecting = False
+        """While true, `flush` leaves it for later."""
+        self.paused = False
+        self.window = DEFAULT_WINDOW_BYTES
+        self.stream_window = DEFAULT_WINDOW_BYTES
+        """What a new stream may send."""
+        self.frame_bytes = SMALLEST_FRAME_BYTES
+
+    def flush(self, *, even_nothing: bool = False) -> None:
+        if (self.out or even_nothing) and not self.collecting:
+            out, self.out = self.out, []
+            self._write(out)
+
+    def block(self, fields: Fields) -> bytes:
+        """Return the header block for `fields`."""
+        block = encode(fields)
+        if self._table_to_empty:
+            # RFC 7541, section 4.2: said once, at the beginning of the first block behind the client's setting.
+            self._table_to_empty = False
+            return _EMPTY_THE_TABLE + block
+        return block
+
+    def headers(self, stream_id: int, fields: Fields, *, end_stream: bool) -> None:
+        self.out.append(header_frames(self.block(fields), end_stream, stream_id, self.frame_bytes))
+
+    def answer(
+        self, stream_id: int, fields: Fields, parts: Sequence[Payload], size_bytes: int, trailers: Fields
+    ) -> None:
+        """Send head, a body that fits into one frame and the windows, and trailers, as one piece."""
+        head, tail = self.block(fields), encode(trailers)
+        self.window -= size_bytes
+        pack = HEAD.pack
+        self.out.append(
+            b"".join(
+                (
+                    pack(len(head) >> 8, len(head) & 0xFF, HEADERS, _END_HEADERS, stream_id),
+                    head,
+                    pack(size_bytes >> 8, size_bytes & 0xFF, 0, 0, stream_id),
+                    *parts,
+                    pack(len(tail) >> 8, len(tail) & 0xFF, HEADERS, _END_HEADERS | 1, stream_id),
+                    tail,
+                )
+            )
+        )
+
+    def table_bytes(self, size: int) -> None:
+        """Take the client's HEADER_TABLE_SIZE: we use no table, but one below the default has to be confirmed."""
+        if size < _DEFAULT_TABLE_BYTES:
+            self._table_to_empty = True
+
+    def largest_frame(self, size: int) -> None:
+        """Take the client's MAX_FRAME_SIZE."""
+        self.frame_bytes = min(size, _LARGEST_FRAME_BYTES)
+
+    def widen(self, increment: int) -> None:
+        """Take the client's WINDOW_UPDATE of the connection.
+
+        Raises:
+            ConnectionFault: the window is larger than 2^31-1 now.
+        """
+        self.window += increment
+        if self.window > LARGEST_WINDOW_BYTES:
+            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "connection window above 2^31-1")
+        self.pump()
+
+    def wait(self, stream: Waiting) -> None:
+        """Have the stream take its turn when the connection can send again."""
+        self._waiting.append(stream)
+
+    def pump(self) -> None:
+        """Let the streams that wait send in turns, a frame each, as far as the connection's window goes."""
+        while self._waiting and self.window > 0 and not self.paused:
+            stream = self._waiting.popleft()
+            if stream.send_frame():
+                self._waiting.append(stream)
+        self.flush()
+
+    def forget(self) -> None:
+        """Write nothing any more."""
+        self._write = _nowhere
+        self.out = []
+        self._waiting.clear()
+
+
+def _nowhere(parts: list[Payload]) -> None:
+    del parts
