@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -23,12 +24,20 @@ class StoryError(Exception):
     """The demo did not go as it must; the message says which step, and where to look."""
 
 
+FIRST_PORT, LAST_PORT = 20_000, 31_999
+"""Below what Linux and macOS give to outgoing connections and to whoever asks for any port: nobody gets one by chance
+between our look and the start of the process that it is for, or while that process is restarted."""
+
+
 def free_port() -> int:
     """Return a TCP port that was free on loopback a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    for _ in range(100):
+        port = FIRST_PORT + secrets.randbelow(LAST_PORT - FIRST_PORT + 1)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise StoryError(f"no free port between {FIRST_PORT} and {LAST_PORT}")
 
 
 def edgewright(*arguments: str) -> list[str]:

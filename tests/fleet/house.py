@@ -26,6 +26,7 @@ from edgewright.fleet.sim.device import Behaviour, Identity, VirtualDevice
 from edgewright.fleet.sim.network import MemoryNetwork
 from edgewright.fleet.store.database import Database
 from edgewright.fleet.store.enrolment import Enrolling
+from examples.demo.processes import free_port
 from tests.bundle.samples import DIGEST, pack_sample
 
 STARTED_S = 1_700_000_000.0
@@ -128,8 +129,7 @@ class Broker:
     def __init__(self, binary: str, directory: Path) -> None:
         self._binary = binary
         self._config = directory / "mosquitto.conf"
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
         self._process: subprocess.Popen[bytes] | None = None
 

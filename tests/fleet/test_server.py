@@ -268,9 +268,9 @@ def test_without_a_server_a_command_says_so(tmp_path: Path) -> None:
     code, text = run("device", "ls", data=tmp_path)
     assert (code, "edgewright fleet serve" in text) == (EnvironmentFault.exit_code, True)
     (tmp_path / "admin.token").write_text("x\n")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    code, text = run("device", "ls", "--url", f"http://127.0.0.1:{port}", data=tmp_path)
+    with socket.socket() as quiet:
+        quiet.bind(("127.0.0.1", 0))  # nobody listens on it, and nobody else gets it
+        code, text = run("device", "ls", "--url", f"http://127.0.0.1:{quiet.getsockname()[1]}", data=tmp_path)
     assert (code, "no fleet server answers" in text) == (EnvironmentFault.exit_code, True)
 
 

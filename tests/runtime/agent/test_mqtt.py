@@ -17,14 +17,14 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edgewright.runtime.agent.credentials import Credentials, MqttAddress
 from edgewright.runtime.agent.loop import VirtualLoop
 from edgewright.runtime.agent.mqtt import MqttTransport
+from examples.demo.processes import free_port
 
 MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/opt/homebrew/sbin")
 
 
 class Broker:
     def __init__(self, directory: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.config = directory / "mosquitto.conf"
         self.config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
         self.process: subprocess.Popen[bytes] | None = None
