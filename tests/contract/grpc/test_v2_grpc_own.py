@@ -134,7 +134,7 @@ def test_clients_without_a_certificate_are_not_let_in(bundle: SmallBundle, tmp_p
         ({"address": "nonsense"}, "expected host:port"),
         ({"address": "127.0.0.1:0", "token_file": "/absent"}, "tokens for gRPC cannot be read"),
         ({"address": "unix:/absent/folder/s"}, "gRPC cannot listen on"),
-        ({"address": "127.0.0.1:0", "tls": TlsSettings(certificate="/absent", key="/absent")}, "cannot use /absent"),
+        ({"address": "127.0.0.1:0", "tls": TlsSettings(certificate="/absent", key="/absent")}, "TLS cannot be set up with /absent"),
     ],
 )
 def test_settings_that_cannot_be_served_end_with_a_sentence(
@@ -157,9 +157,9 @@ def test_settings_that_cannot_be_served_end_with_a_sentence(
     assert "Traceback" not in run.stderr
 
 
-WITHOUT_GRPCIO = """
+WITHOUT = """
 import sys
-sys.modules["grpc"] = None
+sys.modules[{!r}] = None
 from edgewright.runtime.server.grpc_port import grpc_server
 from edgewright.runtime.serving import GrpcSettings
 from edgewright.targets.faults import EnvironmentFault
@@ -170,18 +170,29 @@ except EnvironmentFault as fault:
 """
 
 
-def test_without_grpcio_the_extra_is_named() -> None:
-    run = subprocess.run([sys.executable, "-c", WITHOUT_GRPCIO], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("package", ["hpack", "google.protobuf"])
+def test_without_its_packages_the_extra_is_named(package: str) -> None:
+    run = subprocess.run([sys.executable, "-c", WITHOUT.format(package)], capture_output=True, text=True, check=True)
     assert "install edgewright[grpc]" in run.stdout
+
+
+def mapped(child: ServerChild) -> str:
+    return Path(f"/proc/{child.process.pid}/maps").read_text()
 
 
 def test_a_server_without_grpc_imports_nothing_of_it(bundle: SmallBundle, tmp_path: Path) -> None:
     with listen_tcp() as tcp, ServerChild([tcp], tmp_path) as child:
         assert isinstance(child.load(bundle.directory, "digits", "1", bundle.digest), Done)
         assert child.grpc_address is None
-        mapped = Path(f"/proc/{child.process.pid}/maps").read_text()
-        assert "cygrpc" not in mapped
-        assert "_upb" not in mapped
+        assert "_upb" not in mapped(child)
+
+
+def test_a_server_with_grpc_needs_neither_grpcio_nor_openssl(bundle: SmallBundle, tmp_path: Path) -> None:
+    with serving(bundle, tmp_path) as child:
+        assert code(child.grpc_address, f"{SERVICE}/ServerLive") is grpc.StatusCode.OK
+        assert "_upb" in mapped(child)
+        assert "grpc/_cython" not in mapped(child)
+        assert "libssl" not in mapped(child)
 
 
 @contextmanager

@@ -121,6 +121,8 @@ def check_files(config: DeviceConfig) -> None:
             raise ConfigError(f"{key}: {path} is empty; it must hold {_EXPECTED.get(key, 'PEM')}")
 
 
+_GRPC_PACKAGES = ("hpack", "google")
+"""The second is protobuf: what lies in it cannot be looked for without importing it."""
 _TLS_FILES = ("certificate", "key", "client_ca")
 _EXPECTED = {"token_file": "one token a line"}
 
@@ -129,14 +131,15 @@ def check_grpc(config: DeviceConfig, *, patience_s: float) -> None:
     """Find out now that gRPC cannot be served: every server that is told to would end at its start.
 
     Raises:
-        EnvironmentFault: grpcio is not installed.
+        EnvironmentFault: what it takes is not installed.
         ListenFault: the address is taken.
     """
     if config.grpc is None:
         return
-    if find_spec("grpc") is None:
+    missing = [package for package in _GRPC_PACKAGES if find_spec(package) is None]
+    if missing:
         raise EnvironmentFault(
-            f"gRPC is to be served on {config.grpc}, but grpcio is not installed here. "
+            f"gRPC is to be served on {config.grpc}, but {' and '.join(missing)} cannot be found here. "
             "Type: pip install 'edgewright[grpc]', or leave `grpc` out of device.toml"
         )
     if not config.grpc.startswith("unix:"):

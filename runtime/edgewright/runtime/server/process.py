@@ -115,7 +115,7 @@ class ServerProcess:
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, self._drain_wanted.set)
         reader, self._writer = await asyncio.open_connection(sock=self._control, limit=MAX_LINE_BYTES)
-        grpc_address = None if self._paused else await self._accept()
+        grpc_address = None if self._paused else self._accept()
         self._send(Ready(incarnation=self._state.incarnation, grpc_address=grpc_address))
         tasks = [
             loop.create_task(_told_of_its_end(work))
@@ -158,11 +158,11 @@ class ServerProcess:
         elif isinstance(request, SetRoutes):
             self._send(self._set_routes(request))
         elif isinstance(request, Accept):
-            self._accepting = asyncio.create_task(self._accept_late(request))
+            self._accept_late(request)
         else:
             self._changes.ask(request, self._send)
 
-    async def _accept(self) -> str | None:
+    def _accept(self) -> str | None:
         """Accept connections; returns where gRPC is served."""
         for listener in self._listeners:
             listener.resume()
@@ -180,11 +180,11 @@ class ServerProcess:
                 trace=self._trace,
             ),
         )
-        return await self._grpc.start()
+        return self._grpc.start()
 
-    async def _accept_late(self, request: Accept) -> None:
+    def _accept_late(self, request: Accept) -> None:
         try:
-            address = await self._accept()
+            address = self._accept()
         except Fault as fault:
             _log.error("%s", fault)
             self._send(Failed(id=request.id, reason=str(fault)))
@@ -205,6 +205,8 @@ class ServerProcess:
             self._table.tick(time.time())
             for listener in self._listeners:
                 listener.sweep(time.monotonic())
+            if self._grpc is not None:
+                self._grpc.sweep(time.monotonic())
 
     def _more_metrics(self) -> list[Family]:
         return [*route_families(self._routes.statistics()), *self._saving.families()]

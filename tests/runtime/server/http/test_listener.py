@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 
 import pytest
 
+from edgewright.runtime.server.http.connection import Connection
 from edgewright.runtime.server.http.listener import Listener
 from edgewright.runtime.server.http.messages import Request, Respond, Response
 from edgewright.runtime.server.limits import DEFAULT_LIMITS
@@ -16,12 +18,15 @@ def answer(request: Request, respond: Respond) -> None:
     respond(Response(200, [request.target]))
 
 
+CONNECTED = functools.partial(Connection, answer, DEFAULT_LIMITS)
+
+
 def test_those_who_wait_in_the_queue_are_served_by_a_listener_that_ends() -> None:
     async def scenario() -> None:
         listening = socket.create_server(("127.0.0.1", 0))
         address = listening.getsockname()
         clients = [socket.create_connection(address) for _ in range(5)]
-        listener = Listener(listening, answer, DEFAULT_LIMITS)
+        listener = Listener(listening, CONNECTED, DEFAULT_LIMITS)
         listener.resume()
         await listener.stop()
         assert len(listener.connections) == len(clients)
@@ -41,7 +46,7 @@ def test_a_listener_that_never_began_leaves_the_queue_to_the_other_server() -> N
     async def scenario() -> None:
         listening = socket.create_server(("127.0.0.1", 0))
         client = socket.create_connection(listening.getsockname())
-        listener = Listener(listening.dup(), answer, DEFAULT_LIMITS)
+        listener = Listener(listening.dup(), CONNECTED, DEFAULT_LIMITS)
         await listener.stop()
         assert len(listener.connections) == 0
         accepted, _ = listening.accept()

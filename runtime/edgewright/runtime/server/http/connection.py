@@ -52,11 +52,6 @@ class _Exchange:
             self.response = response
             self._answered()
 
-    @property
-    def last(self) -> bool:
-        """Whether nothing follows on this connection, by what the client sent."""
-        return isinstance(self.item, Refusal) or not self.item.keep_alive
-
 
 class Connection(asyncio.Protocol):
     """An `asyncio.Protocol`; `incoming` finds the requests in the bytes."""
@@ -64,6 +59,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, handler: Handler, limits: Limits, connections: Connections) -> None:
         self._handler = handler
         self._limits = limits
+        self._pipelined = limits.pipelined
         self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._incoming = Incoming(limits, connections.hold, connections.admits)
@@ -115,7 +111,7 @@ class Connection(asyncio.Protocol):
         incoming = self._incoming
         begun = incoming.messages
         incoming.feed(data)
-        if incoming.messages != begun:
+        if incoming.midway and incoming.messages != begun:
             self._since_s = time.monotonic()
         if incoming.refusal is not None:
             self._deaf = True
@@ -129,25 +125,26 @@ class Connection(asyncio.Protocol):
         if self._advancing:
             return
         self._advancing = True
-        turn = _TURN
-        while self._waiting and self._writable and not self._closing and self._may_begin(self._waiting[0]):
+        waiting, opened, turn = self._waiting, self._open, _TURN
+        while waiting and self._writable and not self._closing and (not opened or self._may_begin(waiting[0])):
             if turn == 0:
                 asyncio.get_running_loop().call_soon(self._advance)
                 break
             turn -= 1
-            exchange = _Exchange(self._waiting.popleft(), self._flush)
-            self._open.append(exchange)
+            exchange = _Exchange(waiting.popleft(), self._flush)
+            opened.append(exchange)
             self._handle(exchange)
         self._advancing = False
-        self._pay_continue()
-        self._set_reading(len(self._waiting) + len(self._open) <= self._limits.pipelined and self._writable)
+        if self._incoming.continue_owed:
+            self._pay_continue()
+        if self._reading != (self._writable and len(waiting) + len(opened) <= self._pipelined):
+            self._set_reading(not self._reading)
 
     def _may_begin(self, item: Request | Refusal) -> bool:
-        if not self._open:
-            return True
+        """Whether a request may run beside the last of those that are open."""
         previous = self._open[-1].item
         return (
-            len(self._open) < self._limits.pipelined
+            len(self._open) < self._pipelined
             and isinstance(item, Request)
             and isinstance(previous, Request)
             and item.target.endswith(_OVERLAPPING)
@@ -173,40 +170,29 @@ class Connection(asyncio.Protocol):
         if self._flushing:
             return
         self._flushing = True
-        while self._transport is not None and self._open and not self._closing:
-            exchange = self._open[0]
-            if exchange.response is None:
+        opened = self._open
+        while opened and self._transport is not None and not self._closing:
+            response = opened[0].response
+            if response is None:
                 break
-            self._open.popleft()
-            self._answer(self._transport, exchange, exchange.response)
+            self._answer(self._transport, opened.popleft(), response)
         self._flushing = False
-        if not self._advancing and not self._closing:
+        if (self._waiting or not self._reading or self._incoming.continue_owed) and not self._closing:
             self._advance()
 
     def _answer(self, transport: asyncio.Transport, exchange: _Exchange, response: Response) -> None:
-        last = exchange.last or self._draining
+        item = exchange.item
+        last = self._draining or isinstance(item, Refusal) or not item.keep_alive
         if self._half_closed and not self._waiting and not self._open:
             last = True
         self._connections.answered(response.status)
-        self._write(transport, exchange.item, response, close=last)
+        _write(transport, item, response, close=last)
         self._since_s = time.monotonic()
         # Each answer gives back what its request held: a client that always has a next one under way is never idle.
         self._connections.release(exchange.held_bytes)
         self._incoming.held_bytes -= exchange.held_bytes
         if last:
             self._finish(transport, lingering=isinstance(exchange.item, Refusal))
-
-    @staticmethod
-    def _write(transport: asyncio.Transport, item: Request | Refusal, response: Response, *, close: bool) -> None:
-        length = sum(map(len, response.body))
-        minor = item.http_minor if isinstance(item, Request) else 1
-        head = render_head(response, length, close=close, http_minor=minor)
-        if isinstance(item, Request) and item.method == b"HEAD":
-            transport.write(head)
-        elif length <= _JOIN_BYTES:
-            transport.write(b"".join((head, *response.body)))
-        else:
-            transport.writelines([head, *response.body])
 
     def _finish(self, transport: asyncio.Transport, *, lingering: bool) -> None:
         self._closing = True
@@ -271,3 +257,15 @@ class Connection(asyncio.Protocol):
             self._waiting.append(Refusal(408, f"the request did not arrive within {self._limits.receive_s:g} s"))
             self._deaf = True
             self._advance()
+
+
+def _write(transport: asyncio.Transport, item: Request | Refusal, response: Response, *, close: bool) -> None:
+    length = sum(map(len, response.body))
+    minor = item.http_minor if isinstance(item, Request) else 1
+    head = render_head(response, length, close=close, http_minor=minor)
+    if isinstance(item, Request) and item.method == b"HEAD":
+        transport.write(head)
+    elif length <= _JOIN_BYTES:
+        transport.write(b"".join((head, *response.body)))
+    else:
+        transport.writelines([head, *response.body])

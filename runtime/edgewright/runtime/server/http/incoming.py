@@ -25,12 +25,14 @@ _STRANGERS_BYTES = 16 * 1024
 class _Repeat:
     """The head of the last request that came whole, in one piece with its body."""
 
-    __slots__ = ("head", "like", "size")
+    __slots__ = ("body_bytes", "head", "head_bytes", "like", "size")
 
     def __init__(self, head: bytes, size: int, like: Request) -> None:
         self.head = head
         self.size = size
         """Of head and body."""
+        self.head_bytes = len(head)
+        self.body_bytes = size - len(head)
         self.like = Request(like.method, like.target, like.headers, memoryview(b""), True, like.http_minor, 0)
 
 
@@ -103,12 +105,12 @@ class Incoming:
 
     def _takes_repeated(self, repeat: _Repeat, data: bytes) -> bool:
         """Take a request whose head is, byte for byte, the one before it: parsing it again would give the same."""
-        if len(data) != repeat.size or self.midway or not data.startswith(repeat.head):
+        if len(data) != repeat.size or self._in_head or self._in_body or not data.startswith(repeat.head):
             return False
-        body = memoryview(data)[len(repeat.head) :]
-        if not self._hold(len(body)):
+        if not self._hold(repeat.body_bytes):
             return False
-        self.held_bytes += len(body)
+        self.held_bytes += repeat.body_bytes
+        body = memoryview(data)[repeat.head_bytes :]
         self.messages += 1
         like = repeat.like
         self.arrived.append(

@@ -1,8 +1,8 @@
-"""Takes connections from a listening socket that belongs to the agent.
+"""Takes connections from a listening socket, whatever is spoken on them.
 
-The socket is inherited: what the kernel has queued on it survives this process and waits for the next one. Connections
-are taken only while there is room, so that a crowd waits in that queue instead of in our memory. Each listener has room
-of its own: clients on TCP cannot shut out the agent on the Unix socket.
+The sockets of HTTP/1.1 are inherited from the agent: what the kernel has queued on one survives this process and waits
+for the next one. Connections are taken only while there is room, so that a crowd waits in that queue instead of in our
+memory. Each listener has room of its own: clients on TCP cannot shut out the agent on the Unix socket.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..limits import Limits
-from .connection import Connection
-from .connections import Admits, Connections
-from .messages import Handler
+from .connections import Connections
 
 if TYPE_CHECKING:  # OpenSSL stays outside where no listener speaks TLS
     import ssl
@@ -25,29 +24,25 @@ _TURN = 32
 _HANDSHAKE_S = 10.0
 """A client that connects and never says hello must not keep its place among the connections."""
 
+Connected = Callable[[Connections], asyncio.Protocol]
+"""Returns what speaks with a client that has connected: it adds itself to the set of connections, and removes itself."""
+
 
 class Listener:
     """One listening socket. All methods are called on the event loop."""
 
     def __init__(
-        self,
-        listening: socket.socket,
-        handler: Handler,
-        limits: Limits,
-        tls: ssl.SSLContext | None = None,
-        admits: Admits | None = None,
+        self, listening: socket.socket, connected: Connected, limits: Limits, tls: ssl.SSLContext | None = None
     ) -> None:
         listening.setblocking(False)
         self._socket = listening
-        self._handler = handler
+        self._connected = connected
         self._limits = limits
         self._tls = tls
         self._starting: set[asyncio.Task[None]] = set()
         self._accepting = False
         self._stopped = False
         self.connections = Connections(limits)
-        if admits is not None:
-            self.connections.admits = admits
         self.connections.on_room = self.resume
 
     def resume(self) -> None:
@@ -104,7 +99,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         try:
             await loop.connect_accepted_socket(
-                lambda: Connection(self._handler, self._limits, self.connections),
+                lambda: self._connected(self.connections),
                 accepted,
                 ssl=self._tls,
                 ssl_handshake_timeout=None if self._tls is None else _HANDSHAKE_S,

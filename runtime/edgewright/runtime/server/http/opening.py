@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..limits import Limits
 from ..local.listener import TensorListener
 from .auth import Tokens, admission, with_tokens
 from .compression import with_compression
+from .connection import Connection
 from .exposure import check_exposure
 from .listener import Listener
 from .messages import Handler
@@ -47,8 +49,12 @@ def open_listener(
         except OSError as error:
             raise TokensUnreadable(f"the tokens of a listener cannot be read: {error}") from error
         handler = with_tokens(handler, admits)
-    if settings.tls is None:
-        return Listener(listening, handler, limits, admits=admits)
-    from .tls import server_context  # OpenSSL costs 3 MB: only where a listener speaks TLS
+    tls = None
+    if settings.tls is not None:
+        from .tls import server_context  # OpenSSL costs 3 MB: only where a listener speaks TLS
 
-    return Listener(listening, handler, limits, server_context(settings.tls), admits)
+        tls = server_context(settings.tls, "http/1.1")
+    listener = Listener(listening, functools.partial(Connection, handler, limits), limits, tls)
+    if admits is not None:
+        listener.connections.admits = admits
+    return listener

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from edgewright.targets.faults import UserFault
 
 from ...http.auth import Tokens
 from ...refusal import Refusal
+from .head import CallHead
 
-Admits = Callable[[str, Iterable[Any]], Refusal | None]
-"""Takes a call's path and its metadata; returns why the caller is not let in."""
+Admits = Callable[[CallHead], Refusal | None]
+"""Takes the head of a call; returns why the caller is not let in."""
 
-_OPEN = frozenset({"/inference.GRPCInferenceService/ServerLive"})
+_OPEN = frozenset({b"/inference.GRPCInferenceService/ServerLive"})
 """Whether there is a server tells nothing that the open port does not."""
 
 _REFUSED = Refusal(401, "a token is needed: metadata authorization, Bearer …")
+
+
+def everybody(head: CallHead) -> Refusal | None:
+    """Let everybody in."""
+    del head
+    return None
 
 
 def with_tokens(path: str) -> Admits:
@@ -32,11 +38,9 @@ def with_tokens(path: str) -> Admits:
     except OSError as error:
         raise UserFault(f"the tokens for gRPC cannot be read: {error}") from error
 
-    def admits(method: str, metadata: Iterable[Any]) -> Refusal | None:
-        if method in _OPEN:
+    def admits(head: CallHead) -> Refusal | None:
+        if head.path in _OPEN or tokens.allow(head.authorization, time.monotonic()):
             return None
-        given = next((value for key, value in metadata if key == "authorization"), None)
-        text = given.encode() if isinstance(given, str) else given
-        return None if tokens.allow(text, time.monotonic()) else _REFUSED
+        return _REFUSED
 
     return admits

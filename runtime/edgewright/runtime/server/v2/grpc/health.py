@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from ...refusal import Refusal, not_now
-from .refusing import refuse
+from .messages import Message
 from .schema import message
+from .streaming import StreamingCall
 
 _Request = message("grpc.health.v1.HealthCheckRequest")
 _Response = message("grpc.health.v1.HealthCheckResponse")
@@ -26,13 +28,10 @@ _POLL_S = 1.0
 class Health:
     """Answers for the server and for its models by name."""
 
-    def __init__(
-        self, server_ready: Callable[[], None], model_ready: Callable[[str], None], draining: asyncio.Event
-    ) -> None:
+    def __init__(self, server_ready: Callable[[], None], model_ready: Callable[[str], None]) -> None:
         """Both functions raise `Refusal` where something is not ready, 404 where there is no such thing."""
         self._server_ready = server_ready
         self._model_ready = model_ready
-        self._draining = draining
 
     def check(self, request: Any) -> Any:
         """Answer `Check`; raises `Refusal` 404 for what is not served here."""
@@ -41,25 +40,25 @@ class Health:
             raise Refusal(404, f"unknown service '{request.service[:200]}'; models have their name")
         return _Response(status=status)
 
-    async def watch(self, data: bytes, context: Any) -> AsyncIterator[bytes]:
-        """Answer `Watch`: the status now, then each change of it."""
+    async def watch(self, call: StreamingCall) -> AsyncGenerator[Message, None]:
+        """Answer `Watch`: the status now, then each change of it; raises `Refusal` when the server ends."""
+        while (taken := call.take()) is None:
+            if call.finished:
+                raise Refusal(400, "Watch takes one HealthCheckRequest message")
+            await call.wait()
         try:
-            service = _Request.FromString(data).service
-        except Exception:  # noqa: BLE001 - protobuf's own kinds of complaint
-            await refuse(context, Refusal(400, "the request is not a HealthCheckRequest message"))
+            service = _Request.FromString(bytes(taken[0])).service
+        except DecodeError:
+            raise Refusal(400, "the request is not a HealthCheckRequest message") from None
         told: int | None = None
         while True:
-            status = self._status(service)
+            draining, status = call.draining, self._status(service)
             if status != told:
                 yield _Response(status=status).SerializeToString()
                 told = status
-            if self._draining.is_set():
-                await refuse(context, not_now("the server is shutting down"))
-            try:
-                async with asyncio.timeout(_POLL_S):
-                    await self._draining.wait()
-            except TimeoutError:
-                continue
+            if draining:
+                raise not_now("the server is shutting down")
+            await call.wait(_POLL_S)
 
     def _status(self, service: str) -> int:
         try:

@@ -22,6 +22,7 @@ from ..fit import check_complete, check_input, check_outputs, refuse_unserved, r
 from ..scheduling import Scheduling, read_scheduling
 from ..tensors import BINARY_ONLY, from_binary, to_binary
 from .contents import from_contents, to_contents
+from .messages import Message
 from .parameters import from_map, set_map
 from .schema import message
 from .wire import fields_of, split_request
@@ -99,7 +100,7 @@ class Heads:
     limits: Limits
     _kept: dict[bytes, Head] = field(default_factory=dict)
 
-    def open(self, data: bytes) -> tuple[Head, list[memoryview]]:
+    def open(self, data: Message) -> tuple[Head, list[memoryview]]:
         """Return the head of a message and its raw tensors.
 
         Raises:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -12,7 +11,6 @@ from ...names import route_metadata
 from ...refusal import Refusal
 from ..about import check_server_ready, server_metadata
 from ..application import EXTENSIONS
-from ..repository import Finished
 from ..shared import Shared
 from .filling import fill
 from .parameters import from_map
@@ -36,11 +34,10 @@ _LOG_FIELD = {bool: "bool_param", int: "uint32_param", str: "string_param"}
 _EXTENSIONS = tuple(name for name in EXTENSIONS if name != "binary_tensor_data")
 """That one is about bodies of HTTP."""
 
-_NO_ADMIN = Refusal(
-    403, "this is about what is installed, and is answered on an admin address only (see docs/guides/device.md)"
-)
-
 Call = Callable[[Any], Any]
+Concluded = Callable[[Any], None]
+"""Told the answer, or the `Refusal` there is instead."""
+LateCall = Callable[[Any, Concluded], None]
 
 
 class Methods:
@@ -70,7 +67,7 @@ class Methods:
             "LogSettings": self._log_settings,
         }
 
-    def waited_for(self) -> dict[str, Callable[[Any], Awaitable[Any]]]:
+    def later(self) -> dict[str, LateCall]:
         """Return the calls that take time, by name."""
         return {"RepositoryModelLoad": self._load, "RepositoryModelUnload": self._unload}
 
@@ -137,30 +134,18 @@ class Methods:
             setattr(response.settings[name], kind, value)
         return response
 
-    async def _load(self, request: Any) -> Any:
+    def _load(self, request: Any, concluded: Concluded) -> None:
         self._check_admin()
         parameters = dict.fromkeys(request.parameters)
-        await _finished(lambda done: self._repository.load(request.model_name, parameters, done))
-        return _Loaded()
+        self._repository.load(request.model_name, parameters, lambda refusal: concluded(refusal or _Loaded()))
 
-    async def _unload(self, request: Any) -> Any:
+    def _unload(self, request: Any, concluded: Concluded) -> None:
         self._check_admin()
-        await _finished(lambda done: self._repository.unload(request.model_name, done))
-        return _Unloaded()
+        self._repository.unload(request.model_name, lambda refusal: concluded(refusal or _Unloaded()))
 
     def _check_admin(self) -> None:
         if not self._admin:
-            raise _NO_ADMIN
-
-
-async def _finished(begin: Callable[[Finished], None]) -> None:
-    waiting: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
-
-    def done(refusal: Refusal | None) -> None:
-        if not waiting.done():  # a client that left cancelled it
-            waiting.set_result(refusal)
-
-    begin(done)
-    refusal = await waiting
-    if refusal is not None:
-        raise refusal
+            raise Refusal(
+                403,
+                "this is about what is installed, and is answered on an admin address only (see docs/guides/device.md)",
+            )

@@ -6,16 +6,17 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator
 
 from ...limits import Limits
+from ...pipeline import Job
 from ...refusal import Refusal, not_now
 from .infer import Inferences
 from .inference import Head
-from .refusing import INTERNAL, refuse
+from .messages import Message
 from .schema import message
-from .status import message_of
+from .status import INTERNAL, message_of
+from .streaming import StreamingCall
 from .wire import fields_of
 
 _log = logging.getLogger(__name__)
@@ -39,69 +40,81 @@ _FINAL = _final_mark()
 
 
 class InferenceStreams:
-    """Serves streams until `draining` is set: then what was accepted is answered and the stream ends."""
+    """Answers streams until the server ends: then what was accepted is answered, and the stream ends."""
 
-    def __init__(self, inferences: Inferences, limits: Limits, draining: asyncio.Event) -> None:
+    def __init__(self, inferences: Inferences, limits: Limits) -> None:
         self._inferences = inferences
         self._limits = limits
-        self._draining = draining
 
-    async def serve(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-        """Yield one `ModelStreamInferResponse` for each request."""
-        source = aiter(requests)
-        draining = asyncio.ensure_future(self._draining.wait())
-        answers: deque[asyncio.Future[bytes]] = deque()
-        incoming: asyncio.Future[bytes | None] | None = asyncio.ensure_future(_next(source))
+    async def answers(self, call: StreamingCall) -> AsyncGenerator[Message, None]:
+        """Yield one `ModelStreamInferResponse` for each request.
+
+        Raises:
+            Refusal: the server ends, or a request is none.
+        """
+        waiting: deque[_Waiting] = deque()
         try:
-            while incoming is not None or answers:
-                await _first(incoming if len(answers) < self._limits.pipelined else None, answers, draining)
-                while answers and answers[0].done():
-                    yield answers.popleft().result()
-                if incoming is not None and incoming.done():
-                    data = incoming.result()
-                    if data is not None:
-                        answers.append(asyncio.ensure_future(self._answer(data, context.time_remaining())))
-                    incoming = None if data is None else asyncio.ensure_future(_next(source))
-                elif incoming is not None and draining.done():
-                    incoming.cancel()
-                    incoming = None
-            if draining.done():
-                await refuse(context, not_now("the server is shutting down"))
+            while waiting or not (call.finished or call.draining):
+                moved = self._begin(call, waiting)
+                while waiting and waiting[0].answer is not None:
+                    first = waiting.popleft()
+                    call.release(first.held_bytes)
+                    yield first.answer or b""
+                    moved = True
+                # After each round the others have their turn, whatever one client sends.
+                await (asyncio.sleep(0) if moved else call.wait())
+            if not call.finished:
+                raise not_now("the server is shutting down")
         finally:
-            for future in (incoming, draining, *answers):
-                if future is not None:
-                    future.cancel()
+            for each in waiting:
+                if each.job is not None:
+                    each.job.cancel()
 
-    async def _answer(self, data: bytes, remaining_s: float | None) -> bytes:
-        received_ns = time.perf_counter_ns()
+    def _begin(self, call: StreamingCall, waiting: deque[_Waiting]) -> bool:
+        """Begin what has come, as far as it may run at one time; returns whether something has."""
+        begun = False
+        while len(waiting) < self._limits.pipelined and not call.draining and (taken := call.take()) is not None:
+            message, held_bytes = taken
+            waiting.append(self._begun(call, message, held_bytes))
+            begun = True
+        return begun
+
+    def _begun(self, call: StreamingCall, message: Message, held_bytes: int) -> _Waiting:
+        one = _Waiting(held_bytes)
         head: Head | None = None
+
+        def answered(result: bytes | Refusal) -> None:
+            one.answer = _response(head, result)
+            call.change()
+
         try:
-            head, raw = self._inferences.open(data)
-            response = await self._inferences.answer(head, raw, received_ns, remaining_s)
+            head, raw = self._inferences.open(message)
+            one.job = self._inferences.submit(head, raw, time.perf_counter_ns(), call.deadline_ns, answered)
         except Refusal as refusal:
-            return _error(head, refusal)
+            one.answer = _error(head, refusal)
         except Exception:  # noqa: BLE001 - told to the client as INTERNAL, and to the log with its traceback
             _log.exception("ModelStreamInfer failed")
-            return _error(head, INTERNAL)
-        if head.wants_final:
-            response += _FINAL
-        return b"".join(fields_of(_INFER_RESPONSE, [response]))
+            one.answer = _error(head, INTERNAL)
+        return one
 
 
-async def _next(source: AsyncIterator[bytes]) -> bytes | None:
-    return await anext(source, None)
+class _Waiting:
+    """A request of the stream that is not answered yet."""
+
+    __slots__ = ("answer", "held_bytes", "job")
+
+    def __init__(self, held_bytes: int) -> None:
+        self.held_bytes = held_bytes
+        self.job: Job | None = None
+        self.answer: bytes | None = None
 
 
-async def _first(
-    incoming: asyncio.Future[bytes | None] | None, answers: deque[asyncio.Future[bytes]], draining: asyncio.Future[Any]
-) -> None:
-    """Wait until there is something to do: a request where more may be taken, the next answer, or the end."""
-    waited: list[asyncio.Future[Any]] = [] if incoming is None else [incoming]
-    if answers:
-        waited.append(answers[0])
-    if incoming is not None and not draining.done():
-        waited.append(draining)
-    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+def _response(head: Head | None, result: bytes | Refusal) -> bytes:
+    if isinstance(result, Refusal):
+        return _error(head, result)
+    if head is not None and head.wants_final:
+        result += _FINAL
+    return b"".join(fields_of(_INFER_RESPONSE, [result]))
 
 
 def _error(head: Head | None, refusal: Refusal) -> bytes:

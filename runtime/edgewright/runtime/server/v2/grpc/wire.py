@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from ...http.messages import Payload
 from ...limits import Limits
 from ...refusal import Refusal
+from .messages import Message
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -23,7 +24,7 @@ _LAST_SHIFT = 63
 """A varint has at most ten bytes."""
 
 
-def split_request(message: bytes, limits: Limits) -> tuple[bytes, list[memoryview]]:
+def split_request(message: Message, limits: Limits) -> tuple[bytes, list[memoryview]]:
     """Return a `ModelInferRequest` without its `raw_input_contents`, and these, as views of the message.
 
     Raises:
@@ -40,7 +41,7 @@ def split_request(message: bytes, limits: Limits) -> tuple[bytes, list[memoryvie
 _Spans = list[tuple[int, int]]
 
 
-def _spans(message: bytes, limits: Limits) -> tuple[_Spans, _Spans]:
+def _spans(message: Message, limits: Limits) -> tuple[_Spans, _Spans]:
     """Return where that what is kept lies, and where the raw tensors do. Nearly all tags and lengths are one byte."""
     kept: _Spans = []
     raw: _Spans = []
@@ -88,7 +89,7 @@ def _bounded_head(kept: list[memoryview], limits: Limits) -> bytes:
     return b"".join(kept)
 
 
-def _skip(message: bytes, position: int, kind: int) -> int:
+def _skip(message: Message, position: int, kind: int) -> int:
     """Return where the value of a field ends that is not length-delimited."""
     if kind == _VARINT:
         return _varint(message, position)[1]
@@ -99,7 +100,7 @@ def _skip(message: bytes, position: int, kind: int) -> int:
     raise _malformed()  # groups, which no version of this protocol had
 
 
-def _varint(message: bytes, position: int) -> tuple[int, int]:
+def _varint(message: Message, position: int) -> tuple[int, int]:
     """Return the number that begins at `position`, and where it ends; raises `IndexError` where it does not."""
     value = shift = 0
     while (byte := message[position]) > _ONE_BYTE:
