@@ -44,8 +44,11 @@ class DriftCounter:
     def add(self, inputs: Tensors, outputs: Tensors) -> bool:
         """Keep a batch for the next count; True when it is time for one."""
         self._waiting.append((inputs, outputs))
-        self._elements += sum(array.size for array in inputs.values())
-        return len(self._waiting) >= WAITING_JOBS or self._elements >= WAITING_ELEMENTS
+        elements = self._elements
+        for array in inputs.values():
+            elements += array.size
+        self._elements = elements
+        return len(self._waiting) >= WAITING_JOBS or elements >= WAITING_ELEMENTS
 
     @property
     def waiting(self) -> int:

@@ -67,7 +67,9 @@ class Guarded:
 
         None is no promise. One who is turned away is counted as shed where that is for overload.
         """
-        return self.left_alone() or self._overload(rows)
+        if self.breaker.state != "closed" and (refusal := self.left_alone()) is not None:
+            return refusal
+        return self._overload(rows)
 
     def left_alone(self) -> Refusal | None:
         """The refusal that a job would meet now for the breaker's sake."""

@@ -112,15 +112,15 @@ class Recorder:
         self.uncounted = 0
         """Requests that no counter file could take when they were answered: they were counted in memory first."""
 
-    def record(self, now_s: float, *, latency_us: int, rows: int, failed: bool) -> None:
-        """Count one request. Call before its response is written, so that acknowledged <= counted."""
+    def record(self, now_s: float, latencies_us: Sequence[int], *, rows: int, failures: int = 0) -> None:
+        """Count requests that ended together. Call before a response is written, so that acknowledged <= counted."""
         if self._window_start_s != self._start_of(now_s) and self._may_retry(now_s):
             self._open(now_s)
         file = self._file
         if file is None:
-            self.uncounted += 1
+            self.uncounted += len(latencies_us)
             file = self._in_memory()
-        file.add_request(latency_us, rows, failed)
+        file.add_requests(latencies_us, rows, failures)
 
     def observed(self, cells: NDArray[Any]) -> None:
         """Add drift counts of requests that were recorded before; they go into the window that is open now."""

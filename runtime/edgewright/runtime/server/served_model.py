@@ -25,6 +25,7 @@ from .recorder import Counted, CounterStore, Recorder
 from .refusal import Refusal, not_now
 from .schedule.adaptive import NO_LANES, Lanes, scheduler_for
 from .schedule.execution import BatchTimes, Execution, Scheduler
+from .schedule.scheduled import nobody
 from .sequences import Sequences, client_specs
 from .statistics import ModelStatistics
 
@@ -75,7 +76,14 @@ class ServedModel:
             ),
         )
         self._batching = scheduler_for(
-            loaded.instance, manifest, loaded.warm_up or ((1, loaded.p50_s),), settings, self._executed, lanes
+            loaded.instance,
+            manifest,
+            loaded.warm_up or ((1, loaded.p50_s),),
+            settings,
+            self._executed,
+            lanes,
+            # Steps of a sequence may end without having been in a batch: they are counted one by one.
+            nobody if manifest.state else self._count,
         )
         self.scheduler: Scheduler = self._batching
         self._sequences: Sequences | None = None
@@ -88,26 +96,21 @@ class ServedModel:
         self._drift_timer: asyncio.TimerHandle | None = None
         self._energy_counted = 0
         self._idle = asyncio.Event()
-        self._idle.set()
 
     def submit(self, job: Job, deliver: Deliver) -> None:
         """Have a job done (see `pipeline.Endpoint`); it is counted before it is delivered."""
 
         def ended(execution: Execution) -> None:
             self._leave()
-            if execution.refusal is not None:
-                deliver(self._dropped(job, execution, execution.refusal))
+            outputs = execution.outputs
+            if outputs is None or self._sequences is not None:
+                self._ended_otherwise(job, execution, deliver)
                 return
-            try:
-                outcome = self._counted(job, execution)
-            except Exception:
-                deliver(Outcome(None, _internal_error(), self.name, self.version))
-                raise  # to the scheduler, which logs it
-            deliver(outcome)
-            if execution.outputs is not None:
-                self._observe_later(job.inputs, execution.outputs)
+            queue_ns, compute_ns = execution.queue_ns, execution.compute_ns
+            deliver(Outcome(outputs, None, self.name, self.version, queue_ns, compute_ns, self.statistics))
+            self._observe_later(job.inputs, outputs)
 
-        self._enter()
+        self.in_flight += 1
         try:
             self.scheduler.submit(job, ended)
         except BaseException as error:
@@ -133,15 +136,10 @@ class ServedModel:
 
     def count_shared(self, job: Job, outcome: Outcome) -> None:
         """Count a job that is answered with another job's outcome: answered, but not executed."""
-        now_ns = time.perf_counter_ns()
-        latency_ns = now_ns - job.received_ns
-        totals, failed = self.statistics, outcome.outputs is None
-        (totals.fail if failed else totals.success).add(latency_ns)
+        now_ns, totals = time.perf_counter_ns(), self.statistics
         totals.compute_input.add(job.input_ns)
-        totals.observe_latency(latency_ns // 1000)
-        now_s = time.time()
-        totals.last_inference_ms = int(now_s * 1000)
-        self.recorder.record(now_s, latency_us=latency_ns // 1000, rows=job.rows, failed=failed)
+        latency_ns = [now_ns - job.received_ns]
+        self._record(*(([], latency_ns) if outcome.outputs is None else (latency_ns, [])), job.rows)
         if outcome.outputs is not None:
             self._observe_later(job.inputs, outcome.outputs)
 
@@ -168,6 +166,7 @@ class ServedModel:
     async def retire(self) -> None:
         """Answer what is under way, then give everything back. No job follows."""
         while self.in_flight:  # an answer may be what lets another job begin
+            self._idle.clear()
             await self._idle.wait()
         self.count_drift()
         self.recorder.close()
@@ -197,10 +196,6 @@ class ServedModel:
         if cells is not None:
             self.recorder.observed(cells)
 
-    def _enter(self) -> None:
-        self.in_flight += 1
-        self._idle.clear()
-
     def _leave(self) -> None:
         self.in_flight -= 1
         if self.in_flight == 0:
@@ -219,20 +214,22 @@ class ServedModel:
             totals.shed += 1
         return Outcome(None, refusal, self.name, self.version, execution.queue_ns, 0, totals)
 
-    def _counted(self, job: Job, execution: Execution) -> Outcome:
-        now_ns = time.perf_counter_ns()
-        latency_ns = now_ns - job.received_ns
-        failed = execution.outputs is None
-        totals = self.statistics
-        (totals.fail if failed else totals.success).add(latency_ns)
-        totals.queue.add(execution.queue_ns)
-        totals.compute_input.add(job.input_ns)
-        totals.compute_infer.add(execution.compute_ns)
-        totals.rows += job.rows
-        totals.observe_latency(latency_ns // 1000)
-        now_s = time.time()
-        totals.last_inference_ms = int(now_s * 1000)
-        self.recorder.record(now_s, latency_us=latency_ns // 1000, rows=job.rows, failed=failed)
+    def _ended_otherwise(self, job: Job, execution: Execution, deliver: Deliver) -> None:
+        """Deliver what is not simply an answer that is counted already."""
+        if execution.refusal is not None:
+            deliver(self._dropped(job, execution, execution.refusal))
+            return
+        if self._sequences is not None:
+            try:
+                self._count([job], [execution])
+            except Exception:
+                deliver(Outcome(None, _internal_error(), self.name, self.version))
+                raise  # to the scheduler, which logs it
+        deliver(self._outcome(execution))
+        if execution.outputs is not None:
+            self._observe_later(job.inputs, execution.outputs)
+
+    def _outcome(self, execution: Execution) -> Outcome:
         refusal: Refusal | None = None
         if execution.outputs is None:
             _log.error("%s %s failed to run: %s", self.name, self.version, execution.error)
@@ -244,9 +241,34 @@ class ServedModel:
             self.version,
             execution.queue_ns,
             execution.compute_ns,
-            totals,
+            self.statistics,
             lost=isinstance(execution.error, WorkerLost),
         )
+
+    def _count(self, jobs: Sequence[Job], executions: Sequence[Execution]) -> None:
+        """Count how jobs ended, before an answer is given. Once for a batch: most of it costs the same for all."""
+        now_ns, totals = time.perf_counter_ns(), self.statistics
+        answered_ns: list[int] = []
+        failed_ns: list[int] = []
+        rows = queue_ns = input_ns = infer_ns = 0
+        for job, execution in zip(jobs, executions, strict=True):
+            (failed_ns if execution.outputs is None else answered_ns).append(now_ns - job.received_ns)
+            rows += job.rows
+            input_ns += job.input_ns
+            queue_ns += execution.queue_ns
+            infer_ns += execution.compute_ns
+        totals.rows += rows
+        totals.queue.add(queue_ns, len(jobs))
+        totals.compute_input.add(input_ns, len(jobs))
+        totals.compute_infer.add(infer_ns, len(jobs))
+        self._record(answered_ns, failed_ns, rows)
+
+    def _record(self, answered_ns: list[int], failed_ns: list[int], rows: int) -> None:
+        now_s, totals = time.time(), self.statistics
+        totals.last_inference_ms = int(now_s * 1000)
+        totals.add_ended(answered_ns, failed_ns)
+        latencies_us = [latency_ns // 1000 for latency_ns in answered_ns + failed_ns]
+        self.recorder.record(now_s, latencies_us, rows=rows, failures=len(failed_ns))
 
     def _observe_later(self, inputs: Tensors, outputs: Tensors) -> None:
         if self._drift.add(inputs, outputs):

@@ -20,8 +20,8 @@ class Duration:
     count: int = 0
     ns: int = 0
 
-    def add(self, ns: int) -> None:
-        self.count += 1
+    def add(self, ns: int, count: int = 1) -> None:
+        self.count += count
         self.ns += ns
 
     def as_json(self) -> dict[str, int]:
@@ -71,8 +71,13 @@ class ModelStatistics:
     """Requests that did not fit the model (4xx): never executed, never counted in telemetry."""
     latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_EDGES_US) + 1))
 
-    def observe_latency(self, latency_us: int) -> None:
-        self.latency[bisect_right(LATENCY_EDGES_US, latency_us)] += 1
+    def add_ended(self, answered_ns: list[int], failed_ns: list[int]) -> None:
+        """Count requests that ended together, by their latencies."""
+        self.success.add(sum(answered_ns), len(answered_ns))
+        self.fail.add(sum(failed_ns), len(failed_ns))
+        bins = self.latency
+        for latency_ns in answered_ns + failed_ns:
+            bins[bisect_right(LATENCY_EDGES_US, latency_ns // 1000)] += 1
 
     def add_batch(self, rows: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
         """Count a run of the engine."""

@@ -149,21 +149,22 @@ class CounterFile:
         """Bytes that the file takes."""
         return len(self._map)
 
-    def count(self, *, latency_us: int, rows: int, failed: bool) -> None:
-        """Add one request. Call inside `update()`."""
+    def count(self, latencies_us: Sequence[int], *, rows: int, failures: int) -> None:
+        """Add requests that ended together. Call inside `update()`."""
         cells = self._cells
-        cells[_FAILURES] += failed
+        cells[_FAILURES] += failures
         cells[_ROWS] += rows
-        cells[_LATENCY_SUM] += latency_us
-        cells[_LATENCY + bisect_right(LATENCY_EDGES_US, latency_us)] += 1
-        cells[_REQUESTS] += 1
+        cells[_LATENCY_SUM] += sum(latencies_us)
+        for latency_us in latencies_us:
+            cells[_LATENCY + bisect_right(LATENCY_EDGES_US, latency_us)] += 1
+        cells[_REQUESTS] += len(latencies_us)
 
-    def add_request(self, latency_us: int, rows: int, failed: bool) -> None:
+    def add_requests(self, latencies_us: Sequence[int], rows: int, failures: int) -> None:
         """`update()` and `count()` in one call: a context manager costs a microsecond."""
         words = self._words
         words[-1] += 1
         try:
-            self.count(latency_us=latency_us, rows=rows, failed=failed)
+            self.count(latencies_us, rows=rows, failures=failures)
         finally:
             words[_FINISHED] += 1
 

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,14 +39,23 @@ class Desk:
         self.engine = engine
         self.executed: list[BatchTimes] = []
         self.scheduler: AdaptiveScheduler = scheduler_for(
-            engine, manifest_of(template), points, ModelSettings(**settings), self.executed.append
+            engine, manifest_of(template), points, ModelSettings(**settings), self.executed.append, ended=self._count
         )
         self.ended: list[tuple[Job, Execution]] = []
+        self.counted: list[tuple[int, int]] = []
+        """Jobs that were counted together, and how many had been told before."""
+        self.broken: Exception | None = None
 
     def ask(self, job: Job) -> Job:
         job.received_ns = time.perf_counter_ns()
         self.scheduler.submit(job, lambda execution: self.ended.append((job, execution)))
         return job
+
+    def _count(self, jobs: Sequence[Job], executions: Sequence[Execution]) -> None:
+        if self.broken is not None:
+            raise self.broken
+        assert len(jobs) == len(executions)
+        self.counted.append((len(jobs), len(self.ended)))
 
     async def until(self, count: int) -> None:
         async with asyncio.timeout(60):
@@ -86,6 +95,60 @@ def test_what_arrives_in_one_turn_of_the_loop_is_one_batch(template: Manifest) -
         assert [times.rows for times in desk.executed] == [5]
         assert desk.engine.threads == {"MainThread"}
         assert desk.scheduler.pending == 0
+        desk.scheduler.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("points", [FAST, SLOW])
+def test_a_batch_is_counted_before_the_first_of_it_is_told(template: Manifest, points: Any) -> None:
+    async def scenario() -> None:
+        desk = Desk(template, MemoryEngine(), points)
+        for number in range(5):
+            desk.ask(job_of(number))
+        await desk.until(5)
+        before = 0
+        for jobs, told in desk.counted:
+            assert told == before
+            before += jobs
+        assert before == 5
+        desk.scheduler.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("points", [FAST, SLOW])
+def test_what_cannot_be_counted_is_told_as_a_failure(template: Manifest, points: Any) -> None:
+    """Acknowledged requests are never more than counted ones."""
+
+    async def scenario() -> None:
+        desk = Desk(template, MemoryEngine(), points)
+        desk.broken = OSError("no room")
+        desk.ask(job_of(1))
+        desk.ask(job_of(2))
+        await desk.until(2)
+        assert [(each.outputs, each.error) for _, each in desk.ended] == [(None, desk.broken)] * 2
+        desk.scheduler.close()
+
+    run(scenario)
+
+
+def test_what_a_job_asks_when_it_is_told_comes_behind_what_waits(template: Manifest) -> None:
+    def slow(inputs: Tensors) -> dict[str, NDArray[Any]]:
+        time.sleep(0.002)  # longer than a turn may take
+        return doubled(inputs)
+
+    async def scenario() -> None:
+        desk = Desk(template, MemoryEngine(slow), FAST)
+        for number in range(40):
+            desk.ask(job_of(number))
+        first = job_of(99)
+        desk.scheduler.submit(first, lambda _: desk.ask(job_of(100)) and None)
+        await desk.until(41)
+        assert [float(each.outputs["y"][0, 0]) for _, each in desk.ended if each.outputs] == [
+            *range(0, 80, 2),
+            200,
+        ]
         desk.scheduler.close()
 
     run(scenario)

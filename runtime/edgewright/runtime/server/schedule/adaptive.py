@@ -12,12 +12,13 @@ from ...serving import ModelSettings
 from ..pipeline import Job
 from ..refusal import Refusal
 from .core import Core
-from .execution import Deliver, Executed
+from .execution import Deliver, Ended, Executed
 from .explain import KEPT
 from .inline import InlineScheduler
 from .latency_model import LatencyModel, Point
 from .policy import BatchPolicy
 from .runner import Lane, Runner
+from .scheduled import nobody
 from .threaded import ThreadedScheduler
 
 HOP_NS = 200_000
@@ -112,6 +113,7 @@ def scheduler_for(
     settings: ModelSettings,
     executed: Executed,
     lanes: Lanes = NO_LANES,
+    ended: Ended = nobody,
 ) -> AdaptiveScheduler:
     """Return the scheduler of a loaded model.
 
@@ -122,6 +124,7 @@ def scheduler_for(
         settings: of the model.
         executed: is told of every run of the engine, on the event loop.
         lanes: of the black box.
+        ended: is told how the jobs of every batch ended, on the event loop and before they are delivered.
     """
     model = LatencyModel(points)
 
@@ -132,13 +135,13 @@ def scheduler_for(
     free_batch = any(spec.shape[:1] == (-1,) for spec in manifest.inputs)
     core = _core_factory(model, settings, free_batch=free_batch)
     threaded_policy = BatchPolicy(model, max_rows, overhead_ns=BATCH_OVERHEAD_NS)
-    threaded = ThreadedScheduler(core(threaded_policy), runner(lanes[1]), executed)
+    threaded = ThreadedScheduler(core(threaded_policy), runner(lanes[1]), executed, ended)
     policies = [threaded_policy]
     inline: InlineScheduler | None = None
     if not (isinstance(instance, Blocking) and instance.blocking):
         policy = BatchPolicy(model, max_rows, overhead_ns=RUN_OVERHEAD_NS, budget_ns=INLINE_BATCH_NS)
         policies.append(policy)
-        inline = InlineScheduler(core(policy), runner(lanes[0]), executed)
+        inline = InlineScheduler(core(policy), runner(lanes[0]), executed, ended)
     return AdaptiveScheduler(model, inline, threaded, tuple(policies), free_batch=free_batch)
 
 

@@ -120,10 +120,9 @@ class Core:
         """Learn from jobs that needed no queue, as they came in this turn and nothing else was there."""
         rows = jobs[0].rows if len(jobs) == 1 else len(jobs)
         first_ns, last_ns = taken_ns - jobs[0].submitted_ns, taken_ns - jobs[-1].submitted_ns
-        expected_ns = self.model.estimate_ns(rows)
         self.shedding.idle()
+        expected_ns = self._observe(rows, took_ns)
         self.decisions.keep((taken_ns, rows, len(jobs), reason, first_ns, last_ns, left, expected_ns, took_ns, 0))
-        self._observe(rows, took_ns)
 
     def ran(self, batch: Batch, took_ns: int) -> None:
         """Learn from a batch that was run."""
@@ -161,11 +160,12 @@ class Core:
             "batches": self.decisions.as_json(now_ns),
         }
 
-    def _observe(self, rows: int, took_ns: int) -> None:
-        self.model.observe(rows, took_ns)
+    def _observe(self, rows: int, took_ns: int) -> float:
+        expected_ns = self.model.observe(rows, took_ns)
         self._batches += 1
         if self._batches % _FIT_EVERY == 0:
             self._fit()
+        return expected_ns
 
     def _fit(self) -> None:
         self._full_rows, _ = self.policy.rows(1_000_000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,6 +41,8 @@ class BatchTimes:
 
 Deliver = Callable[[Execution], None]
 Executed = Callable[[BatchTimes], None]
+Ended = Callable[[Sequence[Job], Sequence[Execution]], None]
+"""Told how the jobs of a batch ended, before any of them is delivered."""
 
 
 class Scheduler(Protocol):

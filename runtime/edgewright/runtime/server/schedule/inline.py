@@ -13,7 +13,7 @@ from typing import Any
 from ..pipeline import Job
 from ..refusal import Refusal
 from .core import Core
-from .execution import Deliver, Executed
+from .execution import Deliver, Ended, Executed, Execution
 from .policy import Reason
 from .queue import Waiting, is_dead
 from .runner import Runner
@@ -30,12 +30,15 @@ class InlineScheduler:
 
     inline = True
 
-    def __init__(self, core: Core, runner: Runner, executed: Executed) -> None:
+    def __init__(self, core: Core, runner: Runner, executed: Executed, ended: Ended) -> None:
         self._core = core
         self._runner = runner
         self._executed = executed
+        self._ended = ended
         self._fresh: list[Waiting] = []
         """Jobs of this turn in the order of their arrival, as long as nothing speaks for another order."""
+        self._room = 0.0
+        """How many may be in it: what takes longer than nobody is shed for belongs into the queue."""
         self._planned = False
         queue, row_bytes = core.queue, runner.row_bytes
         self._most_fresh = min(_FRESH_JOBS, queue.max_jobs, queue.max_bytes // row_bytes if row_bytes else 1)
@@ -44,8 +47,9 @@ class InlineScheduler:
         core, now_ns = self._core, time.perf_counter_ns()
         waiting = core.waiting(job, deliver, now_ns)
         fresh = self._fresh
-        most = min(self._most_fresh, core.shedding.target_ns // core.model.single_ns)
-        if core.queue.jobs or len(fresh) >= most or (fresh and not _ordinary(waiting, fresh[0])):
+        if not fresh:
+            self._room = min(self._most_fresh, core.shedding.target_ns // core.model.single_ns)
+        if core.queue.jobs or len(fresh) >= self._room or (fresh and not _ordinary(waiting, fresh[0])):
             self._queue(waiting, now_ns)
         else:
             fresh.append(waiting)
@@ -92,30 +96,46 @@ class InlineScheduler:
                 self._plan_turn()
 
     def _run_fresh(self) -> None:
-        """Run the jobs of a turn, as far as its time allows; what is left stays in front."""
-        jobs, self._fresh = self._fresh, []
-        begun_ns = time.perf_counter_ns()
-        done = 0
-        try:
-            while done < len(jobs) and time.perf_counter_ns() - begun_ns < _TURN_NS:
-                rows, reason = self._core.policy.rows(len(jobs) - done) if jobs[done].rows == 1 else (1, Reason.ALONE)
-                batch = jobs[done : done + rows]
-                done += rows
-                self._run_batch(batch, reason, left=len(jobs) - done)
-        finally:
-            self._fresh = jobs[done:] + self._fresh
+        """Run the jobs of a turn, as far as its time allows; what is left stays in front.
 
-    def _run_batch(self, batch: list[Waiting], reason: Reason, left: int) -> None:
-        now_ns = time.perf_counter_ns()
-        dead = [waiting for waiting in batch if is_dead(waiting, now_ns)]
-        if dead:
-            dismiss(dead, self._core, now_ns)
-            batch = [waiting for waiting in batch if waiting not in dead]
-        if batch:
-            executions = self._runner.run_batch(batch, self._executed)
-            took_ns = time.perf_counter_ns() - now_ns
-            answer(batch, executions)
-            self._core.ran_fresh(batch, reason, now_ns, took_ns, left)
+        They are answered behind the last batch: what was written would not leave before the end of the turn, and code
+        that runs for one job after the other stays in the caches that the engine empties.
+        """
+        core, now_ns = self._core, time.perf_counter_ns()
+        jobs, end_ns = self._take_fresh(now_ns), now_ns + _TURN_NS
+        executions: list[Execution] = []
+        rows, reason = 0, Reason.ALL
+        try:
+            while (left := len(jobs) - len(executions)) and now_ns < end_ns:
+                batch, rows, reason = self._next_batch(jobs, left, rows, reason)
+                executions += self._runner.run_batch(batch, self._executed)
+                begun_ns, now_ns = now_ns, time.perf_counter_ns()
+                core.ran_fresh(batch, reason, begun_ns, now_ns - begun_ns, left - rows)
+        finally:
+            done = len(executions)
+            self._fresh = jobs[done:] + self._fresh
+            answer(jobs[:done], executions, self._ended)
+
+    def _next_batch(
+        self, jobs: list[Waiting], left: int, rows: int, reason: Reason
+    ) -> tuple[list[Waiting], int, Reason]:
+        """The next of the last `left` jobs, how many, and why so many: that is asked again only where fewer are left."""
+        first = len(jobs) - left
+        if not 0 < rows <= left:
+            rows, reason = self._core.policy.rows(left) if jobs[first].rows == 1 else (1, Reason.ALONE)
+        return jobs[first : first + rows], rows, reason
+
+    def _take_fresh(self, now_ns: int) -> list[Waiting]:
+        """Take the jobs of this turn; who is dead is told so."""
+        jobs, self._fresh = self._fresh, []
+        for waiting in jobs:
+            if waiting.job.cancelled or waiting.deadline_ns is not None:
+                break
+        else:
+            return jobs
+        dead = [waiting for waiting in jobs if is_dead(waiting, now_ns)]
+        dismiss(dead, self._core, now_ns)
+        return [waiting for waiting in jobs if waiting not in dead]
 
     def _run_some(self, now_ns: int) -> None:
         dead: list[Waiting] = []
@@ -123,7 +143,7 @@ class InlineScheduler:
         if batch is not None:
             executions = self._runner.run_batch(batch.jobs, self._executed)
             took_ns = time.perf_counter_ns() - now_ns
-            answer(batch.jobs, executions)
+            answer(batch.jobs, executions, self._ended)
             self._core.ran(batch, took_ns)
         dismiss(dead, self._core, now_ns)
 

@@ -84,8 +84,8 @@ class LatencyModel:
         share = (rows - sizes[right - 1]) / (sizes[right] - sizes[right - 1])
         return (times_ns[right - 1] * (1 - share) + times_ns[right] * share) * self._scale
 
-    def observe(self, rows: int, took_ns: float) -> None:
-        """Learn from a batch that ran."""
+    def observe(self, rows: int, took_ns: float) -> float:
+        """Learn from a batch that ran; return what had been expected."""
         expected_ns = self.estimate_ns(rows)
         ratio = took_ns / expected_ns
         off = (_LEAST_RATIO if ratio < _LEAST_RATIO else min(ratio, _MOST_RATIO)) - 1
@@ -97,6 +97,7 @@ class LatencyModel:
             self._curve = curve.with_size(rows, expected_ns / self._scale * (1 + off))
         self._scale *= 1 + _COMMON_SHARE * off
         self.single_ns = curve.times_ns[0] * self._scale
+        return expected_ns
 
     def line(self) -> tuple[float, float]:
         """Return a and b of t = a + b·n, neither negative: least squares of the relative error."""

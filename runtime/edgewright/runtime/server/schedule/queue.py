@@ -50,8 +50,8 @@ class Waiting:
         self.job = job
         self.deliver = deliver
         self.submitted_ns = submitted_ns
-        self.rows = max(1, job.rows)
-        self.band = band_of(job.priority)
+        self.rows = job.rows or 1
+        self.band = band_of(job.priority) if job.priority else DEFAULT_PRIORITY - 1
         self.useless_ns = job.deadline_ns
         """An answer that comes later helps nobody."""
         self.deadline_ns = job.deadline_ns

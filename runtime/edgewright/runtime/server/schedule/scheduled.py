@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from ..pipeline import Job
 from ..refusal import Refusal
 from .core import Core
-from .execution import Deliver, Execution
+from .execution import Deliver, Ended, Execution
 from .queue import Waiting
 
 _log = logging.getLogger(__name__)
 
 
-def answer(batch: Sequence[Waiting], executions: Iterable[Execution]) -> None:
-    """Deliver a batch. Whoever cannot take an outcome takes none from the others."""
+def nobody(jobs: Sequence[Job], executions: Sequence[Execution]) -> None:
+    """Nobody counts how jobs ended."""
+    del jobs, executions
+
+
+def answer(batch: Sequence[Waiting], executions: Sequence[Execution], ended: Ended) -> None:
+    """Tell how a batch ended, then deliver it. Whoever cannot take an outcome takes none from the others."""
+    try:
+        ended([waiting.job for waiting in batch], executions)
+    except Exception as error:  # noqa: BLE001 - a fault of ours: even then each of them is answered
+        _log.exception("a batch could not be counted")
+        executions = [Execution(None, error) for _ in batch]  # no answer is given that is not counted
     for waiting, execution in zip(batch, executions, strict=True):
         tell(waiting.deliver, execution)
 
@@ -37,4 +48,4 @@ def dismiss(dead: Sequence[Waiting], core: Core, now_ns: int) -> None:
         else:
             core.expired += 1
             refusal = Refusal(504, f"not done in time; it had waited {waited_ns / 1e6:.1f} ms")
-        answer((waiting,), (Execution(None, None, refusal, waited_ns),))
+        tell(waiting.deliver, Execution(None, None, refusal, waited_ns))

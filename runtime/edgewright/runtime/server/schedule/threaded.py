@@ -14,7 +14,7 @@ from typing import Any
 from ..pipeline import Job
 from ..refusal import Refusal, not_now
 from .core import Batch, Core
-from .execution import BatchTimes, Deliver, Executed, Execution
+from .execution import BatchTimes, Deliver, Ended, Executed, Execution
 from .queue import Waiting
 from .runner import Runner
 from .scheduled import answer, dismiss
@@ -25,10 +25,11 @@ class ThreadedScheduler:
 
     inline = False
 
-    def __init__(self, core: Core, runner: Runner, executed: Executed) -> None:
+    def __init__(self, core: Core, runner: Runner, executed: Executed, ended: Ended) -> None:
         self._core = core
         self._runner = runner
         self._executed = executed
+        self._ended = ended
         self._lock = threading.Lock()
         """Held for microseconds by whoever uses the core."""
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
@@ -123,7 +124,7 @@ class ThreadedScheduler:
         self._pending -= len(batch.jobs)
         for each in times:
             self._executed(each)
-        answer(batch.jobs, executions)
+        answer(batch.jobs, executions, self._ended)
 
     def _dismiss(self, dead: list[Waiting]) -> None:
         self._pending -= len(dead)

@@ -115,21 +115,20 @@ class Application:
         return functools.partial(self._handle, kind == "admin")
 
     def _handle(self, admin: bool, request: Request, respond: Respond) -> None:
-        if not self._log.access_log:
-            self._dispatch(admin, request, respond)
+        if self._log.access_log:
+            self._handle_logged(admin, request, _logged(request, respond))
             return
-        respond = _logged(request, respond)
-        try:
-            self._dispatch(admin, request, respond)
-        except Refusal as refusal:
-            respond(error_response(refusal))
-
-    def _dispatch(self, admin: bool, request: Request, respond: Respond) -> None:
-        named = self._targets.get(request.target) if request.method == b"POST" else None
-        if named is not None:
+        named = self._targets.get(request.target)
+        if named is not None and request.method == b"POST":
             self._infer(*named, request, respond)
         else:
             self._route(admin, request, respond)
+
+    def _handle_logged(self, admin: bool, request: Request, respond: Respond) -> None:
+        try:
+            self._route(admin, request, respond)
+        except Refusal as refusal:
+            respond(error_response(refusal))
 
     def _route(self, admin: bool, request: Request, respond: Respond) -> None:
         if request.method == b"OPTIONS" and request.target == b"*":

@@ -44,8 +44,7 @@ def infer(
             # Unread: in overload, reading what is then refused would be most of the work.
             asyncio.get_running_loop().call_later(_TURNED_AWAY_S, respond, error_response(refusal))
             return
-    signature = endpoint.signature
-    inference = read_request(request, signature, limits, plans)
+    inference = read_request(request, endpoint.signature, limits, plans)
     priority, timeout_us, key, sequence = inference.scheduling
     received_ns = request.received_ns
     job = Job(
