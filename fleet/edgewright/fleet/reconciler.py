@@ -35,7 +35,9 @@ LISTENING_S = 180.0
 LOOK_S = 3.0
 """How often orders are looked for that nobody answered."""
 MOST_LETTERS = 2000
-"""Sent in one step; the others follow in the next ones."""
+"""Sent in one step; the others follow in the next ones. Orders are given no faster (core/orders/orders.py)."""
+MOST_READ = 20_000
+"""After a start, a step that read more devices and orders than this leaves the decisions to the next one."""
 
 
 class Reconciler:
@@ -73,6 +75,11 @@ class Reconciler:
         """Tick every rollout that has not ended, then send orders."""
         with self._database.read() as connection:
             open_rollouts = rollouts.unfinished(connection)
+            if self._is_first:
+                self._is_first = False
+                self._refresh(connection, open_rollouts, now_s)
+                if self._sight.roster.size > MOST_READ:
+                    return
         for rollout in open_rollouts:
             self._tick(rollout, open_rollouts, now_s)
         self._sight.forget(open_rollouts)
@@ -81,7 +88,6 @@ class Reconciler:
 
     def _timed_step(self) -> None:
         with uncollected() if self._is_first else nullcontext():  # the first step fills the caches
-            self._is_first = False
             self.step(self._clock())
 
     def _tick(self, rollout: Rollout, open_rollouts: Sequence[Rollout], now_s: float) -> None:

@@ -75,7 +75,7 @@ def columns_of(directory: Path, table: str) -> list[str]:
 def test_it_reads_as_a_fleet(tmp_path: Path) -> None:
     database = Database(old(tmp_path / "data"))
     with database.read() as connection:
-        assert read_meta(connection, "schema_version") == "3"
+        assert read_meta(connection, "schema_version") == "4"
         first, second = reversed(rollouts.every(connection))
         assert (first.state, second.state) == ("completed", "running")
         assert second.policy.alpha == 0.01, "what was the failure gate's is now all gates'"
@@ -110,6 +110,21 @@ def test_the_schema_is_that_of_a_new_database(tmp_path: Path) -> None:
     assert triggers[0] == triggers[1]
 
 
+def test_version_3_gets_the_triggers_of_4(tmp_path: Path) -> None:
+    Database(tmp_path / "new").close()
+    Database(tmp_path / "data").close()
+    connection = sqlite3.connect(tmp_path / "data" / "fleet.sqlite")
+    for table in ("devices", "assignments"):
+        connection.execute(f"DROP TRIGGER {table}_insert_changed")
+        connection.execute(f"CREATE TRIGGER {table}_insert_changed AFTER INSERT ON {table} BEGIN SELECT 1; END")
+    connection.execute("UPDATE meta SET value = '3' WHERE key = 'schema_version'")
+    connection.commit()
+    connection.close()
+    Database(tmp_path / "data").close()
+    triggers = [rows(tmp_path / one, "sqlite_master WHERE type = 'trigger'", "name, sql") for one in ("data", "new")]
+    assert triggers[0] == triggers[1]
+
+
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     directory = old(tmp_path / "data")
     connection = sqlite3.connect(directory / "fleet.sqlite")
@@ -137,7 +152,7 @@ def test_the_rollout_goes_on_where_it_was(tmp_path: Path) -> None:
         house.close()
 
 
-@pytest.mark.parametrize(("version", "says"), [("4", "no way down"), ("1", "release of edgewright that wrote it$")])
+@pytest.mark.parametrize(("version", "says"), [("5", "no way down"), ("1", "release of edgewright that wrote it$")])
 def test_a_file_of_another_age_is_refused_and_left_alone(tmp_path: Path, version: str, says: str) -> None:
     directory = old(tmp_path / "data")
     connection = sqlite3.connect(directory / "fleet.sqlite")

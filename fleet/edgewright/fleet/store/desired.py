@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, delete, select, text, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Row, bindparam, delete, select, text
 
 from edgewright.runtime.telemetry.wire import Desired, DesiredModel
 
+from .changes import next_change
 from .lookup import rows_of
 from .schema import bundles, desired, devices, orders
 
@@ -31,6 +32,15 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     rollout: str | None
 
 
+_SET_COLUMNS = (*Assignment.__struct_fields__, "set_s", "settled")
+_SET = (
+    f"INSERT INTO desired ({', '.join(_SET_COLUMNS)}) VALUES (?{', ?' * (len(_SET_COLUMNS) - 1)}) "  # noqa: S608  (names)
+    f"ON CONFLICT (device, model) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _SET_COLUMNS[2:])}"
+)
+_NOTE = "INSERT INTO orders (device, model, at_s) VALUES (?, ?, ?)"
+_RAISE = "UPDATE devices SET desired_epoch = desired_epoch + 1, changed = ? WHERE device = ?"
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """The whole desired state of one device, and its epoch."""
 
@@ -43,14 +53,9 @@ def assign(connection: Connection, given: Sequence[Assignment], *, now_s: float)
     """Set what devices shall run for one model each, under a new epoch of each."""
     if not given:
         return
-    statement = insert(desired)
-    keys = {"device", "model"}
-    changing = {column.name: statement.excluded[column.name] for column in desired.c if column.name not in keys}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=sorted(keys), set_=changing),
-        [msgspec.structs.asdict(one) | {"set_s": now_s, "settled": False} for one in given],
-    )
-    connection.execute(insert(orders), [{"device": one.device, "model": one.model, "at_s": now_s} for one in given])
+    in_order = sorted(given, key=attrgetter("device", "model"))  # as the indices have them
+    connection.exec_driver_sql(_SET, [(*msgspec.structs.astuple(one), now_s, False) for one in in_order])
+    connection.exec_driver_sql(_NOTE, [(one.device, one.model, now_s) for one in given])
     _raise_epochs(connection, [one.device for one in given])
 
 
@@ -130,7 +135,5 @@ def _desired_model(row: Row[Any], bundle: Row[Any, Any, Any]) -> DesiredModel:
 
 
 def _raise_epochs(connection: Connection, names: Sequence[str]) -> None:
-    statement = update(devices).where(devices.c.device == bindparam("of_device"))
-    connection.execute(
-        statement.values(desired_epoch=devices.c.desired_epoch + 1), [{"of_device": name} for name in names]
-    )
+    change = next_change(connection, "devices")
+    connection.exec_driver_sql(_RAISE, [(change, name) for name in sorted(names)])

@@ -99,4 +99,17 @@ _STATEMENTS_3 = (
         UPDATE desired SET settled = 1 WHERE device = NEW.device AND command = NEW.command;
         END""",
 )
-_STEPS: Mapping[int, Callable[[Connection], None]] = MappingProxyType({2: _from_2_to_3})
+
+
+def _from_3_to_4(connection: Connection) -> None:
+    """Rows may come with the number of their change."""
+    for table in ("devices", "assignments"):
+        connection.exec_driver_sql(f"DROP TRIGGER {table}_insert_changed")
+        connection.exec_driver_sql(
+            f"""CREATE TRIGGER {table}_insert_changed AFTER INSERT ON {table} WHEN NEW.changed = 0 BEGIN
+        UPDATE {table} SET changed = (SELECT coalesce(max(changed), 0) + 1 FROM {table}) WHERE rowid = NEW.rowid;
+        END"""  # noqa: S608  (constants)
+        )
+
+
+_STEPS: Mapping[int, Callable[[Connection], None]] = MappingProxyType({2: _from_2_to_3, 3: _from_3_to_4})

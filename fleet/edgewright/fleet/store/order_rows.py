@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from ..core.rows import Assignment
+from .lookup import after_prefix
 
 ENDING_PHASES = frozenset({"refused", "confirmed", "failed", "rolled_back"})
 
@@ -22,16 +24,14 @@ _COLUMNS = (
     "rollback_command, rollback_version, rollback_bundle, rolled_back_s, withdrawn_s, arm, block, site, drawn_s, "
     "attempt"
 )
-_ALL = f"SELECT {_COLUMNS} FROM assignments WHERE rollout = ? ORDER BY position"  # noqa: S608  (constants, here and below)
+_ALL = f"SELECT {_COLUMNS} FROM assignments WHERE rollout = ?"  # noqa: S608  (constants, here and below)
 _SOME = (
     f"SELECT {_COLUMNS} FROM json_each(?) AS wanted "  # noqa: S608
     "CROSS JOIN assignments ON device = wanted.value AND rollout = ?"  # CROSS: in this order, by the index
 )
 _EVENTS = "SELECT updates.device, updates.command, phase, reason, received_s FROM"
-_ALL_EVENTS = (
-    f"{_EVENTS} updates WHERE command IN (SELECT command FROM assignments WHERE rollout = ?1 UNION ALL "  # noqa: S608
-    "SELECT rollback_command FROM assignments WHERE rollout = ?1 AND rollback_command IS NOT NULL) ORDER BY seq, rowid"
-)
+_ALL_EVENTS = f"{_EVENTS} updates WHERE command >= ? AND command < ? ORDER BY seq, rowid"
+"""The ids of a rollout's commands begin with its own and a dot (core/orders/arms.py, orders.py; core/back.py)."""
 _SOME_EVENTS = (
     f"{_EVENTS} json_each(?) AS wanted CROSS JOIN updates ON command = wanted.value ORDER BY seq, updates.rowid"
 )
@@ -60,9 +60,11 @@ _NOTHING = (None, "", None, None)
 
 def every(connection: Connection, rollout: str, epoch_of: Mapping[str, int]) -> list[Assignment]:
     """Return a rollout's assignments in their dispatch order; `epoch_of` has every bundle that was ever uploaded."""
-    reported = _fold(connection.exec_driver_sql(_ALL_EVENTS, (rollout,)).cursor.fetchall())
+    first = f"{rollout}."
+    events = connection.exec_driver_sql(_ALL_EVENTS, (first, after_prefix(first)))
+    reported = _fold(events.cursor.fetchall())
     rows = connection.exec_driver_sql(_ALL, (rollout,)).cursor.fetchall()
-    return _assignments(rows, reported, epoch_of)
+    return sorted(_assignments(rows, reported, epoch_of), key=attrgetter("position"))
 
 
 def some(connection: Connection, rollout: str, devices: Sequence[str], epoch_of: Mapping[str, int]) -> list[Assignment]:

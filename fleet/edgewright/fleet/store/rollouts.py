@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from ..core.observations import GateMemory
 from ..core.rows import ENDED, Assignment, Rollout
 from ..faults import ConflictError, NotFoundError
 from . import floors, order_rows, releases
+from .changes import next_change
 from .lookup import rows_of
 from .schema import assignments, rollouts
 
@@ -20,6 +22,12 @@ _encoder = msgspec.json.Encoder()
 _rollout = msgspec.json.Decoder(Rollout)
 _memory = msgspec.json.Decoder(GateMemory)
 _STORED = [column.name for column in assignments.c if column.name not in {"rollout", "changed"}]
+_stored = attrgetter(*_STORED)
+_by_device = attrgetter("device")
+_ADD = (
+    f"INSERT INTO assignments (rollout, changed, {', '.join(_STORED)}) "  # noqa: S608  (names of columns)
+    f"VALUES (?, ?{', ?' * len(_STORED)})"
+)
 _gates = msgspec.json.Decoder(tuple[GateStatus, ...])
 
 _NO_CLAIM = sorted({*ENDED, "rolling_back"})
@@ -156,8 +164,13 @@ def save_memory(connection: Connection, rollout: str, memory: GateMemory) -> Non
 
 
 def add_assignments(connection: Connection, rollout: str, given: Sequence[Assignment]) -> None:
-    """Add orders, each to another device, and controls that wait beside them."""
-    connection.execute(insert(assignments), [_row(one) | {"rollout": rollout} for one in given])
+    """Add orders, each to another device, and controls that wait beside them.
+
+    Thousands at a time: plain tuples, in the order of the indices, which are walked instead of searched.
+    """
+    if given:
+        head = (rollout, next_change(connection, "assignments"))
+        connection.exec_driver_sql(_ADD, [head + _stored(one) for one in sorted(given, key=_by_device)])
 
 
 def replace_assignments(connection: Connection, rollout: str, given: Sequence[Assignment]) -> None:
@@ -172,7 +185,7 @@ def change_assignments(connection: Connection, rollout: str, values: Mapping[str
     statement = update(assignments).where(*where).values({name: bindparam(f"to_{name}") for name in columns})
     rows = [
         {"of_device": device} | {f"to_{name}": value for name, value in each.items() if name != "device"}
-        for device, each in values.items()
+        for device, each in sorted(values.items())
     ]
     if rows:
         connection.execute(statement, rows)

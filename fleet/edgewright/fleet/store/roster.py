@@ -12,6 +12,7 @@ import json
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -86,7 +87,8 @@ class Roster:
         }
         for book in self._books.values():
             book.refresh(connection)
-        return {name for name in touched if self.unseen_epoch(name) is not None}
+        rows = self._rows
+        return {name for name in touched if name in rows and rows[name].desired_epoch > rows[name].epoch_seen}
 
     def devices_for(self, rollout: Rollout) -> list[Device]:
         """Return every enrolled device as a rollout sees it, in the order of their ids."""
@@ -116,6 +118,11 @@ class Roster:
         return None if row is None else row.last_seen_s
 
     @property
+    def size(self) -> int:
+        """How many devices and orders it holds."""
+        return len(self._rows) + sum(len(book.devices) for book in self._books.values())
+
+    @property
     def bundle_count(self) -> int:
         """How many bundles were uploaded; none is ever removed."""
         return len(self._epoch_of)
@@ -128,6 +135,8 @@ class Roster:
         return True
 
     def _read_devices(self, connection: Connection) -> set[str]:
+        if not self._rows:
+            return self._read_every_device(connection)
         query = f"SELECT {_COLUMNS} FROM devices WHERE changed > ? ORDER BY changed"  # noqa: S608  (a constant)
         rows = [_Row(*row) for row in connection.exec_driver_sql(query, (self._changed,)).cursor.fetchall()]
         self._has_new = False
@@ -149,16 +158,29 @@ class Roster:
         self._has_new = is_new
         return {row.device for row in rows}
 
+    def _read_every_device(self, connection: Connection) -> set[str]:
+        query = f"SELECT {_COLUMNS} FROM devices"  # noqa: S608  (a constant); in no order: a table is read fastest as it lies
+        every = list(map(_Row._make, connection.exec_driver_sql(query).cursor.fetchall()))
+        rows = sorted((row for row in every if row.removed_s is None), key=itemgetter(1))
+        self._rows = {row[1]: row for row in rows}
+        self._changed = max((row[0] for row in every), default=0)
+        self._has_new = bool(rows)
+        self.revision += len(rows)
+        return set(self._rows)
+
     def _read_orders(self, connection: Connection, *, now_s: float) -> set[str]:
         """Count the orders of the last day; returns the devices whose number changed."""
         changed: set[str] = set()
         query = "SELECT id, at_s, model, device FROM orders WHERE id > ? ORDER BY id"
-        for place, at_s, model, device in connection.exec_driver_sql(query, (self._order,)):
-            self._order = place
-            if at_s > now_s - DAY_S:
-                self._recent.append((at_s, model, device))
-                self._orders.setdefault(model, Counter())[device] += 1
-                changed.add(device)
+        rows = connection.exec_driver_sql(query, (self._order,)).cursor.fetchall()
+        if rows:
+            self._order = rows[-1][0]
+            recent = [(at_s, model, device) for _, at_s, model, device in rows if at_s > now_s - DAY_S]
+            self._recent.extend(recent)
+            for named in {model for _, model, _ in recent}:
+                devices = [device for _, model, device in recent if model == named]
+                self._orders.setdefault(named, Counter()).update(devices)
+                changed.update(devices)
         while self._recent and self._recent[0][0] <= now_s - DAY_S:
             _, model, device = self._recent.popleft()
             self._orders[model][device] -= 1
@@ -184,31 +206,31 @@ class Roster:
                 self._by_model[model] = dict(sorted(found.items()))
 
     def _device(self, row: _Row, model: str) -> Device:
-        states = _models(row.models) if row.models else ()
-        state = next((each for each in states if each.model == model), None)
+        _, name, target, last_seen_s, models, models_s, site, zone, labels, software, enrolled_s, _, _, _ = row
+        state = _state(models, model) if models else None
         counts = self._orders.get(model)
         shared = self._shared
         return Device(
-            id=row.device,
-            target=shared[row.target],
-            last_seen_s=row.last_seen_s,
+            id=name,
+            target=shared[target],
+            last_seen_s=last_seen_s,
             version=shared[state.version] if state else None,
             bundle=shared[state.bundle] if state else None,
             idle=state is None or state.phase == "idle",
-            reported_s=row.models_s,
-            site=shared[row.site],
-            time_zone=shared[row.time_zone],
-            labels=_labels(row.labels),
-            software=shared[row.software],
-            enrolled_s=row.enrolled_s,
+            reported_s=models_s,
+            site=shared[site],
+            time_zone=shared[zone],
+            labels=_labels(labels),
+            software=shared[software],
+            enrolled_s=enrolled_s,
             security_epoch=self._epoch_of.get(state.bundle, 0) if state and state.bundle else 0,
-            orders_last_day=counts[row.device] if counts else 0,
+            orders_last_day=counts.get(name, 0) if counts else 0,
         )
 
 
 @lru_cache(maxsize=MOST_KINDS)
-def _models(reported: bytes) -> tuple[ModelState, ...]:
-    return _decoder.decode(reported)
+def _state(reported: bytes, model: str) -> ModelState | None:
+    return next((each for each in _decoder.decode(reported) if each.model == model), None)
 
 
 @lru_cache(maxsize=MOST_KINDS)

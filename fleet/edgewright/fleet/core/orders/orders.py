@@ -18,8 +18,9 @@ from .arms import draw
 from .blast import BlastLimit
 from .waves import fitting, in_order, open_targets
 
-MOST_ORDERS = 5000
-"""Of one tick: a large wave goes out over a few seconds, so that no transaction holds the store for long."""
+MOST_ORDERS = 2000
+"""Of one tick: a large wave goes out over some seconds, so that no transaction holds the store for long. The letters
+that bring them take as long (reconciler.MOST_LETTERS)."""
 
 
 def orders(turn: Turn, rollout: Rollout) -> list[Command]:
