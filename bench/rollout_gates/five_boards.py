@@ -101,6 +101,7 @@ class FiveBoards:
                 policy=policy_from(POLICY, where="bench"),
                 seed=seed,
                 created_s=0.0,
+                pools_controls=True,
             )
         )
 

@@ -107,6 +107,7 @@ def release(unit: str) -> Rollout:
         policy=policy,
         seed=1,
         created_s=0.0,
+        pools_controls=True,
         state="running",
         wave=0,
         failure_unit="SITE" if unit == "SITE" else "DEVICE",

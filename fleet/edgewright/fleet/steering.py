@@ -95,6 +95,7 @@ class Steering:
             created_s=now_s,
             state="running" if checked.scheduling_config.start_time is None else "scheduled",
             security_floor=floors.every(connection).get(model, 0),
+            pools_controls=True,
         )
         _refuse_below_floor(rollout)
         replaced = _take_places(connection, rollout, now_s=now_s)
@@ -106,6 +107,7 @@ class Steering:
             "seed": rollout.seed,
             "security_floor": rollout.security_floor,
             "supersedes": replaced,
+            "pools_controls": rollout.pools_controls,
             "policy": msgspec.to_builtins(checked),
         }
         _note(connection, "rollout.created", f"rollout:{rollout.id}", detail, now_s=now_s)

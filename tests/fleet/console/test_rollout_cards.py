@@ -111,3 +111,5 @@ def test_a_gate_shows_its_e_value() -> None:
     card = gate_card(gate)
     assert (card.name, card.reason) == ("Accuracy on big", "worse")
     assert card.facts == (("blocks", "7"), ("estimate", "0.03 (0.01 to 0.05)"), ("E-value", "410, stops at 400"))
+    pooled = msgspec.structs.replace(gate, target=None, reason="all boards: worse")
+    assert gate_card(pooled).name == "Accuracy, all boards"

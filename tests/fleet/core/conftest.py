@@ -47,6 +47,7 @@ class World:
         zones: Sequence[str] = ("UTC",),
         state: RolloutState = "running",
         seed: int = 7,
+        pools_controls: bool = True,
     ) -> None:
         before = None if first else OLD
         self.devices = [
@@ -72,6 +73,7 @@ class World:
                 policy=policy_from(policy, where="test"),
                 seed=seed,
                 created_s=0.0,
+                pools_controls=pools_controls,
                 state=state,
             )
         )

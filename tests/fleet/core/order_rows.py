@@ -40,6 +40,7 @@ def rollout(
         "policy": policy_from(policy, where="test"),
         "seed": 1,
         "created_s": 0.0,
+        "pools_controls": True,
         "wave": wave,
     }
     return Rollout(**(given | (row or {})))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ..core.gates.status import GateStatus
+from ..core.gates.weights import METRICS
 from ..core.rows import Number
 from .chip import Chip, Tone
 
@@ -40,10 +41,12 @@ class GateCard(msgspec.Struct, frozen=True, kw_only=True):
 
 def gate_card(gate: GateStatus) -> GateCard:
     name = GATE_NAME[gate.gate] + (f" on {gate.target}" if gate.target else "")
+    if gate.target is None and gate.gate in {*METRICS, "all"} and "e_value" in gate.numbers:
+        name += ", all boards"
     return GateCard(
         name=name,
         chip=Chip(text=gate.outcome, tone=GATE_TONE[gate.outcome]),
-        reason=gate.reason.removeprefix(f"{gate.target}: "),
+        reason=gate.reason.removeprefix(f"{gate.target or 'all boards'}: "),
         facts=tuple(_facts(gate)),
     )
 

@@ -110,6 +110,9 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """No device is ordered to a bundle with a lower security epoch, on no way."""
     failure_unit: Literal["DEVICE", "SITE"] = "DEVICE"
     """What the failure gate counts; fixed when the first wave starts, before any outcome is known."""
+    pools_controls: bool = False
+    """The boards' comparisons with their controls are pooled too (gates/over_boards.py). False: of a rollout that was
+    made before there was that test; its gates keep the shares of alpha that it began with."""
     revision: int = 0
     """Grows with every change; the store refuses to save over a row whose revision it did not read."""
 

@@ -73,6 +73,7 @@ class _Rehearsal:
                 policy=policy,
                 seed=seed,
                 created_s=STARTED_S,
+                pools_controls=True,
             )
         )
         self._reports: dict[str, dict[str, Any]] = {}

@@ -172,6 +172,7 @@ def _detectable(trace: Trace, policy: Policy, runs: Sequence[Run]) -> tuple[Dete
         policy=policy,
         seed=0,
         created_s=0.0,
+        pools_controls=True,
     )
     return detectable(rollout, common, longest.stages)
 

@@ -120,6 +120,91 @@ def test_one_board_that_is_blamed_comes_with_the_proof_over_all() -> None:
     assert any(check.outcome == "fail" for check in halt.checks)
 
 
+def a_little_less_accurate(treated: bool, draw: random.Random) -> dict[str, Any]:
+    return {"accuracy": draw.uniform(0.84, 0.86) if treated else draw.uniform(0.89, 0.91)}
+
+
+@pytest.fixture(scope="module")
+def spread() -> Journal:
+    """A small loss on all of four boards."""
+    world = Journal(POLICY | {"waves": [300, "rest"]}, 600, targets=("a", "b", "c", "d"))
+    world.observe = observe(a_little_less_accurate)
+    play(world, lambda _: "confirmed")
+    assert world.state == "rolled_back"
+    return world
+
+
+def test_a_stop_by_all_boards_together_is_folded_from_their_blocks(spread: Journal) -> None:
+    found = explain(spread.entries)
+    assert found.agrees, found.problems
+    (stop,) = [step for step in found.steps if step.action == "rolling_back"]
+    (check,) = stop.checks
+    assert (check.target, check.outcome, check.basis) == (None, "fail", "recomputed")
+    figures = {figure.name: figure.recomputed for figure in check.figures}
+    weight = found.weights["metric over all boards"] * (8 if check.gate == "all" else 1)
+    assert figures["e_threshold"] == pytest.approx(1 / (0.05 * weight))
+    assert str(figures["without"]) in "abcd"
+    assert "board_halted" not in spread.actions(), "no board's own tests had found it"
+
+
+def test_a_board_that_was_halted_is_left_out_when_the_others_are_computed_again() -> None:
+    world = Journal(POLICY | {"waves": [300, "rest"]}, 600, targets=("a", "b", "c", "d"))
+    worse, fine = observe(less_accurate), observe(alike)
+    world.observe = lambda one: (worse if one.target == "b" else fine)(one)
+    play(world, lambda _: "confirmed")
+    assert (world.state, [halt.target for halt in world.ledger.rollout.halted]) == ("completed", ["b"])
+    found = explain(world.entries)
+    assert found.agrees, found.problems
+    last = {(check.gate, check.target): check for check in found.steps[-1].checks}[("accuracy", None)]
+    assert (last.basis, last.outcome) == ("recomputed", "pass")
+    assert {figure.name: figure.recorded for figure in last.figures}["left_out"] == "b"
+
+
+def test_a_rollout_from_before_boards_were_pooled_is_explained_by_the_weights_of_its_time() -> None:
+    world = Journal(POLICY | {"waves": [300, "rest"]}, 600, targets=("a", "b", "c", "d"), pools_controls=False)
+    del world.entries[0].detail["pools_controls"]
+    world.observe = observe(a_little_less_accurate)
+    play(world, lambda _: "confirmed")
+    found = explain(world.entries)
+    assert found.agrees, found.problems
+    assert found.blocks > 0
+    assert found.weights["metric over all boards"] == 0.0
+    checks = [check for step in found.steps for check in step.checks if check.target is None]
+    assert {check.gate for check in checks} <= {"failure", "all"}
+
+
+def changed(entries: list[AuditEntry], action: str, change: Callable[[dict[str, Any]], None]) -> list[AuditEntry]:
+    """Return the entries with one of them changed; its digest is not looked at here."""
+    found = list(entries)
+    place = next(place for place, one in enumerate(found) if one.action == f"rollout.{action}")
+    detail = copy.deepcopy(found[place].detail)
+    change(detail)
+    found[place] = msgspec.structs.replace(found[place], detail=detail)
+    return found
+
+
+def raise_e(detail: dict[str, Any]) -> None:
+    detail["numbers"]["e_value"] *= 1.001
+
+
+def leave_out(detail: dict[str, Any]) -> None:
+    detail["numbers"]["left_out"] = "a b"
+
+
+def blame_another(detail: dict[str, Any]) -> None:
+    detail["numbers"]["without"] = "nobody"
+
+
+def raise_the_rest(detail: dict[str, Any]) -> None:
+    detail["numbers"]["e_value_without"] *= 1.001
+
+
+@pytest.mark.parametrize("change", [raise_e, leave_out, blame_another, raise_the_rest])
+def test_a_changed_proof_over_all_boards_is_found(spread: Journal, change: Callable[[dict[str, Any]], None]) -> None:
+    found = explain(changed(spread.entries, "rolling_back", change))
+    assert any("(rolling_back)" in problem for problem in found.problems)
+
+
 def test_a_wave_of_one_that_failed_and_a_person_who_resumed() -> None:
     world = Journal({**POLICY, "waves": [1, "rest"], "control": {"fractions": [0]}}, 10)
     play(world, lambda _: "failed", until_s=300)
@@ -147,20 +232,6 @@ def test_fixed_thresholds_are_computed_again() -> None:
     assert world.state == "aborted"
     assert found.agrees, found.problems
     assert [check.outcome for step in found.steps for check in step.checks if step.action == "aborted"] == ["fail"]
-
-
-def changed(entries: list[AuditEntry], action: str, change: Callable[[dict[str, Any]], None]) -> list[AuditEntry]:
-    """Return the entries with one of them changed; its digest is not looked at here."""
-    found = list(entries)
-    place = next(place for place, one in enumerate(found) if one.action == f"rollout.{action}")
-    detail = copy.deepcopy(found[place].detail)
-    change(detail)
-    found[place] = msgspec.structs.replace(found[place], detail=detail)
-    return found
-
-
-def raise_e(detail: dict[str, Any]) -> None:
-    detail["numbers"]["e_value"] *= 1.001
 
 
 def move_a_failure(detail: dict[str, Any]) -> None:

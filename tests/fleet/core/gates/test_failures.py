@@ -312,4 +312,18 @@ def test_a_board_is_stopped_by_its_own_gate_where_the_others_dilute_it() -> None
 def test_the_weights_add_up_to_one(boards: int, policy: dict[str, Any]) -> None:
     run = rollout(boards=tuple(f"b{n}" for n in range(boards)), **policy)
     weights = weights_of(run)
-    assert weights.pooled + boards * (weights.board + 9 * weights.metric) == pytest.approx(1)
+    of_metrics = 9 * (weights.pooled_metric + boards * weights.metric)
+    assert weights.pooled + boards * weights.board + of_metrics == pytest.approx(1)
+    assert (weights.pooled_metric > 0) == (boards > 1 and run.policy.control_gate.enabled)
+
+
+def test_a_rollout_from_before_boards_were_pooled_keeps_its_shares_of_alpha() -> None:
+    """Its row says nothing of it; the thresholds in its log are those that it began with."""
+    run = rollout(boards=tuple("abcde"))
+    row = msgspec.json.decode(msgspec.json.encode(run))
+    assert row.pop("pools_controls")
+    before = msgspec.json.decode(msgspec.json.encode(row), type=Rollout)
+    weights = weights_of(before)
+    assert weights.pooled_metric == 0
+    assert weights.metric == pytest.approx(0.3 / 5 / 9)
+    assert weights_of(run).pooled_metric == pytest.approx(5 * weights_of(run).metric) == pytest.approx(0.15 / 9)

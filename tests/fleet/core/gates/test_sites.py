@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from edgewright.fleet.core.explain.recheck import check_gate
 from edgewright.fleet.core.gates import sites
 from edgewright.fleet.core.gates.failures import failure_gates
+from edgewright.fleet.core.observations import GateMemory
 from edgewright.fleet.core.outcomes import Outcome
 from edgewright.fleet.core.rows import Assignment, BoardHalt, Device, Number, Rollout
 
@@ -182,7 +183,7 @@ def told() -> tuple[Rollout, dict[str, Number]]:
 
 def test_the_log_holds_all_that_the_shares_were_computed_from() -> None:
     run, numbers = told()
-    (check,) = check_gate(run, {}, 0, "failure", None, numbers)
+    (check,) = check_gate(run, GateMemory(), {}, "failure", None, numbers)
     assert (check.basis, check.agrees) == ("recomputed", True)
     assert "e_site_shares" in {figure.name for figure in check.figures}
 
@@ -191,11 +192,11 @@ def test_a_share_that_was_changed_in_the_log_is_seen() -> None:
     run, numbers = told()
     first, _, rest = str(numbers["site_shares"]).partition(" ")
     failed, planned = first.partition("*")[0].split("/")
-    (check,) = check_gate(run, {}, 0, "failure", None, numbers | {"site_shares": f"{int(failed) + 1}/{planned} {rest}"})
+    (check,) = check_gate(run, GateMemory(), {}, "failure", None, numbers | {"site_shares": f"{int(failed) + 1}/{planned} {rest}"})
     assert not check.agrees
 
 
 def test_too_many_sites_are_only_recorded() -> None:
     run, numbers = told()
-    (check,) = check_gate(run, {}, 0, "failure", None, numbers | {"site_shares": ""})
+    (check,) = check_gate(run, GateMemory(), {}, "failure", None, numbers | {"site_shares": ""})
     assert check.basis == "recorded"

@@ -20,7 +20,8 @@ from ..gates.control import fold
 from ..gates.weights import weights_of
 from ..observations import BlockOutcome, GateMemory
 from ..policy.policy import PolicyError, policy_from
-from ..rows import Number, ReleaseBundle, Rollout
+from ..policy.sections import Action
+from ..rows import BoardHalt, Number, ReleaseBundle, Rollout
 from .recheck import GateCheck, as_it_stands, check_gate, disagreements, name_of, statements, tests_of
 
 PREFIX = "rollout."
@@ -58,7 +59,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     boards: tuple[str, ...]
     alpha: float
     weights: dict[str, float]
-    """Shares of alpha of a gate: the failure gate of all boards, that of one board, one metric of one board."""
+    """Shares of alpha of a gate: the failure gate of all boards, that of one board; a metric over all boards, and one
+    of one board."""
     entries: int
     blocks: int
     steps: tuple[Step, ...]
@@ -91,7 +93,7 @@ class _Replay:
         self._memory = GateMemory()
         self._steps: list[Step] = []
         self._problems = list(problems)
-        self._halted: set[str] = set()
+        self._halted: dict[str, BoardHalt] = {}
         self._was_resumed = False
 
     def take(self, entry: AuditEntry) -> None:
@@ -116,17 +118,23 @@ class _Replay:
                 else "the entries do not begin with `rollout.created`: give all of the rollout, from its first one on"
             )
         weights = weights_of(rollout)
+        now = tests_of(msgspec.structs.replace(rollout, halted=tuple(self._halted.values())), self._memory)
         return Explanation(
             rollout=rollout.id,
             model=rollout.model,
             version=rollout.version,
             boards=tuple(sorted(bundle.target for bundle in rollout.bundles)),
             alpha=rollout.policy.alpha,
-            weights={"failure": weights.pooled, "failure of a board": weights.board, "metric": weights.metric},
+            weights={
+                "failure": weights.pooled,
+                "failure of a board": weights.board,
+                "metric over all boards": weights.pooled_metric,
+                "metric": weights.metric,
+            },
             entries=entries,
             blocks=self._memory.next_block,
             steps=tuple(self._steps),
-            tests=tuple(as_it_stands(status) for status in tests_of(rollout, self._memory).values()),
+            tests=tuple(as_it_stands(status) for status in now.values()),
             problems=tuple(self._problems),
             agrees=not self._problems,
         )
@@ -142,6 +150,7 @@ class _Replay:
                 policy=policy_from(detail["policy"], where=f"audit entry {entry.seq}"),
                 seed=0,
                 created_s=entry.at_s,
+                pools_controls=detail.get("pools_controls") is True,
             )
         except (*UNFOLDABLE, PolicyError) as error:
             self._problems.append(f"entry {entry.seq} does not say how the rollout was made: {_text(error)}")
@@ -166,15 +175,17 @@ class _Replay:
         checks = []
         for (gate, target), numbers in spoken.items():
             try:
-                checks += check_gate(rollout, tests, learnt, gate, target, numbers)
+                checks += check_gate(rollout, self._memory, tests, gate, target, numbers)
             except UNFOLDABLE as error:
                 problems.append(f"{name_of(gate, target)}: no gate says this: {_text(error)}")
         problems += [problem for check in checks for problem in disagreements(check)]
         unjust = self._unjust(entry, action, checks)
         problems += [unjust] if unjust else []
         if action == "board_halted":
-            self._halted |= {str(others.get("target")), *(str(check.target) for check in checks)}
-        self._was_resumed |= action == "resumed"
+            self._halt(entry, {str(others.get("target")), *(str(check.target) for check in checks)})
+        elif action == "resumed":
+            self._was_resumed = True
+            self._halted = {target: halt for target, halt in self._halted.items() if halt.action != "PAUSE"}
         wave = entry.detail.get("wave")
         step = Step(
             seq=entry.seq,
@@ -190,6 +201,11 @@ class _Replay:
         )
         self._steps.append(step)
         self._problems += [f"entry {entry.seq} ({action}): {problem}" for problem in problems]
+
+    def _halt(self, entry: AuditEntry, targets: set[str]) -> None:
+        action: Action = "PAUSE" if entry.detail["numbers"].get("action") == "PAUSE" else "ROLLBACK"
+        for target in targets:
+            self._halted[target] = BoardHalt(target=target, action=action, reason="", at_s=entry.at_s)
 
     def _unjust(self, entry: AuditEntry, action: str, checks: Sequence[GateCheck]) -> str | None:
         """Return why the numbers do not lead to the decision; None where they do, or where it was a person's."""

@@ -10,6 +10,7 @@ import msgspec
 
 from ..gates.control import control_gates
 from ..gates.failures import ALL_BOARDS, MOST_NAMED, Trials, judge
+from ..gates.over_boards import LEFT_OUT, pooled_gates
 from ..gates.sites import Shares, from_text
 from ..gates.status import GateOutcome, GateStatus
 from ..gates.weights import METRICS
@@ -74,14 +75,14 @@ def tests_of(rollout: Rollout, memory: GateMemory) -> Tests:
 
 
 def check_gate(
-    rollout: Rollout, tests: Tests, learnt: int, gate: str, target: str | None, numbers: Mapping[str, Any]
+    rollout: Rollout, memory: GateMemory, tests: Tests, gate: str, target: str | None, numbers: Mapping[str, Any]
 ) -> list[GateCheck]:
     """Return what a gate's recorded numbers and the recomputed ones say; two checks where it rests on two proofs.
 
     Args:
         rollout: with its policy and boards.
-        tests: after the blocks that were learnt before the decision.
-        learnt: how many blocks those are.
+        memory: after the blocks that were learnt before the decision.
+        tests: what those say (`tests_of`).
         gate: its name.
         target: its board; None: all.
         numbers: what was recorded.
@@ -101,12 +102,19 @@ def check_gate(
             return [_compared(gate, target, {}, numbers, "fail" if is_below else "pass")]
     if gate not in {*METRICS, "all"}:
         return [GateCheck(gate=gate, target=target, basis="recorded", outcome=None, others=dict(numbers))]
-    if target is None:
-        return [_compared(gate, None, {"blocks": learnt}, numbers, "wait")]
-    status = tests.get((gate, target))
+    if target is None and "e_value" not in numbers:
+        return [_compared(gate, None, {"blocks": memory.next_block}, numbers, "wait")]
+    status = tests.get((gate, target)) if target is not None else _pooled(rollout, memory, gate, numbers)
     if status is None:
         raise ValueError("no block that was learnt before speaks of it")
     return [_compared(gate, target, status.numbers, numbers, status.outcome)]
+
+
+def _pooled(rollout: Rollout, memory: GateMemory, gate: str, numbers: Mapping[str, Any]) -> GateStatus | None:
+    """Return what the blocks of all boards say but those that had been halted by then, as the log names them."""
+    left_out = str(numbers.get(LEFT_OUT, "")).split()
+    found = pooled_gates(rollout, memory, left_out=left_out, waiting=False)
+    return next((status for status in found if status.gate == gate), None)
 
 
 def _failure_checks(rollout: Rollout, target: str | None, numbers: Mapping[str, Any]) -> list[GateCheck]:

@@ -11,7 +11,7 @@ arms of its blocks and cancel out: that is difference-in-differences with the co
 Beside its metrics each board has the gate `all`: the weighted mean of their e-values as they stand, which is an e-value
 in the order of the blocks. It stops wherever one metric alone would, and where several lean together. Histograms are
 not in it: that answers changed is no loss, so `outputs` asks for a change of practical size as well, and `inputs` only
-warns that the arms see different data.
+warns that the arms see different data. Over all boards there is one more test of each metric (over_boards.py).
 """
 
 from __future__ import annotations
@@ -21,19 +21,18 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ..observations import Block, BlockOutcome, Evidence, GateMemory, Metric
+from ..observations import Block, BlockOutcome, Evidence, GateMemory
 from ..outcomes import was_unheard
-from ..policy.sections import Action
 from ..rows import Assignment, Number, Rollout
-from ..sequential import combine, predictive
-from ..sequential.intervals import interval
-from .comparisons import BINS, COMPARISONS
-from .status import GateName, GateOutcome, GateStatus
-from .weights import enabled_metrics, weights_of
+from ..sequential import combine
+from .comparison_status import all_gate, averaged, limit_of, metric_gate
+from .comparisons import COMPARISONS
+from .over_boards import pooled_gates
+from .status import GateStatus
+from .weights import enabled_metrics
 
 MOST_BLOCKS = 1000
 """That are due in one tick: after a long outage the rest follows in the next ones."""
-HISTOGRAMS: frozenset[Metric] = frozenset({"inputs", "outputs"})
 
 
 def due_blocks(
@@ -103,8 +102,7 @@ def fold(rollout: Rollout, memory: GateMemory, found: BlockOutcome) -> GateMemor
     tests = dict(memory.tests)
     for metric, values in found.values.items():
         key = f"{found.target}/{metric}"
-        limit = COMPARISONS[metric].limit(_max_loss(rollout, metric))
-        tests[key] = COMPARISONS[metric].advance(tests.get(key, Evidence()), values, limit)
+        tests[key] = COMPARISONS[metric].advance(tests.get(key, Evidence()), values, limit_of(rollout, metric))
     key = f"{found.target}/all"
     tests[key] = _together(rollout, found.target, tests, tests.get(key, Evidence()))
     return GateMemory(next_block=found.number + 1, tests=tests)
@@ -117,7 +115,7 @@ def blocks_of(memory: GateMemory, target: str) -> int:
 
 
 def control_gates(rollout: Rollout, memory: GateMemory, wave_over: bool, drawn: int = 0) -> tuple[GateStatus, ...]:
-    """Return what the blocks so far say: for each board its metrics, then all of them together.
+    """Return what the blocks so far say: for each board its metrics, then all of them together; then over all boards.
 
     Args:
         rollout: the rollout.
@@ -131,27 +129,19 @@ def control_gates(rollout: Rollout, memory: GateMemory, wave_over: bool, drawn: 
         for metric in enabled_metrics(rollout.policy):
             evidence = memory.tests.get(f"{target}/{metric}")
             if evidence is not None:
-                found.append(_metric_gate(rollout, target, metric, evidence, waiting))
+                found.append(metric_gate(rollout, target, metric, evidence, waiting=waiting))
         together = memory.tests.get(f"{target}/all")
         if together is not None:
-            found.append(_all_gate(rollout, target, together, waiting))
+            found.append(all_gate(rollout, target, together, waiting=waiting))
+    pooled = pooled_gates(rollout, memory, left_out={halt.target for halt in rollout.halted}, waiting=waiting)
     if waiting and memory.next_block < drawn:
-        found.append(_not_observed(memory, drawn))
-    return tuple(found)
-
-
-def _max_loss(rollout: Rollout, metric: Metric) -> float | None:
-    given = [one.max_loss for one in rollout.policy.control_gate.metrics if one.metric == metric]
-    return given[0] if given else None
-
-
-def _averaged(rollout: Rollout) -> list[Metric]:
-    return [metric for metric in enabled_metrics(rollout.policy) if metric not in HISTOGRAMS]
+        pooled = _not_observed(memory, drawn, pooled)
+    return (*found, *pooled)
 
 
 def _together(rollout: Rollout, target: str, tests: dict[str, Evidence], before: Evidence) -> Evidence:
     """Return the mean of a board's e-values after a block. A metric that was never seen has E = 1."""
-    metrics = _averaged(rollout)
+    metrics = averaged(rollout)
     if not metrics:
         return msgspec.structs.replace(before, log_wealth=(0.0,), steps=before.steps + 1)
     seen = [tests.get(f"{target}/{metric}") for metric in metrics]
@@ -159,130 +149,12 @@ def _together(rollout: Rollout, target: str, tests: dict[str, Evidence], before:
     return Evidence(log_wealth=(now,), peak=max(before.peak, now), steps=before.steps + 1)
 
 
-def _metric_gate(rollout: Rollout, target: str, metric: Metric, evidence: Evidence, waiting: bool) -> GateStatus:
-    comparison = COMPARISONS[metric]
-    limit = comparison.limit(_max_loss(rollout, metric))
-    weight = weights_of(rollout).metric
-    numbers = _numbers(rollout, metric, evidence, limit / comparison.scale)
-    proven = _is_proof(rollout, evidence, weight or _warning_weight(rollout))
-    size = f"{comparison.unit}, limit {limit / comparison.scale:g}"
-    detail = f"{_amount(metric, numbers)} {size}; {evidence.steps} blocks, E {_exp(evidence.peak):.3g}"
-    outcome: GateOutcome = "wait" if waiting else "pass"
-    action: Action | None = None
-    reason = f"{detail}, stops at {numbers['e_threshold']:.4g}"
-    if proven and metric == "inputs":
-        outcome = "inconclusive"
-        action = "PAUSE" if rollout.policy.control_gate.on_inconclusive == "PAUSE" else None
-        reason = f"the new release and its controls see different inputs, so nothing can be compared: {detail}"
-    elif proven and metric == "outputs" and float(str(numbers["estimate"])) < limit:
-        reason = f"answers otherwise than the controls, but less than the limit: {detail}"
-    elif proven:
-        outcome, action = "fail", rollout.policy.control_gate.action
-        reason = f"{metric} worse than the controls: {detail}"
-    return _status(metric, target, outcome, action, f"{metric}: {reason}", numbers, evidence, weight)
-
-
-def _all_gate(rollout: Rollout, target: str, evidence: Evidence, waiting: bool) -> GateStatus:
-    gate = rollout.policy.control_gate
-    weight = weights_of(rollout).metric * len(_averaged(rollout))
-    now = combine.log_e_now(evidence)
-    numbers: dict[str, Number] = {
-        "blocks": evidence.steps,
-        "e_value": _exp(evidence.peak),
-        "e_value_now": _exp(now),
-        "e_threshold": _threshold(rollout, weight),
-    }
-    outcome: GateOutcome = "wait" if waiting else "pass"
-    action: Action | None = None
-    detail = f"{evidence.steps} blocks of treated devices and controls, E {_exp(evidence.peak):.3g}"
-    reason = f"{detail}, stops at {numbers['e_threshold']:.4g}"
-    if _is_proof(rollout, evidence, weight):
-        outcome, action, reason = "fail", gate.action, f"worse than the controls over all metrics: {detail}"
-    elif not waiting and now > 0:
-        outcome, action = "inconclusive", "PAUSE" if gate.on_inconclusive == "PAUSE" else None
-        reason = f"leans towards worse than the controls, not proven: {detail}"
-    return _status("all", target, outcome, action, reason, numbers, evidence, weight)
-
-
-def _not_observed(memory: GateMemory, drawn: int) -> GateStatus:
-    return GateStatus(
-        gate="all",
-        target=None,
-        outcome="wait",
-        action=None,
-        reason=f"{drawn - memory.next_block} of {drawn} blocks of devices and controls are still observed",
-        numbers={"blocks": memory.next_block, "drawn": drawn},
-    )
-
-
-def _is_proof(rollout: Rollout, evidence: Evidence, weight: float) -> bool:
-    return weight > 0 and evidence.peak >= math.log(_threshold(rollout, weight))
-
-
-def _threshold(rollout: Rollout, weight: float) -> float:
-    return 1 / (rollout.policy.alpha * weight) if weight else math.inf
-
-
-def _warning_weight(rollout: Rollout) -> float:
-    """Return what a metric that stops nothing is judged by: the share that the boards have of alpha."""
-    return 1 / max(1, len(rollout.bundles))
-
-
-def _numbers(rollout: Rollout, metric: Metric, evidence: Evidence, limit: float) -> dict[str, Number]:
-    weight = weights_of(rollout).metric if metric != "inputs" else _warning_weight(rollout)
-    numbers: dict[str, Number] = {
-        "blocks": evidence.steps,
-        "e_value": _exp(evidence.peak),
-        "e_value_now": _exp(combine.log_e_now(evidence)),
-        "e_threshold": _threshold(rollout, weight),
-        "limit": limit,
-    }
-    if metric in HISTOGRAMS:
-        sizes = (BINS,) * (len(evidence.learnt) // 3 // BINS)
-        numbers["estimate"] = predictive.pooled_psi(evidence, sizes) if sizes else 0.0
-        return numbers
-    scale = COMPARISONS[metric].scale if COMPARISONS[metric].unit == "points" else 1.0
-    around = interval(evidence.steps, evidence.total, evidence.total_squared, rollout.policy.alpha)
-    numbers["estimate"] = evidence.total / evidence.steps / scale
-    if around is not None:
-        numbers |= {"low": around.low / scale, "high": around.high / scale}
-    return numbers
-
-
-def _amount(metric: Metric, numbers: dict[str, Number]) -> str:
-    """Say the estimate in words: what it is the mean of depends on the test."""
-    estimate = float(str(numbers["estimate"]))
-    match metric:
-        case "crashes" | "silence":
-            return f"{estimate:+.3g} devices a block above chance,"
-        case "latency" | "energy":
-            return f"{100 * estimate:.3g} % of the blocks above the limit (chance: 50 %),"
-        case _:
-            return f"{estimate:.3g}"
-
-
-def _status(
-    gate: GateName,
-    target: str,
-    outcome: GateOutcome,
-    action: Action | None,
-    reason: str,
-    numbers: dict[str, Number],
-    evidence: Evidence,
-    weight: float,
-) -> GateStatus:
-    return GateStatus(
-        gate=gate,
-        target=target,
-        outcome=outcome,
-        action=action,
-        reason=f"{target}: {reason}",
-        numbers=numbers,
-        log_e=evidence.peak,
-        weight=weight,
-    )
-
-
-def _exp(log_value: float) -> float:
-    """Return e^x for people: past 1e300 it no longer matters how large."""
-    return math.exp(min(log_value, 690.0))
+def _not_observed(memory: GateMemory, drawn: int, pooled: tuple[GateStatus, ...]) -> tuple[GateStatus, ...]:
+    """Say how many blocks are to come: with what all boards say together, or by itself."""
+    reason = f"{drawn - memory.next_block} of {drawn} blocks of devices and controls are still observed"
+    if pooled and pooled[-1].gate == "all":
+        told = f"{pooled[-1].reason}; {reason}"
+        return (*pooled[:-1], msgspec.structs.replace(pooled[-1], reason=told))
+    numbers: dict[str, Number] = {"blocks": memory.next_block, "drawn": drawn}
+    alone = GateStatus(gate="all", target=None, outcome="wait", action=None, reason=reason, numbers=numbers)
+    return (*pooled, alone)
