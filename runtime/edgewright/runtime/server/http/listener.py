@@ -25,7 +25,7 @@ _HANDSHAKE_S = 10.0
 """A client that connects and never says hello must not keep its place among the connections."""
 
 Connected = Callable[[Connections], asyncio.Protocol]
-"""Returns what speaks with a client that has connected: it adds itself to the set of connections, and removes itself."""
+"""Returns what speaks with a client that has connected, and that keeps itself in the set of connections."""
 
 
 class Listener:
