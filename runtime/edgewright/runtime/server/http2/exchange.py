@@ -8,7 +8,7 @@ from typing import Protocol
 from ..http.messages import Payload
 from .abuse import Floods
 from .faults import Code, StreamFault
-from .frames import DATA, LARGEST_WINDOW_BYTES, frame_head, window_update_frame
+from .frames import LARGEST_WINDOW_BYTES, window_update_frame
 from .outgoing_body import OutgoingBody
 from .sending import Sending
 from .stream import Answering, Fields
@@ -90,11 +90,11 @@ class Exchange:
         Raises:
             StreamFault: behind the end, beyond the window, or not what content-length says.
         """
+        self.held_bytes += size_bytes
         if self.request_ended:
             raise StreamFault(Code.STREAM_CLOSED, "DATA behind the end of the request")
         if not self._receiving.take(size_bytes):
             raise StreamFault(Code.FLOW_CONTROL_ERROR, "more than the stream's window")
-        self.held_bytes += size_bytes
         if self._missing_bytes is not None:
             self._missing_bytes -= len(data)
             if self._missing_bytes < 0:
@@ -166,8 +166,9 @@ class Exchange:
                 self._send_end(self._trailers)
         elif self.window <= 0:
             self._queued = False
+        again = self._queued  # whoever is told may queue the stream anew
         self._tell_writable()
-        return self._queued
+        return again
 
     def _send_data(self, body: OutgoingBody) -> None:
         sending = self._home.sending
@@ -175,9 +176,7 @@ class Exchange:
         if size > 0:
             self._progress = True
             self.window -= size
-            sending.window -= size
-            sending.out.append(frame_head(size, DATA, 0, self.id))
-            sending.out += body.take(size)
+            sending.data(self.id, body.take(size), size)
             self._home.floods.sent(size)
 
     def _tell_writable(self) -> None:
@@ -243,6 +242,7 @@ class Exchange:
         sending = self._home.sending
         size = sum(map(len, parts))
         if 0 < size <= self.window and size <= sending.window and size <= sending.frame_bytes and not sending.paused:
+            self.window -= size
             sending.answer(self.id, fields, parts, size, trailers)
             self._home.floods.message()
             self._home.floods.sent(size)

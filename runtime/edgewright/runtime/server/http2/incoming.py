@@ -205,8 +205,10 @@ class Incoming:
             self._streams.drop(stream_id)
 
     def _priority(self, stream_id: int, payload: bytes) -> None:
-        if stream_id == 0 or len(payload) != 5:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "PRIORITY of stream 0, or of a wrong length")
+        if stream_id == 0:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "PRIORITY of stream 0")
+        if len(payload) != 5:
+            raise ConnectionFault(Code.FRAME_SIZE_ERROR, "PRIORITY of a wrong length")
         self._floods.overhead()
 
     def _window_update(self, stream_id: int, word: int) -> None:
@@ -236,6 +238,8 @@ class Incoming:
         elif kind == PING:
             self._ping(flags, payload)
         else:
+            if len(payload) < 8:
+                raise ConnectionFault(Code.FRAME_SIZE_ERROR, "GOAWAY too short for its last stream and code")
             self._floods.overhead(len(payload))
             self.leaving = True
 

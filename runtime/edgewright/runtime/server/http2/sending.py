@@ -9,11 +9,15 @@ from typing import Protocol
 from ..http.messages import Payload
 from .faults import Code, ConnectionFault
 from .frames import (
+    DATA,
     DEFAULT_WINDOW_BYTES,
+    END_HEADERS,
+    END_STREAM,
     HEAD,
     HEADERS,
     LARGEST_WINDOW_BYTES,
     SMALLEST_FRAME_BYTES,
+    frame_head,
     header_frames,
 )
 from .headers import encode
@@ -23,7 +27,8 @@ _LARGEST_FRAME_BYTES = 256 * 1024
 """However large a frame the client would take: streams take turns by frames."""
 _DEFAULT_TABLE_BYTES = 4096
 _EMPTY_THE_TABLE = b"\x20"
-_END_HEADERS = 0x4
+_COLLECTED_BYTES = 256 * 1024
+"""Bodies that are collected for one write; the transport can pause us between two."""
 
 Write = Callable[[list[Payload]], None]
 
@@ -42,6 +47,7 @@ class Sending:
         self._write = write
         self._waiting: deque[Waiting] = deque()
         self._table_to_empty = False
+        self._body_bytes = 0
         self.out: list[Payload] = []
         self.collecting = False
         """While true, `flush` leaves it for later."""
@@ -53,8 +59,25 @@ class Sending:
 
     def flush(self, *, even_nothing: bool = False) -> None:
         if (self.out or even_nothing) and not self.collecting:
-            out, self.out = self.out, []
-            self._write(out)
+            self._write_out()
+
+    def _write_out(self) -> None:
+        out, self.out = self.out, []
+        self._body_bytes = 0
+        self._write(out)
+
+    def _count(self, size_bytes: int) -> None:
+        """Count a body: a client that sends many requests at once must not have all answers pile up here."""
+        self.window -= size_bytes
+        self._body_bytes += size_bytes
+        if self._body_bytes > _COLLECTED_BYTES:
+            self._write_out()
+
+    def data(self, stream_id: int, parts: Sequence[Payload], size_bytes: int) -> None:
+        """Send DATA that the windows have room for."""
+        self.out.append(frame_head(size_bytes, DATA, 0, stream_id))
+        self.out += parts
+        self._count(size_bytes)
 
     def block(self, fields: Fields) -> bytes:
         """Return the header block for `fields`."""
@@ -73,20 +96,20 @@ class Sending:
     ) -> None:
         """Send head, a body that fits into one frame and the windows, and trailers, as one piece."""
         head, tail = self.block(fields), encode(trailers)
-        self.window -= size_bytes
         pack = HEAD.pack
         self.out.append(
             b"".join(
                 (
-                    pack(len(head) >> 8, len(head) & 0xFF, HEADERS, _END_HEADERS, stream_id),
+                    pack(len(head) >> 8, len(head) & 0xFF, HEADERS, END_HEADERS, stream_id),
                     head,
-                    pack(size_bytes >> 8, size_bytes & 0xFF, 0, 0, stream_id),
+                    pack(size_bytes >> 8, size_bytes & 0xFF, DATA, 0, stream_id),
                     *parts,
-                    pack(len(tail) >> 8, len(tail) & 0xFF, HEADERS, _END_HEADERS | 1, stream_id),
+                    pack(len(tail) >> 8, len(tail) & 0xFF, HEADERS, END_HEADERS | END_STREAM, stream_id),
                     tail,
                 )
             )
         )
+        self._count(size_bytes)
 
     def table_bytes(self, size: int) -> None:
         """Take the client's HEADER_TABLE_SIZE: we use no table, but one below the default has to be confirmed."""
