@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from edgewright.runtime.server.v2.grpc.head import NotGrpc, read_head
+from edgewright.runtime.server.http2.stream import Fields
+from edgewright.runtime.server.limits import DEFAULT_LIMITS
+from edgewright.runtime.server.v2.grpc import head as heads
+from edgewright.runtime.server.v2.grpc.head import CallHead, NotGrpc
 from tests.runtime.server.v2.grpc.small_stream import fields
+
+
+def read_head(said: Fields) -> CallHead:
+    return heads.read_head(said, DEFAULT_LIMITS)
 
 
 def test_a_head_says_what_is_asked_and_how_long() -> None:
@@ -69,3 +76,11 @@ def test_a_proxy_that_drops_trailers_and_an_unknown_coding_are_told() -> None:
     unknown = read_head(fields(b"/", (b"grpc-encoding", b"zstd"))).refusal
     assert unknown is not None
     assert unknown.status == 415
+
+
+def test_metadata_is_bounded() -> None:
+    for more in ([(b"x", b"y" * 33_000)], [(b"x-%d" % number, b"") for number in range(100)]):
+        refusal = read_head(fields(b"/", *more)).refusal
+        assert refusal is not None
+        assert refusal.status == 431
+        assert "metadata fields of" in refusal.message

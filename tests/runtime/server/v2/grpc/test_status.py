@@ -33,6 +33,7 @@ def test_codes_are_grpcs() -> None:
         (500, Code.INTERNAL),
         (501, Code.UNIMPLEMENTED),
         (408, Code.DEADLINE_EXCEEDED),
+        (431, Code.RESOURCE_EXHAUSTED),
         (415, Code.UNIMPLEMENTED),
         (503, Code.UNAVAILABLE),
         (504, Code.DEADLINE_EXCEEDED),

@@ -102,6 +102,7 @@ class Connection(asyncio.Protocol):
     def _finish(self) -> None:
         """Close; what was written is still sent."""
         if self._http2.failed is not None and self._transport is not None and not self._transport.is_closing():
-            _log.info("a gRPC connection was ended: %s", self._http2.failed)
+            # Not at the level of others' mistakes: strangers could fill a board's log with it.
+            _log.debug("a gRPC connection was ended: %s", self._http2.failed)
         if self._transport is not None:
             self._transport.close()

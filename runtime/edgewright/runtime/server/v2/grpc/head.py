@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ...http.compression import CODINGS
 from ...http2.stream import Fields
+from ...limits import Limits
 from ...refusal import Refusal
 
 CONTENT_TYPE = b"application/grpc"
@@ -48,7 +49,7 @@ class CallHead:
     """Why such a call cannot be served, whatever it asks."""
 
 
-def read_head(fields: Fields) -> CallHead:
+def read_head(fields: Fields, limits: Limits) -> CallHead:
     """Return what the fields of a request say.
 
     Raises:
@@ -61,7 +62,9 @@ def read_head(fields: Fields) -> CallHead:
         raise NotGrpc(415)
     if said.get(b":method") != b"POST":
         raise NotGrpc(405)
-    refusal = None if said.get(b"te") == b"trailers" else _NO_TRAILERS
+    refusal = _too_large(fields, limits)
+    if said.get(b"te") != b"trailers":
+        refusal = _NO_TRAILERS
     coding = said.get(b"grpc-encoding", b"identity").lower()
     if coding not in {b"identity", *CODINGS}:
         refusal = _NO_CODING
@@ -76,6 +79,16 @@ def read_head(fields: Fields) -> CallHead:
         None if coding == b"identity" else coding,
         said.get(b"authorization"),
         refusal,
+    )
+
+
+def _too_large(fields: Fields, limits: Limits) -> Refusal | None:
+    size = sum(len(name) + len(value) for name, value in fields)
+    if len(fields) <= limits.headers and size <= limits.head_bytes:
+        return None
+    return Refusal(
+        431,
+        f"{len(fields)} metadata fields of {size} bytes; the limits are {limits.headers} and {limits.head_bytes} bytes",
     )
 
 

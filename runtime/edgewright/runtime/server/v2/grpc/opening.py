@@ -39,7 +39,7 @@ class Opening:
         """Raises nothing."""
         if fields is not self._fields:
             try:
-                self._head = read_head(fields)
+                self._head = read_head(fields, self._limits)
             except NotGrpc as error:
                 return RefusedRequest(stream, ((b":status", b"%d" % error.status),))
             self._fields = fields

@@ -44,7 +44,8 @@ class GrpcServer:
         check_address(settings)
         self._settings = settings
         self._limits = shared.limits
-        self._http2_limits = Http2Limits(head_bytes=shared.limits.head_bytes, headers=shared.limits.headers)
+        # What is beyond our own limits, but not beyond these, is told so in the terms of gRPC.
+        self._http2_limits = Http2Limits(head_bytes=2 * shared.limits.head_bytes, headers=2 * shared.limits.headers)
         methods = Methods(shared, admin=settings.admin)
         inferences = Inferences(shared)
         health = Health(methods.check_server_ready, methods.check_model_ready)
