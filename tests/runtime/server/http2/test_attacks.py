@@ -1,4 +1,4 @@
-"""Known attacks on HTTP/2, each with what the server does against it. Bounds are in frames and bytes, not in seconds."""
+"""Known attacks on HTTP/2, each with what the server does against it. Bounds are in frames, not in seconds."""
 
 from __future__ import annotations
 
@@ -81,9 +81,10 @@ def test_pings_by_the_rules_and_pings_with_data_go_on_for_ever() -> None:
     assert not server.core.ended
 
 
-@pytest.mark.parametrize(
-    "frame", [data(1, b""), data(1, b"x"), f.window_update_frame(1, 1), f.frame(0, 8, 1, b"\x01\0")]
-)
+NEXT_TO_NOTHING = [data(1, b""), data(1, b"x"), f.window_update_frame(1, 1), f.frame(f.DATA, f.PADDED, 1, b"\x01\0")]
+
+
+@pytest.mark.parametrize("frame", NEXT_TO_NOTHING)
 def test_frames_of_a_stream_that_bring_nothing_or_next_to_it(frame: bytes) -> None:
     """Empty DATA (CVE-2019-9518), crumbs, and nothing but padding."""
     server = Server(nothing)

@@ -63,14 +63,17 @@ class Http2:
         """Take what has been received. Raises nothing, whatever it is."""
         if self.ended:
             return
-        self._liveness.heard = True
+        liveness, incoming = self._liveness, self._incoming
+        liveness.heard = True
         self._sending.collecting = True
         try:
             if not self._greeted:
                 self._greet()
             for kind, flags, stream_id, payload in self._reading.frames(data):
-                self._liveness.frames += 1
-                self._incoming.take(kind, flags, stream_id, payload)
+                liveness.frames += 1
+                incoming.take(kind, flags, stream_id, payload)
+                if self._leaving or incoming.leaving or self._streams.spent is not None:
+                    self._settle()
                 if self.ended:
                     break
         except ConnectionFault as fault:
@@ -127,16 +130,20 @@ class Http2:
                 self._sending.out.append(f.frame(f.PING, 0, 0, _ALIVE))
             self._streams.reset_stalled(now_s)
             self._sweep_drain(now_s)
+            self._settle()
         except ConnectionFault as fault:
             self._fail(fault)
         finally:
             self._finish_turn()
 
-    def _finish_turn(self) -> None:
+    def _settle(self) -> None:
+        """End where a budget is spent; go on with leaving."""
         if self._streams.spent is not None:
-            self._fail(self._streams.spent)
+            raise self._streams.spent
         if not self.ended and (self._leaving or self._incoming.leaving):
             self._go_on_leaving()
+
+    def _finish_turn(self) -> None:
         self._sending.collecting = False
         self._sending.flush(even_nothing=self.ended)
 
@@ -163,7 +170,7 @@ class Http2:
         limits = self._limits
         values = {
             f.MAX_CONCURRENT_STREAMS: limits.streams,
-            f.INITIAL_WINDOW_SIZE: limits.stream_window_bytes,
+            f.INITIAL_WINDOW_SIZE: max(limits.stream_window_bytes, f.DEFAULT_WINDOW_BYTES),
             f.MAX_FRAME_SIZE: limits.frame_bytes,
             f.MAX_HEADER_LIST_SIZE: limits.head_bytes,
         }

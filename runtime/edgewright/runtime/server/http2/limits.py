@@ -18,7 +18,7 @@ class Http2Limits:
     frame_bytes: int = 16 * 1024
     """The largest frame; a frame is handed on when it is there completely. RFC 9113 allows no smaller one."""
     stream_window_bytes: int = 1024 * 1024
-    """What may be under way, or held, of one request's body."""
+    """What may be under way, or held, of one request's body; at least 65 535, which a client begins with."""
     connection_window_bytes: int = 4 * 1024 * 1024
     """The same of all requests together."""
     waiting_bytes: int = 64 * 1024
