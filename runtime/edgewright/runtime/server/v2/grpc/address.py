@@ -15,6 +15,7 @@ from ....serving import GrpcSettings
 from ...http.exposure import check_host
 
 _BACKLOG = 128
+_LARGEST_PORT = 65535
 _NEW = "~"
 """Behind the path of a Unix socket until it takes the place of another server's."""
 
@@ -61,7 +62,7 @@ def bind(address: str) -> Bound:
 
 def _host_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or int(port) > _LARGEST_PORT:
         raise UserFault(f"gRPC cannot listen on {address!r}: expected host:port, [host]:port or unix:/path")
     return host.strip("[]"), int(port)
 
