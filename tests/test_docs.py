@@ -39,7 +39,7 @@ GUIDES = [
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", GUIDES, ids=[page.name for page in GUIDES])
 def test_every_command_of_a_guide_runs(page: Path, tmp_path: Path) -> None:
     wanted = commands(page)
@@ -75,7 +75,7 @@ ANSWERS = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_every_readme_command_runs(tmp_path: Path) -> None:
     device, fleet = free_port(), free_port()
     lines = ["set -eu", "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT"]

@@ -167,14 +167,21 @@ def accepts_connections(port: int) -> bool:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the process and all that it started and that still run."""
+    """Return the process and all that it started and that still run.
+
+    Read from the children's side: a thread that ends while one looks hands its children to another one of its process,
+    so `/proc/PID/task/*/children` has them twice or not at all.
+    """
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        children.setdefault(parent, []).append(int(entry.name))
     found = [pid]
-    for parent in found:
-        for task in Path(f"/proc/{parent}/task").glob("*/children"):
-            try:
-                found += [int(child) for child in task.read_text().split()]
-            except OSError:
-                continue
+    for each in found:
+        found += children.get(each, [])
     return found
 
 

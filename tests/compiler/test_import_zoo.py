@@ -287,7 +287,7 @@ def own_bytes(process: int) -> int:
     """Of memory that is a process's own; files that are mapped do not count."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it ended before the file was opened, or before it was read
         return 0
     return sum(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("RssAnon:"))
 

@@ -223,10 +223,15 @@ def test_load_and_close_leave_nothing_behind(case: Case) -> None:
         gc.collect()
         return len(list(Path("/proc/self/fd").iterdir()))
 
-    before = cycle(10), resident_bytes()
-    after = cycle(40), resident_bytes()
-    assert after[0] == before[0]
-    assert after[1] - before[1] < 4_000_000  # 0.1 MB for each
+    def growth_bytes() -> int:
+        before = resident_bytes()
+        cycle(40)
+        return resident_bytes() - before
+
+    files = cycle(10)
+    # 0.1 MB for each cycle. What is left behind is so in each round; what others in this process need is not.
+    assert any(growth_bytes() < 4_000_000 for _ in range(4))
+    assert cycle(1) <= files
 
 
 def resident_bytes() -> int:

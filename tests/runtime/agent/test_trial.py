@@ -35,6 +35,13 @@ def test_process_of_a_parent_that_is_gone_does_not_begin(tmp_path: Path) -> None
     assert (done.returncode, done.stdout) == (1, "")
 
 
+def is_running(process: Path) -> bool:
+    try:
+        return ") Z" not in (process / "stat").read_text()
+    except OSError:  # it ended before the file was opened, or before it was read
+        return False
+
+
 def test_killed_parent_takes_the_process_along(tmp_path: Path) -> None:
     command = tethered(tmp_path, "import os,time; open('pid','w').write(str(os.getpid())); time.sleep(600)")
     code = f"import os,subprocess; c={command!r}; c[3]=str(os.getpid()); subprocess.run(c)"
@@ -47,7 +54,7 @@ def test_killed_parent_takes_the_process_along(tmp_path: Path) -> None:
     assert child.exists()
     parent.kill()
     parent.wait()
-    while child.exists() and ") Z" not in (child / "stat").read_text():
+    while is_running(child):
         assert time.monotonic() < until_s, "the process outlives its parent"
         time.sleep(0.02)
 

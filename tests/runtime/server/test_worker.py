@@ -158,7 +158,7 @@ def test_a_worker_that_cannot_be_started_says_so_and_leaves_nothing_open() -> No
     for directory in ("x" * 300_000, "x\0y"):  # too long for a command line, and impossible in one
         with pytest.raises((OSError, ValueError)):
             WorkerInstance(Launch(Path(directory), LoadOptions(), 1), 10.0)
-    assert open_files() == before
+    assert open_files() <= before
 
 
 def test_a_bundle_that_fails_says_so_as_in_the_server(tmp_path: Path) -> None:

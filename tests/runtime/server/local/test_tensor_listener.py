@@ -188,8 +188,16 @@ def held(child: ServerChild) -> tuple[int, int]:
     """Mappings and descriptors of tensors that the server holds."""
     process = Path(f"/proc/{child.process.pid}")
     maps = process.joinpath("maps").read_text().count("memfd:edgewright-tensors")
-    names = [str(link.readlink()) for link in process.joinpath("fd").iterdir()]
-    return maps, sum("memfd:edgewright-tensors" in name for name in names)
+    return maps, sum("memfd:edgewright-tensors" in name for name in open_files(child))
+
+
+def open_files(child: ServerChild) -> list[str]:
+    """What the server has open; what it closes while we look is not among it."""
+    names = []
+    for link in Path(f"/proc/{child.process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            names.append(str(link.readlink()))
+    return sorted(names)
 
 
 def eventually(condition: Callable[[], bool]) -> bool:

@@ -7,7 +7,6 @@ import os
 import random
 import socket
 import time
-from pathlib import Path
 
 from edgewright.runtime.client import Client
 from edgewright.runtime.server.local.descriptors import receive
@@ -16,7 +15,16 @@ from edgewright.runtime.server.local.sealed import sealed_memory
 from tests.runtime.client.conftest import Served, served  # noqa: F401 - a fixture
 from tests.runtime.fuzzing import fuzz, mutated
 from tests.runtime.server.local.test_sealed import HOSTILE
-from tests.runtime.server.local.test_tensor_listener import HEAD, TENSORS, ask, connect, eventually, held, message
+from tests.runtime.server.local.test_tensor_listener import (
+    HEAD,
+    TENSORS,
+    ask,
+    connect,
+    eventually,
+    held,
+    message,
+    open_files,
+)
 
 WORDS = [b'"call":', b'"memfd_bytes":', b'"json_bytes":', b"9" * 30, b"-1", b"null", b"\0", b"\xff", b"[" * 400, b"{"]
 TARGETS = ["/v2", "/v2/models/digits/infer", "/metrics", "/v2/models/echo", "/v2/repository/index", "/x?" + "y" * 8000]
@@ -71,14 +79,10 @@ def converse(connection: socket.socket, chance: random.Random) -> None:
             assert reply.status < 500, received.data
 
 
-def open_files(served: Served) -> list[str]:  # noqa: F811
-    return sorted(str(link.readlink()) for link in Path(f"/proc/{served.child.process.pid}/fd").iterdir())
-
-
 def test_anything_said_on_the_socket_for_tensors(served: Served) -> None:  # noqa: F811
     with connect(served) as connection:  # the first answer opens the file of counters
         assert ask(connection, message(), [sound()])[0].status == 200
-    before = open_files(served)
+    before = open_files(served.child)
 
     def check(chance: random.Random) -> None:
         with connect(served) as connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -89,11 +93,11 @@ def test_anything_said_on_the_socket_for_tensors(served: Served) -> None:  # noq
     def checked(chance: random.Random) -> None:
         begun_s = time.monotonic()
         check(chance)
-        assert time.monotonic() - begun_s < 20
+        assert time.monotonic() - begun_s < 60
         assert served.child.process.poll() is None
 
     fuzz(checked)
     assert eventually(lambda: held(served.child) == (0, 0)), held(served.child)
-    assert eventually(lambda: len(open_files(served)) <= len(before)), (before, open_files(served))
+    assert eventually(lambda: len(open_files(served.child)) <= len(before)), (before, open_files(served.child))
     with Client(served.tensors) as client:
         assert client.ready("digits")
