@@ -23,6 +23,7 @@ from edgewright.fleet.core.policy.policy import policy_from
 from edgewright.fleet.core.rollout import fire, tick
 from edgewright.fleet.core.rows import (
     ENDED,
+    GATE_DESIGN,
     Assign,
     Assignment,
     Command,
@@ -101,7 +102,7 @@ class FiveBoards:
                 policy=policy_from(POLICY, where="bench"),
                 seed=seed,
                 created_s=0.0,
-                pools_controls=True,
+                gate_design=GATE_DESIGN,
             )
         )
 

@@ -20,13 +20,13 @@ import numpy as np
 from rich.progress import track
 
 from edgewright.fleet.core.gates import sites
-from edgewright.fleet.core.gates.failures import FIRST_FAILURES, SITE_SHARES, Trials, failure_gates, peak
+from edgewright.fleet.core.gates.failures import Trials, failure_gates, peak
 from edgewright.fleet.core.gates.sites import Plan, Shares
 from edgewright.fleet.core.gates.weights import weights_of
 from edgewright.fleet.core.observations import Evidence
 from edgewright.fleet.core.outcomes import Outcome
 from edgewright.fleet.core.policy.policy import policy_from
-from edgewright.fleet.core.rows import Assignment, ReleaseBundle, Rollout
+from edgewright.fleet.core.rows import GATE_DESIGN, Assignment, ReleaseBundle, Rollout
 from edgewright.fleet.core.sequential import combine, odds
 
 DEVICES, SITE_SIZE, BOARDS = 20_000, 50, 5
@@ -107,7 +107,7 @@ def release(unit: str) -> Rollout:
         policy=policy,
         seed=1,
         created_s=0.0,
-        pools_controls=True,
+        gate_design=GATE_DESIGN,
         state="running",
         wave=0,
         failure_unit="SITE" if unit == "SITE" else "DEVICE",
@@ -188,18 +188,19 @@ def stops(rollout: Rollout, reports: Reports, known: Any) -> bool:
     for member, weight in groups:
         trials = trials_of(known, member, site)
         threshold = math.log(1 / (rollout.policy.alpha * weight))
-        if trials.failures >= least and log_e(trials, limit) >= threshold:
+        if trials.failures >= least and log_e(rollout, trials, limit) >= threshold:
             return True
     return False
 
 
-def log_e(trials: Trials, limit: float) -> float:
+def log_e(rollout: Rollout, trials: Trials, limit: float) -> float:
     """Return what the gate compares with its threshold."""
     first = peak(trials, limit)[0]
     if trials.shares is None:
         return first
-    of_sites = sites.peak(trials.shares.sites.values(), trials.shares.largest, limit)[0]
-    return max(math.log(FIRST_FAILURES) + first, math.log(SITE_SHARES) + of_sites)
+    bets = sites.bets_of(rollout)
+    of_sites = sites.peak(trials.shares.sites.values(), trials.shares.largest, limit, bets)[0]
+    return max(math.log(1 - bets.weight) + first, math.log(bets.weight) + of_sites)
 
 
 def failed_at_stop(rollout: Rollout, reports: Reports) -> int:

@@ -31,7 +31,7 @@ from edgewright.fleet.core.gates.control import due_blocks
 from edgewright.fleet.core.ledger import Ledger
 from edgewright.fleet.core.policy.policy import policy_from
 from edgewright.fleet.core.rollout import tick
-from edgewright.fleet.core.rows import Device, ReleaseBundle, Rollout
+from edgewright.fleet.core.rows import GATE_DESIGN, Device, ReleaseBundle, Rollout
 from edgewright.fleet.core.situation import Situation
 from edgewright.fleet.ingest.downlink import Postbox
 from edgewright.fleet.reconciler import Reconciler
@@ -124,7 +124,7 @@ def _core(size: int) -> dict[str, float]:
             policy=policy_from(POLICY | {"driftGate": {"enabled": False}}, where="bench"),
             seed=1,
             created_s=STARTED_S,
-            pools_controls=True,
+            gate_design=GATE_DESIGN,
         )
     )
     now_s = STARTED_S + 1

@@ -20,7 +20,7 @@ from .core.orders.conflicts import precedence
 from .core.orders.floor import epoch_of
 from .core.policy.at_start import check_at_start
 from .core.policy.policy import policy_from
-from .core.rows import ENDED, Assignment, BoardHalt, Command, ReleaseBundle, Rollout
+from .core.rows import ENDED, GATE_DESIGN, Assignment, BoardHalt, Command, ReleaseBundle, Rollout
 from .experiment_arms import take_back_unheard as take_back_unheard_candidates
 from .faults import ConflictError, NotFoundError
 from .store import audit_log, experiments, floors, releases, rollouts
@@ -95,7 +95,7 @@ class Steering:
             created_s=now_s,
             state="running" if checked.scheduling_config.start_time is None else "scheduled",
             security_floor=floors.every(connection).get(model, 0),
-            pools_controls=True,
+            gate_design=GATE_DESIGN,
         )
         _refuse_below_floor(rollout)
         replaced = _take_places(connection, rollout, now_s=now_s)
@@ -107,7 +107,7 @@ class Steering:
             "seed": rollout.seed,
             "security_floor": rollout.security_floor,
             "supersedes": replaced,
-            "pools_controls": rollout.pools_controls,
+            "gate_design": rollout.gate_design,
             "policy": msgspec.to_builtins(checked),
         }
         _note(connection, "rollout.created", f"rollout:{rollout.id}", detail, now_s=now_s)

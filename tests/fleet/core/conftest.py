@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -16,7 +16,7 @@ from edgewright.fleet.core.ledger import Ledger
 from edgewright.fleet.core.observations import Block, Observation
 from edgewright.fleet.core.policy.policy import policy_from
 from edgewright.fleet.core.rollout import tick
-from edgewright.fleet.core.rows import Assignment, Command, Device, ReleaseBundle, Rollout, RolloutState
+from edgewright.fleet.core.rows import GATE_DESIGN, Assignment, Command, Device, ReleaseBundle, Rollout, RolloutState
 from edgewright.fleet.core.situation import Situation
 from edgewright.fleet.core.sums.windows import Totals
 
@@ -47,7 +47,7 @@ class World:
         zones: Sequence[str] = ("UTC",),
         state: RolloutState = "running",
         seed: int = 7,
-        pools_controls: bool = True,
+        gate_design: Literal[1, 2] = GATE_DESIGN,
     ) -> None:
         before = None if first else OLD
         self.devices = [
@@ -73,7 +73,7 @@ class World:
                 policy=policy_from(policy, where="test"),
                 seed=seed,
                 created_s=0.0,
-                pools_controls=pools_controls,
+                gate_design=gate_design,
                 state=state,
             )
         )

@@ -32,7 +32,7 @@ class Journal(World):
                 "model": rollout.model,
                 "version": rollout.version,
                 "bundles": {bundle.target: bundle.digest for bundle in rollout.bundles},
-                "pools_controls": rollout.pools_controls,
+                "gate_design": rollout.gate_design,
                 "policy": msgspec.json.decode(policy_to_json(rollout.policy)),
             },
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgewright.fleet.core.policy.policy import policy_from
-from edgewright.fleet.core.rows import Assignment, ReleaseBundle, Rollout
+from edgewright.fleet.core.rows import GATE_DESIGN, Assignment, ReleaseBundle, Rollout
 
 
 def order(position: int, phase: str | None, **fields: Any) -> Assignment:
@@ -40,7 +40,7 @@ def rollout(
         "policy": policy_from(policy, where="test"),
         "seed": 1,
         "created_s": 0.0,
-        "pools_controls": True,
+        "gate_design": GATE_DESIGN,
         "wave": wave,
     }
     return Rollout(**(given | (row or {})))

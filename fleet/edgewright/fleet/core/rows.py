@@ -41,6 +41,10 @@ Arm = Literal["treated", "control", "graduated"]
 Number = int | float | str | bool | None
 
 
+GATE_DESIGN: Final = 2
+"""Of new rollouts."""
+
+
 class ReleaseBundle(msgspec.Struct, frozen=True, kw_only=True):
     """The bundle of a release for one target."""
 
@@ -110,9 +114,10 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """No device is ordered to a bundle with a lower security epoch, on no way."""
     failure_unit: Literal["DEVICE", "SITE"] = "DEVICE"
     """What the failure gate counts; fixed when the first wave starts, before any outcome is known."""
-    pools_controls: bool = False
-    """The boards' comparisons with their controls are pooled too (gates/over_boards.py). False: of a rollout that was
-    made before there was that test; its gates keep the shares of alpha that it began with."""
+    gate_design: Literal[1, 2] = 1
+    """How its gates bet and share out alpha, fixed when it is made: its log is computed again by what it began with.
+    1: of rollouts that were made before this was kept. 2: the comparisons of all boards are pooled as well
+    (gates/over_boards.py), and sites have other bets (gates/sites.py)."""
     revision: int = 0
     """Grows with every change; the store refuses to save over a row whose revision it did not read."""
 

@@ -19,7 +19,18 @@ from ..core.ledger import Ledger
 from ..core.observations import Block
 from ..core.policy.policy import Policy
 from ..core.rollout import fire, tick
-from ..core.rows import ENDED, Assign, Assignment, Command, Graduate, ReleaseBundle, Retry, RollBack, Rollout
+from ..core.rows import (
+    ENDED,
+    GATE_DESIGN,
+    Assign,
+    Assignment,
+    Command,
+    Graduate,
+    ReleaseBundle,
+    Retry,
+    RollBack,
+    Rollout,
+)
 from ..core.situation import Situation
 from .detectable import Stage
 from .events import Events
@@ -73,7 +84,7 @@ class _Rehearsal:
                 policy=policy,
                 seed=seed,
                 created_s=STARTED_S,
-                pools_controls=True,
+                gate_design=GATE_DESIGN,
             )
         )
         self._reports: dict[str, dict[str, Any]] = {}

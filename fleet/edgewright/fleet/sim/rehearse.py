@@ -12,7 +12,7 @@ from multiprocessing import get_context
 import msgspec
 
 from ..core.policy.policy import Policy
-from ..core.rows import ReleaseBundle, Rollout
+from ..core.rows import GATE_DESIGN, ReleaseBundle, Rollout
 from .detectable import Detectable, detectable
 from .fast import rehearse_once
 from .run import Run
@@ -172,7 +172,7 @@ def _detectable(trace: Trace, policy: Policy, runs: Sequence[Run]) -> tuple[Dete
         policy=policy,
         seed=0,
         created_s=0.0,
-        pools_controls=True,
+        gate_design=GATE_DESIGN,
     )
     return detectable(rollout, common, longest.stages)
 

@@ -161,8 +161,8 @@ def test_a_board_that_was_halted_is_left_out_when_the_others_are_computed_again(
 
 
 def test_a_rollout_from_before_boards_were_pooled_is_explained_by_the_weights_of_its_time() -> None:
-    world = Journal(POLICY | {"waves": [300, "rest"]}, 600, targets=("a", "b", "c", "d"), pools_controls=False)
-    del world.entries[0].detail["pools_controls"]
+    world = Journal(POLICY | {"waves": [300, "rest"]}, 600, targets=("a", "b", "c", "d"), gate_design=1)
+    del world.entries[0].detail["gate_design"]
     world.observe = observe(a_little_less_accurate)
     play(world, lambda _: "confirmed")
     found = explain(world.entries)

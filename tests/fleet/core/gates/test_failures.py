@@ -321,7 +321,7 @@ def test_a_rollout_from_before_boards_were_pooled_keeps_its_shares_of_alpha() ->
     """Its row says nothing of it; the thresholds in its log are those that it began with."""
     run = rollout(boards=tuple("abcde"))
     row = msgspec.json.decode(msgspec.json.encode(run))
-    assert row.pop("pools_controls")
+    assert row.pop("gate_design")
     before = msgspec.json.decode(msgspec.json.encode(row), type=Rollout)
     weights = weights_of(before)
     assert weights.pooled_metric == 0

@@ -190,7 +190,7 @@ def test_a_small_loss_on_all_boards_stops_the_rollout_where_no_board_s_own_test_
     assert verdict.whole is not None
     assert (verdict.whole.gate, verdict.whole.target, verdict.whole.action) == ("accuracy", None, "ROLLBACK")
     assert "all boards: accuracy: accuracy worse than the controls" in verdict.whole.reason
-    apart = msgspec.structs.replace(run, pools_controls=False)
+    apart = msgspec.structs.replace(run, gate_design=1)
     assert verdict_after(apart, blocks[: 3 * first]) == Verdict(), "each board by itself takes more than three times"
 
 
@@ -258,7 +258,7 @@ def test_it_needs_two_boards_that_go_on_and_had_blocks(boards: str, left_out: tu
 
 
 def test_a_rollout_that_began_without_it_does_not_get_it() -> None:
-    run = release("abc", pools_controls=False)
+    run = release("abc", gate_design=1)
     assert over_all(control_gates(run, after(run, one_sided()), True)) == {}
 
 
@@ -266,7 +266,7 @@ def test_it_goes_on_from_a_memory_that_was_stored_before() -> None:
     """Nothing of it is stored: what boards know is all it needs."""
     run = release()
     blocks = losing(dict.fromkeys(FIVE, 0.02), 200)
-    stored = msgspec.json.encode(after(msgspec.structs.replace(run, pools_controls=False), blocks[:100]))
+    stored = msgspec.json.encode(after(msgspec.structs.replace(run, gate_design=1), blocks[:100]))
     memory = msgspec.json.decode(stored, type=GateMemory)
     for block in blocks[100:]:
         memory, _ = learn(run, memory, [block])

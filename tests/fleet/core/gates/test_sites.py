@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +22,7 @@ from ..order_rows import order, rollout
 
 LIMIT = 0.02
 CORRELATION = 0.05
+BETS = sites.bets_of(rollout())
 
 
 def rate(mean: float, draw: random.Random, correlation: float = CORRELATION) -> float:
@@ -37,7 +40,9 @@ def shares(mean: float, sizes: list[int], draw: random.Random, correlation: floa
 
 def false_stops(sizes: list[int], *, correlation: float = CORRELATION, runs: int = 300, mean: float = LIMIT) -> float:
     proof, draw = math.log(1 / 0.05), random.Random(len(sizes))
-    found = [sites.peak(shares(mean, sizes, draw, correlation), max(sizes), LIMIT)[0] >= proof for _ in range(runs)]
+    found = [
+        sites.peak(shares(mean, sizes, draw, correlation), max(sizes), LIMIT, BETS)[0] >= proof for _ in range(runs)
+    ]
     return sum(found) / runs
 
 
@@ -65,7 +70,43 @@ def test_one_failure_more_only_raises_the_evidence(sizes: list[tuple[int, int]],
     after = list(before)
     after[place % len(before)] = (min(planned, failed + 1), planned)
     largest = max(size for _, size in before)
-    assert sites.peak(before, largest, LIMIT)[0] <= sites.peak(after, largest, LIMIT)[0] + 1e-12
+    assert sites.peak(before, largest, LIMIT, BETS)[0] <= sites.peak(after, largest, LIMIT, BETS)[0] + 1e-12
+
+
+@pytest.mark.parametrize("design", [1, 2])
+def test_the_bets_are_a_whole_and_cannot_go_bankrupt(design: Literal[1, 2]) -> None:
+    bets = sites.bets_of(rollout(row={"gate_design": design}))
+    assert math.fsum(bets.parts) == pytest.approx(1)
+    assert len(bets.parts) == len(bets.stakes)
+    assert all(0 < stake < 1 for stake in bets.stakes)
+    assert 0 < bets.weight < 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    chances=st.lists(st.floats(0, 1), min_size=4, max_size=4),
+    limit=st.floats(0.01, 0.9),
+    level=st.floats(1, 4),
+)
+def test_it_gains_nothing_where_no_site_is_expected_to_lose_more_than_the_limit(
+    sizes: list[int], chances: list[float], limit: float, level: float
+) -> None:
+    """Exactly, over all outcomes of sites that fail as a whole, by one device or not at all, and wherever one stops."""
+    largest = max(sizes)
+    ends = stopped = 0.0
+    for lost in itertools.product(("nothing", "one", "all"), repeat=len(sizes)):
+        chance, found = 1.0, list[sites.Share]()
+        for size, share, how in zip(sizes, chances, lost, strict=False):
+            whole = limit * share
+            one = min((limit - whole) * size, 1 - whole)  # so that the share that is expected is at most the limit
+            chance *= {"nothing": 1 - whole - one, "one": one, "all": whole}[how]
+            found.append(({"nothing": 0, "one": 1, "all": size}[how], size))
+        path = [math.exp(sites.peak(found[: n + 1], largest, limit, BETS)[1]) for n in range(len(found))]
+        ends += chance * path[-1]
+        stopped += chance * next((each for each in path if each >= level), path[-1])
+    assert ends <= 1 + 1e-9
+    assert stopped <= 1 + 1e-9
 
 
 @settings(max_examples=200, deadline=None)
@@ -192,7 +233,8 @@ def test_a_share_that_was_changed_in_the_log_is_seen() -> None:
     run, numbers = told()
     first, _, rest = str(numbers["site_shares"]).partition(" ")
     failed, planned = first.partition("*")[0].split("/")
-    (check,) = check_gate(run, GateMemory(), {}, "failure", None, numbers | {"site_shares": f"{int(failed) + 1}/{planned} {rest}"})
+    changed = numbers | {"site_shares": f"{int(failed) + 1}/{planned} {rest}"}
+    (check,) = check_gate(run, GateMemory(), {}, "failure", None, changed)
     assert not check.agrees
 
 

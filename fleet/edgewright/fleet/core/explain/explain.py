@@ -150,7 +150,7 @@ class _Replay:
                 policy=policy_from(detail["policy"], where=f"audit entry {entry.seq}"),
                 seed=0,
                 created_s=entry.at_s,
-                pools_controls=detail.get("pools_controls") is True,
+                gate_design=2 if detail.get("gate_design") == 2 else 1,
             )
         except (*UNFOLDABLE, PolicyError) as error:
             self._problems.append(f"entry {entry.seq} does not say how the rollout was made: {_text(error)}")

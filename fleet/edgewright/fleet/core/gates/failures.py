@@ -6,7 +6,7 @@ has no result yet counts as a success: that can only lower E, and early failures
 - **Unit.** Where failures come in clusters, `SITE` counts the first failure of each site only, and the devices of that
   site after it are no trials. The chance that a device fails *although none of its site failed before* is at most the
   limit whenever the mean over sites is, whatever the sites are like; and a pending device taken for a success has less
-  failures and more trials to show at every point, so E is lower. Beside it, with half of the weight, stands a bet
+  failures and more trials to show at every point, so E is lower. Beside it, with most of the weight, stands a bet
   on the share of failed devices of each site (sites.py), which sees how much of a site fails.
 - **Silence.** A device that gave no sign until its deadline may be broken by the release, or may be switched off. Where
   the policy says how many may be (`maxSilentPercentage`), it is a failure against a limit raised by as much. Where
@@ -39,9 +39,6 @@ MOST_NAMED = 500
 """Failures that a decision names; more are counted only."""
 ALL_BOARDS = "all_boards_"
 """Begins the names of those numbers of a board that is blamed which are the proof over all boards."""
-FIRST_FAILURES, SITE_SHARES = 0.5, 0.5
-"""Shares of a gate's weight where sites are the unit. They move on two clocks, so each stops by itself (weights.py). A
-half costs the first failures less than one failed site (ln 2 against the gain of one, ln(1 / 2 %))."""
 CONCENTRATED = 0.05
 """Chance, over all boards, that a board has so many of all failures although all boards fail alike."""
 
@@ -220,7 +217,7 @@ def judge(rollout: Rollout, target: str | None, trials: Trials, *, wave_ended: b
     lean = log_e_value(trials.failures, trials.executed, limit) if trials.executed else 0.0
     of_sites: dict[str, Number] = {}
     if trials.shares is not None:
-        best, lean, of_sites = _with_shares(trials.shares, best, lean, limit)
+        best, lean, of_sites = _with_shares(trials.shares, sites.bets_of(rollout), best, lean, limit)
     threshold = 1 / (rollout.policy.alpha * weight)
     proven = best >= math.log(threshold) and trials.failures >= gate.min_failures
     unit = "sites" if rollout.failure_unit == "SITE" else "devices"
@@ -260,12 +257,15 @@ def judge(rollout: Rollout, target: str | None, trials: Trials, *, wave_ended: b
 
 
 def _with_shares(
-    shares: sites.Shares, first_failures: float, lean: float, limit: float
+    shares: sites.Shares, bets: sites.Bets, first_failures: float, lean: float, limit: float
 ) -> tuple[float, float, dict[str, Number]]:
-    """Return ln E of first failures and shares together, which way they lean, and the numbers of the shares."""
+    """Return ln E of first failures and shares together, which way they lean, and the numbers of the shares.
+
+    The two move on two clocks, so each stops by itself, by its part of the gate's weight (weights.py).
+    """
     found = list(shares.sites.values())
-    of_shares, now = sites.peak(found, shares.largest, limit)
-    best = max(0.0, math.log(FIRST_FAILURES) + first_failures, math.log(SITE_SHARES) + of_shares)
+    of_shares, now = sites.peak(found, shares.largest, limit, bets)
+    best = max(0.0, math.log(1 - bets.weight) + first_failures, math.log(bets.weight) + of_shares)
     return (
         best,
         max(lean, now),

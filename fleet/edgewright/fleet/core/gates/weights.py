@@ -68,7 +68,7 @@ def weights_of(rollout: Rollout) -> Weights:
     if not metrics:
         controls = 0.0
     whole = pooled + single + controls or 1.0
-    over_boards = OVER_BOARDS if rollout.pools_controls and boards > 1 else 0.0
+    over_boards = OVER_BOARDS if rollout.gate_design >= 2 and boards > 1 else 0.0
     of_metric = controls / whole / metrics if metrics else 0.0
     return Weights(
         pooled=pooled / whole,
