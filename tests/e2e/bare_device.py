@@ -57,7 +57,7 @@ class BareDevice:
         socket = self.device.state / "agent.sock"
         socket.unlink(missing_ok=True)
         self.device.child = self.stage.start("device", command, environment=self.environment)
-        wait_until(socket.exists, timeout_s=20, what="the agent's socket")
+        wait_until(socket.exists, timeout_s=120, what="the agent's socket")
 
     def stop(self) -> None:
         assert self.device.child is not None
@@ -66,7 +66,7 @@ class BareDevice:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `edgewright …` there."""
         done = subprocess.run(
-            edgewright(*arguments), capture_output=True, text=True, check=False, timeout=60, env=self.environment
+            edgewright(*arguments), capture_output=True, text=True, check=False, timeout=120, env=self.environment
         )
         assert "Traceback" not in done.stderr, done.stderr
         return done
@@ -89,7 +89,7 @@ class BareDevice:
             found[:] = [pid for pid in everyone if "edgewright.runtime.server " in command_line(pid) + " "]
             return bool(found)
 
-        wait_until(runs, timeout_s=20, what="the server")
+        wait_until(runs, timeout_s=120, what="the server")
         return found[0]
 
     def ask(self, model: str, name: str, rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -100,7 +100,7 @@ class BareDevice:
             HTTPException: no answer.
         """
         tensor: dict[str, Any] = {"name": name, "datatype": "FP32", "shape": list(rows.shape)}
-        connection = http.client.HTTPConnection("127.0.0.1", self.device.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.device.port, timeout=60)
         try:
             body = json.dumps({"inputs": [{**tensor, "data": rows.ravel().tolist()}]})
             connection.request("POST", f"/v2/models/{model}/infer", body)

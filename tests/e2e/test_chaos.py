@@ -61,7 +61,7 @@ class Killer:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(Broker.mosquitto() is None, reason="Mosquitto is not installed (Debian package: mosquitto)")
 def test_twenty_kills_lose_no_count(tmp_path: Path, releases: Releases) -> None:
     _, _, pixels, labels = digits.load()
@@ -87,10 +87,10 @@ def test_twenty_kills_lose_no_count(tmp_path: Path, releases: Releases) -> None:
 
         for client in traffic.clients:
             before = client.tally.acknowledged
-            wait_until(lambda c=client, b=before: c.tally.acknowledged > b + 20, timeout_s=30, what="answers")  # type: ignore[misc]
+            wait_until(lambda c=client, b=before: c.tally.acknowledged > b + 20, timeout_s=120, what="answers")  # type: ignore[misc]
         traffic.stop()
         tally = traffic.total()
-        counted = world.settled_count("digits", at_least=tally.acknowledged, timeout_s=90)
+        counted = world.settled_count("digits", at_least=tally.acknowledged, timeout_s=120)
         assert tally.acknowledged <= counted <= tally.attempted
         for device in world.devices:
             model = device.model("digits")

@@ -44,11 +44,11 @@ def marked(mark: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_demo_ends_with_its_summary(tmp_path: Path) -> None:
     mark = uuid.uuid4().hex
     process = start_demo(tmp_path, mark)
-    output, _ = process.communicate(timeout=540)
+    output, _ = process.communicate(timeout=840)
     assert process.returncode == 0, output
     for line in (
         "compiled host.bundle",
@@ -63,7 +63,7 @@ def test_the_demo_ends_with_its_summary(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("step", ["1. Train", "2. Start", "3. Roll out"])
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, step: str) -> None:
     mark = uuid.uuid4().hex
@@ -75,7 +75,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, step: str) -> None:
     time.sleep(3)
     assert marked(mark) != []
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
     wait_until(lambda: marked(mark) == [], timeout_s=60, what=f"no process to be left: {marked(mark)}")
     assert list(tmp_path.iterdir()) == []

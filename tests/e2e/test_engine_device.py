@@ -50,7 +50,7 @@ def test_a_device_goes_from_engine_to_engine_and_back(device: BareDevice, bundle
         assert answers_as(device, version)
     back = device.command("device", "rollback", "net", "--state-dir", str(device.device.state))
     assert back.returncode == 0, back.stderr
-    wait_until(lambda: device.versions("net") == ["2"], timeout_s=20, what="version 2")
+    wait_until(lambda: device.versions("net") == ["2"], timeout_s=120, what="version 2")
     assert answers_as(device, "2")
     shown = device.command("bundle", "inspect", str(bundles["1"])).stdout
     assert "Operators by engine" in shown

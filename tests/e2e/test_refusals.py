@@ -28,7 +28,7 @@ def device(tmp_path: Path, releases: Releases) -> Iterator[Device]:
             "device",
             edgewright("device", "run", "--state-dir", str(found.state), "--listen", f"127.0.0.1:{found.port}"),
         )
-        wait_until((found.state / "agent.sock").exists, timeout_s=20, what="the agent's socket")
+        wait_until((found.state / "agent.sock").exists, timeout_s=120, what="the agent's socket")
         install(found, releases.bundle("1"))
         yield found
 

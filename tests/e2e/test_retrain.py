@@ -15,7 +15,7 @@ from tests.layering import ROOT
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(700)
+@pytest.mark.timeout(900)
 def test_drift_is_answered_by_a_release_that_a_person_approves(tmp_path: Path) -> None:
     mark = uuid.uuid4().hex
     process = subprocess.Popen(
@@ -28,7 +28,7 @@ def test_drift_is_answered_by_a_release_that_a_person_approves(tmp_path: Path) -
         text=True,
     )
     try:
-        output, _ = process.communicate(timeout=600)
+        output, _ = process.communicate(timeout=840)
     finally:
         process.terminate()  # one that is late takes its servers and devices along
         process.wait(timeout=60)

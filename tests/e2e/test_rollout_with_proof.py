@@ -73,7 +73,7 @@ class Proof:
     def arms(self, rollout: str, arm: str) -> list[dict[str, Any]]:
         return [one for one in self.rollout(rollout)["assignments"] if one["arm"] == arm]
 
-    def until(self, rollout: str, reached: Callable[[dict[str, Any]], bool], what: str, timeout_s: float = 120) -> None:
+    def until(self, rollout: str, reached: Callable[[dict[str, Any]], bool], what: str, timeout_s: float = 240) -> None:
         def there() -> bool:
             view = self.rollout(rollout)
             assert view["rollout"]["state"] != "paused", view["rollout"]["reason"]
@@ -93,7 +93,7 @@ class Proof:
         return found
 
     def all_run(self, version: str) -> None:
-        wait_until(lambda: self.versions() == {version}, timeout_s=30, what=f"version {version} everywhere")
+        wait_until(lambda: self.versions() == {version}, timeout_s=120, what=f"version {version} everywhere")
 
     def audit(self, path: Path) -> list[dict[str, Any]]:
         """Print the whole audit log into a file, and return it, oldest entry first."""
@@ -121,7 +121,7 @@ def proof(folder: Path) -> Iterator[Proof]:
         names = [f"virtual-{number:02}" for number in range(VIRTUAL)]
         behaviour = _behaviour_of(digests)
         virtual = stack.enter_context(virtual_devices(api, names, board, behaviour, world.broker.port))
-        wait_until(lambda: world.online() == REAL + VIRTUAL, timeout_s=30, what="every device to be heard")
+        wait_until(lambda: world.online() == REAL + VIRTUAL, timeout_s=120, what="every device to be heard")
         witnesses = [Witness(f"http://127.0.0.1:{one.port}", seed) for seed, one in enumerate(world.devices)]
         for witness in witnesses:
             witness.start()
@@ -134,7 +134,7 @@ def _real_device(world: World, api: FleetClient, name: str, judge: Path) -> None
     api.patch(f"/v1/devices/{name}", {"site": "lab"})
     (device.state / "routes.toml").write_text(ROUTE, encoding="utf-8")
     world.start_device(device)
-    wait_until((device.state / "agent.sock").exists, timeout_s=30, what="the agent's socket")
+    wait_until((device.state / "agent.sock").exists, timeout_s=120, what="the agent's socket")
     run_json(
         edgewright("device", "install", str(judge), "--wait", "probation", "--state-dir", str(device.state), "--json")
     )
@@ -187,7 +187,7 @@ def stopped_and_lifted(fleet: Proof) -> None:
         first, lambda view: len(view["assignments"]) == REAL + VIRTUAL, "orders to all, who runs nothing is no control"
     )
     hearing = {name for name in fleet.virtual.devices if name not in fleet.virtual.deaf}
-    wait_until(lambda: all(fleet.virtual.versions()[one] == "1" for one in hearing), timeout_s=30, what="version 1")
+    wait_until(lambda: all(fleet.virtual.versions()[one] == "1" for one in hearing), timeout_s=120, what="version 1")
     stopped = fleet.world.ask("stop", "--reason", "cameras reboot")
     assert stopped["rollouts"] == [first]
     taken_back = {one["device"] for one in fleet.rollout(first)["assignments"] if one["withdrawn_s"] is not None}
@@ -212,9 +212,9 @@ def taken_back(fleet: Proof) -> str:
 def brought_out(fleet: Proof) -> str:
     """Version 3 is better. A control loses its server, the fleet loses its own."""
     third = fleet.begin("3")
-    wait_until(lambda: len(fleet.arms(third, "control")) == 2, timeout_s=30, what="controls")
+    wait_until(lambda: len(fleet.arms(third, "control")) == 2, timeout_s=120, what="controls")
     (device,) = [one for one in fleet.world.devices if one.name == fleet.arms(third, "control")[0]["device"]]
-    wait_until(lambda: fleet.versions() >= {"1", "3"}, timeout_s=30, what="version 3 on a device")
+    wait_until(lambda: fleet.versions() >= {"1", "3"}, timeout_s=120, what="version 3 on a device")
     time.sleep(2.5)  # a crash counts in a window that began after the draw, and windows have 2 s
     kill_server(device)
     fleet.until(third, lambda view: view["rollout"]["wave"] == 1 and len(view["assignments"]) > 20, "the second wave")
@@ -227,7 +227,7 @@ def brought_out(fleet: Proof) -> str:
     return third
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_fleet_proves_its_releases(tmp_path: Path) -> None:
     with proof(tmp_path) as fleet:
         stopped_and_lifted(fleet)

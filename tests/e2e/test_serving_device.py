@@ -26,15 +26,17 @@ from tests.runtime.server.crashing_bundle import CRASH, crashing_bundle, steady_
 
 pytestmark = needs_gcc
 
-SOON_S = 10.0
+SOON_S = 30.0
 """Promised are 2 s on a quiet machine; tests run on busy ones."""
+OPEN_S = 0.4
+"""So long nobody asks a model that crashed; whoever comes later, as the machine stood still, may be answered."""
 ORDINARY = 0.5
 WORKER = 'isolation = "worker"\n'
 CONFIG = """
 [models.fragile]
 {isolation}
 [models.fragile.breaker]
-open_s = 0.2
+open_s = 0.4
 """
 ROUTES = '[routes.ear]\nkind = "fallback"\nchain = ["fragile", "steady"]\n'
 
@@ -188,11 +190,13 @@ def test_an_input_that_crashes_a_worker_opens_the_breaker_and_the_fallback_serve
     with asked_all_the_time(lambda: isolated.ask("steady")) as steady:
         for _ in range(3):
             isolated.until_answered("fragile")
+            began_s = time.monotonic()
             deadly = isolated.ask("ear", CRASH)
             assert (deadly.status, deadly.by) == (200, "steady"), "even this one is answered"
             refused = isolated.ask("fragile")
-            assert refused.status == 503, refused
-            assert isolated.ask("ear").by == "steady"
+            assert refused.status == 503 or time.monotonic() > began_s + OPEN_S, refused
+            by = isolated.ask("ear").by
+            assert by == "steady" or time.monotonic() > began_s + OPEN_S
             assert isolated.until_answered("fragile") < SOON_S
     assert {answer.status for answer in steady} == {200}, "the other model loses no request"
     pauses_s = re.findall(r"SIGSEGV; next start in ([\d.]+) s", (isolated.daemon.state / "server.log").read_text())
@@ -209,11 +213,11 @@ def test_an_input_that_crashes_the_server_keeps_only_its_model_away(shared: Serv
     for crashes in (1, 2, 3):
         assert shared.ask("fragile", CRASH).status == 0
         assert shared.until_answered("steady") < SOON_S
-        assert shared.until_answered("ear") < SOON_S
-        if crashes < 3:
+        if crashes < 3:  # nobody has asked for `fragile` since
             breaker = shared.daemon.model("fragile")["breaker"]
             assert breaker["state"] in ("open", "half_open")
             assert "SIGSEGV" in breaker["reason"]
+        assert shared.until_answered("ear") < SOON_S
         pauses_s.append(shared.until_answered("fragile"))
     fragile = shared.daemon.model("fragile")
     assert fragile["version"] == "1"

@@ -45,7 +45,8 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def worker(fragile: Path) -> Iterator[WorkerInstance]:
-    instance = WorkerInstance(Launch(fragile, LoadOptions(), 4), execution_timeout_s=0.5)
+    """However long it or we stand still, it is not taken for one that hangs."""
+    instance = WorkerInstance(Launch(fragile, LoadOptions(), 4), execution_timeout_s=120.0)
     yield instance
     instance.close()
 
@@ -74,7 +75,7 @@ def gone(pid: int) -> bool:
 
 @needs_gcc
 def test_it_says_what_the_model_says_for_every_batch(fragile: Path) -> None:
-    loaded = load_in_worker(Launch(fragile, LoadOptions(), 4), 10.0)
+    loaded = load_in_worker(Launch(fragile, LoadOptions(), 4), 60.0)
     try:
         assert isinstance(loaded.instance, Blocking)
         assert isinstance(loaded.instance, Supervised)
@@ -91,10 +92,22 @@ def test_it_says_what_the_model_says_for_every_batch(fragile: Path) -> None:
 
 
 @needs_gcc
-@pytest.mark.parametrize(("command", "reason"), [(CRASH, "SIGSEGV"), (EXIT, "exit code 7"), (SLEEP, "did not answer")])
-def test_what_kills_or_hangs_it_costs_one_request_and_it_comes_back(
-    worker: WorkerInstance, command: float, reason: str
-) -> None:
+@pytest.mark.parametrize(("command", "reason"), [(CRASH, "SIGSEGV"), (EXIT, "exit code 7")])
+def test_what_kills_it_costs_one_request_and_it_comes_back(worker: WorkerInstance, command: float, reason: str) -> None:
+    assert lost_and_back(worker, command, reason) == 1
+
+
+@needs_gcc
+def test_what_hangs_in_it_is_ended_and_it_comes_back(fragile: Path) -> None:
+    worker = WorkerInstance(Launch(fragile, LoadOptions(), 4), execution_timeout_s=0.5)
+    try:
+        assert lost_and_back(worker, SLEEP, "did not answer") >= 1, "more, where the machine stands still meanwhile"
+    finally:
+        worker.close()
+
+
+def lost_and_back(worker: WorkerInstance, command: float, reason: str) -> int:
+    """Send what ends the worker, and wait until it answers again; returns how often it was started again."""
     moves: list[tuple[bool, str]] = []
     worker.watch(lambda back, why: moves.append((back, why)))
     with pytest.raises(WorkerLost, match=reason) as caught:
@@ -102,9 +115,9 @@ def test_what_kills_or_hangs_it_costs_one_request_and_it_comes_back(
     assert caught.value.executing
     took_s = until(lambda: answers(worker), "the worker did not come back")
     print(f"{reason}: back after {took_s:.2f} s")
-    assert worker.restarts == 1
-    assert [back for back, _ in moves] == [False, True]
+    assert [back for back, _ in moves] == [False, True] * worker.restarts
     assert reason in moves[0][1]
+    return worker.restarts
 
 
 @needs_gcc
@@ -157,7 +170,7 @@ def test_a_worker_that_cannot_be_started_says_so_and_leaves_nothing_open() -> No
     before = open_files()
     for directory in ("x" * 300_000, "x\0y"):  # too long for a command line, and impossible in one
         with pytest.raises((OSError, ValueError)):
-            WorkerInstance(Launch(Path(directory), LoadOptions(), 1), 10.0)
+            WorkerInstance(Launch(Path(directory), LoadOptions(), 1), 60.0)
     assert open_files() <= before
 
 
@@ -165,7 +178,7 @@ def test_a_bundle_that_fails_says_so_as_in_the_server(tmp_path: Path) -> None:
     wrong = digits_bundle(tmp_path / "bad", golden_shift=0.5)
     before = threading.active_count()
     with pytest.raises(GoldenTestFailed, match="golden self-test failed"):
-        load_in_worker(Launch(wrong.directory, LoadOptions(), 1), 10.0)
+        load_in_worker(Launch(wrong.directory, LoadOptions(), 1), 60.0)
     until(lambda: threading.active_count() <= before, "its supervisor stays")
 
 
@@ -176,7 +189,7 @@ import numpy as np
 from edgewright.runtime.engines.protocol import LoadOptions
 from edgewright.runtime.server.worker.instance import WorkerInstance
 from edgewright.runtime.server.worker.process import Launch
-worker = WorkerInstance(Launch(Path(sys.argv[1]), LoadOptions(), 1), 10.0)
+worker = WorkerInstance(Launch(Path(sys.argv[1]), LoadOptions(), 1), 60.0)
 print(worker.pid, flush=True)
 hanging = {"image": np.full((1, 64), float(sys.argv[2]), np.float32)}
 threading.Thread(target=worker.run, args=(hanging,), daemon=True).start()
@@ -228,7 +241,7 @@ def test_other_models_lose_no_request_while_one_crashes_again_and_again(fragile:
     with listen_tcp() as tcp, ServerChild([tcp], tmp_path) as child:
         port = tcp.getsockname()[1]
         assert isinstance(child.load(digits.directory, "digits", "1", digits.digest), Done)
-        done = child.load(fragile, "fragile", "1", "sha256:0", isolation="worker", execution_timeout_ms=500)
+        done = child.load(fragile, "fragile", "1", "sha256:0", isolation="worker", execution_timeout_ms=60_000)
         assert isinstance(done, Done), done
         assert done.detail["mode"] == "thread"  # microseconds, but never on the event loop
         stop, statuses = threading.Event(), []
@@ -283,7 +296,7 @@ def test_a_worker_model_is_swapped_and_unloaded_like_any_other(fragile: Path, tm
 
 
 def test_a_small_bundle_runs_in_a_worker_as_in_the_server(digits_like_bundle: SmallBundle) -> None:
-    loaded = load_in_worker(Launch(digits_like_bundle.directory, LoadOptions(), 8), 10.0)
+    loaded = load_in_worker(Launch(digits_like_bundle.directory, LoadOptions(), 8), 60.0)
     try:
         inputs = {"image": np.linspace(0, 1, 128, dtype=np.float32).reshape(2, 64)}
         expected = digits_like_bundle.run(inputs)["scores"]
