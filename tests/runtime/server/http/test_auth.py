@@ -97,3 +97,20 @@ def test_only_whether_it_is_alive_may_be_asked_without(path: Path) -> None:
             handler(Request(b"GET", target, {}, memoryview(b""), True, 1, 0), answers.append)
         assert caught.value.status == 401
         assert dict(caught.value.headers)[b"www-authenticate"].startswith(b"Bearer")
+
+
+def test_strangers_that_are_refused_again_and_again_leave_nothing_behind(path: Path) -> None:
+    """An exception that is raised twice keeps the frames of both times: one for all would grow with each of them."""
+
+    def answer(request: Request, respond: Respond) -> None:
+        respond(Response(200, [request.target]))
+
+    handle = with_tokens(answer, admission(Tokens(path)))
+    refused = Request(b"GET", b"/v2", {}, memoryview(b""), keep_alive=True, http_minor=1, received_ns=0)
+    answers: list[Response] = []
+    frames = 0
+    for _ in range(10):
+        with pytest.raises(Refusal) as caught:
+            handle(refused, answers.append)
+        frames = len(caught.traceback)
+    assert frames <= 2, "this test and the handler"

@@ -23,13 +23,6 @@ _OPEN = frozenset({b"/v2/health/live"})
 """What may be asked without a token: whether there is a server tells nothing that the open port does not."""
 
 
-_UNKNOWN = Refusal(
-    401,
-    "a token is needed: Authorization: Bearer …",
-    headers=((b"www-authenticate", b'Bearer realm="edgewright"'),),
-)
-
-
 class Tokens:
     """The tokens of one file: one a line, empty lines and lines that begin with `#` are skipped."""
 
@@ -93,7 +86,12 @@ def admission(tokens: Tokens) -> Admits:
     def admits(target: bytes, headers: Mapping[bytes, bytes]) -> Refusal | None:
         if tokens.allow(headers.get(b"authorization"), time.monotonic()) or target in _OPEN:
             return None
-        return _UNKNOWN
+        # A new one each time: an exception that is raised again keeps the frames of every time.
+        return Refusal(
+            401,
+            "a token is needed: Authorization: Bearer …",
+            headers=((b"www-authenticate", b'Bearer realm="edgewright"'),),
+        )
 
     return admits
 
