@@ -258,16 +258,13 @@ class ServedModel:
             queue_ns += execution.queue_ns
             infer_ns += execution.compute_ns
         totals.rows += rows
-        totals.queue.add(queue_ns, len(jobs))
-        totals.compute_input.add(input_ns, len(jobs))
-        totals.compute_infer.add(infer_ns, len(jobs))
+        totals.add_steps(len(jobs), queue_ns, input_ns, infer_ns)
         self._record(answered_ns, failed_ns, rows)
 
     def _record(self, answered_ns: list[int], failed_ns: list[int], rows: int) -> None:
         now_s, totals = time.time(), self.statistics
         totals.last_inference_ms = int(now_s * 1000)
-        totals.add_ended(answered_ns, failed_ns)
-        latencies_us = [latency_ns // 1000 for latency_ns in answered_ns + failed_ns]
+        latencies_us = totals.add_ended(answered_ns, failed_ns)
         self.recorder.record(now_s, latencies_us, rows=rows, failures=len(failed_ns))
 
     def _observe_later(self, inputs: Tensors, outputs: Tensors) -> None:

@@ -71,13 +71,26 @@ class ModelStatistics:
     """Requests that did not fit the model (4xx): never executed, never counted in telemetry."""
     latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_EDGES_US) + 1))
 
-    def add_ended(self, answered_ns: list[int], failed_ns: list[int]) -> None:
-        """Count requests that ended together, by their latencies."""
-        self.success.add(sum(answered_ns), len(answered_ns))
-        self.fail.add(sum(failed_ns), len(failed_ns))
-        bins = self.latency
-        for latency_ns in answered_ns + failed_ns:
-            bins[bisect_right(LATENCY_EDGES_US, latency_ns // 1000)] += 1
+    def add_ended(self, answered_ns: list[int], failed_ns: list[int]) -> list[int]:
+        """Count requests that ended together, by their latencies; return these in microseconds."""
+        if answered_ns:
+            self.success.add(sum(answered_ns), len(answered_ns))
+        if failed_ns:
+            self.fail.add(sum(failed_ns), len(failed_ns))
+        bins, latencies_us = self.latency, [latency_ns // 1000 for latency_ns in answered_ns + failed_ns]
+        for latency_us in latencies_us:
+            bins[bisect_right(LATENCY_EDGES_US, latency_us)] += 1
+        return latencies_us
+
+    def add_steps(self, count: int, queue_ns: int, input_ns: int, infer_ns: int) -> None:
+        """Add what the steps of so many requests took in all."""
+        queue, read, infer = self.queue, self.compute_input, self.compute_infer
+        queue.count += count
+        queue.ns += queue_ns
+        read.count += count
+        read.ns += input_ns
+        infer.count += count
+        infer.ns += infer_ns
 
     def add_batch(self, rows: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
         """Count a run of the engine."""

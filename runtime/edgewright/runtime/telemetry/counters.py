@@ -152,7 +152,8 @@ class CounterFile:
     def count(self, latencies_us: Sequence[int], *, rows: int, failures: int) -> None:
         """Add requests that ended together. Call inside `update()`."""
         cells = self._cells
-        cells[_FAILURES] += failures
+        if failures:
+            cells[_FAILURES] += failures
         cells[_ROWS] += rows
         cells[_LATENCY_SUM] += sum(latencies_us)
         for latency_us in latencies_us:

@@ -142,13 +142,44 @@ def test_what_a_job_asks_when_it_is_told_comes_behind_what_waits(template: Manif
         desk = Desk(template, MemoryEngine(slow), FAST)
         for number in range(40):
             desk.ask(job_of(number))
-        first = job_of(99)
-        desk.scheduler.submit(first, lambda _: desk.ask(job_of(100)) and None)
+
+        def again(_: Execution) -> None:
+            desk.ask(job_of(100))
+
+        desk.scheduler.submit(job_of(99), again)
         await desk.until(41)
         assert [float(each.outputs["y"][0, 0]) for _, each in desk.ended if each.outputs] == [
             *range(0, 80, 2),
             200,
         ]
+        desk.scheduler.close()
+
+    run(scenario)
+
+
+def test_whoever_comes_a_moment_late_shares_the_batch_of_those_who_were_answered_with_it(template: Manifest) -> None:
+    async def scenario() -> None:
+        desk = Desk(template, MemoryEngine(), FAST)
+        for number in range(4):
+            desk.ask(job_of(number))
+        await asyncio.sleep(0)
+        for number in range(3):
+            desk.ask(job_of(number))
+        await asyncio.sleep(0)
+        desk.ask(job_of(3))  # the last of the four
+        await asyncio.sleep(0)
+        assert desk.engine.calls == [4, 4]
+        for number in range(3):  # one of them has gone: the others wait for it for a look at the sockets, and only once
+            desk.ask(job_of(number))
+        await asyncio.sleep(0)
+        assert desk.engine.calls == [4, 4]
+        await asyncio.sleep(0)
+        assert desk.engine.calls == [4, 4, 3]
+        desk.ask(job_of(1))
+        desk.ask(job_of(2))
+        desk.ask(job_of(3))
+        await asyncio.sleep(0)
+        assert desk.engine.calls == [4, 4, 3, 3]
         desk.scheduler.close()
 
     run(scenario)

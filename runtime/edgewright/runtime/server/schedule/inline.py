@@ -39,6 +39,9 @@ class InlineScheduler:
         """Jobs of this turn in the order of their arrival, as long as nothing speaks for another order."""
         self._room = 0.0
         """How many may be in it: what takes longer than nobody is shed for belongs into the queue."""
+        self._expected = 0
+        """Jobs of the last turn, where it did them all. Clients that were answered together come again together: where
+        fewer are there, the sockets are read once more, so that who is a moment late need not wait for a whole turn."""
         self._planned = False
         queue, row_bytes = core.queue, runner.row_bytes
         self._most_fresh = min(_FRESH_JOBS, queue.max_jobs, queue.max_bytes // row_bytes if row_bytes else 1)
@@ -85,6 +88,10 @@ class InlineScheduler:
             dismiss(dead, self._core, now_ns)
 
     def _turn(self) -> None:
+        if 0 < len(self._fresh) < self._expected:
+            self._expected = 0
+            asyncio.get_running_loop().call_soon(self._turn)
+            return
         self._planned = False
         try:
             if self._fresh:
@@ -104,22 +111,26 @@ class InlineScheduler:
         core, now_ns = self._core, time.perf_counter_ns()
         jobs, end_ns = self._take_fresh(now_ns), now_ns + _TURN_NS
         executions: list[Execution] = []
+        ran: list[tuple[list[Waiting], Reason, int, int, int]] = []
         rows, reason = 0, Reason.ALL
         try:
             while (left := len(jobs) - len(executions)) and now_ns < end_ns:
                 batch, rows, reason = self._next_batch(jobs, left, rows, reason)
                 executions += self._runner.run_batch(batch, self._executed)
                 begun_ns, now_ns = now_ns, time.perf_counter_ns()
-                core.ran_fresh(batch, reason, begun_ns, now_ns - begun_ns, left - rows)
+                ran.append((batch, reason, begun_ns, now_ns - begun_ns, left - rows))
         finally:
             done = len(executions)
+            self._expected = done if done == len(jobs) else 0
             self._fresh = jobs[done:] + self._fresh
             answer(jobs[:done], executions, self._ended)
+        for each in ran:  # nobody waits for what is learnt
+            core.ran_fresh(*each)
 
     def _next_batch(
         self, jobs: list[Waiting], left: int, rows: int, reason: Reason
     ) -> tuple[list[Waiting], int, Reason]:
-        """The next of the last `left` jobs, how many, and why so many: that is asked again only where fewer are left."""
+        """The next of the last `left` jobs, how many, and why so many: asked again only where fewer are left."""
         first = len(jobs) - left
         if not 0 < rows <= left:
             rows, reason = self._core.policy.rows(left) if jobs[first].rows == 1 else (1, Reason.ALONE)
