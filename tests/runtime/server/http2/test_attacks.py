@@ -198,6 +198,31 @@ def test_a_client_that_never_says_hello(pieces: list[bytes]) -> None:
     assert goaway[0] == Code.SETTINGS_TIMEOUT
 
 
+def test_heads_that_take_long_to_decode() -> None:
+    server = Server(echo)
+    heads = ((*REQUEST, (b"x-a", b"%06d" % number * 2500)) for number in stream_ids())
+    flood = (
+        request(number, b"x", head) + f.window_update_frame(0, 300) for number, head in enumerate(heads) if number & 1
+    )
+    frames_until_calm(server, flood, 1000)
+
+
+def test_honest_tokens_are_no_flood() -> None:
+    server = Server(echo)
+    for stream_id in range(1, 10_001, 2):
+        token = (*REQUEST, (b"authorization", b"%06d" % stream_id * 600))
+        server.core.feed(request(stream_id, b"x", token) + f.window_update_frame(0, 300))
+    assert not server.core.ended
+
+
+def test_streams_that_wait_and_are_reset_leave_nothing() -> None:
+    server = Server(echo)
+    server.core.feed(b"".join(request(stream_id, bytes(16_000)) for stream_id in (1, 3, 5, 7, 9)))
+    for stream_id in range(11, 1000, 2):
+        server.core.feed(request(stream_id, b"x") + f.reset_frame(stream_id, Code.CANCEL))
+    assert len(server.core._sending._waiting) <= server.core.streams == 1
+
+
 def test_a_header_list_that_is_a_little_too_large_is_refused_and_a_bomb_ends_the_connection() -> None:
     server = Server(nothing, Http2Limits(head_bytes=4096))
     sent = server.feed(opening(1, (*REQUEST, (b"x-a", bytes(b"a" * 3990)))))
@@ -245,6 +270,7 @@ CONNECTION_ERRORS: dict[str, tuple[bytes, Code]] = {
     "headers on stream 0, unfinished": (f.frame(f.HEADERS, 0, 0, b"\x83"), Code.PROTOCOL_ERROR),
     "an even stream": (request(2), Code.PROTOCOL_ERROR),
     "streams out of order": (request(9) + request(7), Code.STREAM_CLOSED),
+    "priority of 4 bytes": (f.frame(f.PRIORITY, 0, 1, bytes(4)), Code.FRAME_SIZE_ERROR),
     "padding beyond the data": (f.frame(f.DATA, f.PADDED, 1, b"\x05abc"), Code.PROTOCOL_ERROR),
     "padding without its length": (f.frame(f.DATA, f.PADDED, 1, b""), Code.PROTOCOL_ERROR),
     "padding beyond the head": (f.frame(f.HEADERS, 0xC, 3, b"\x05abc"), Code.PROTOCOL_ERROR),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import struct
+import weakref
 
 from edgewright.runtime.server.http2 import frames as f
 from edgewright.runtime.server.http2.faults import Code
@@ -240,6 +242,21 @@ def test_answers_pile_up_only_so_far_before_the_transport_can_say_stop() -> None
     written = server.writes
     server.feed(b"".join(request(2 * i + 1, None) for i in range(100)))
     assert server.writes >= written + 3
+
+
+def test_a_lost_connection_does_not_wait_for_the_collector() -> None:
+    server = Server(nothing)
+    server.feed(request(1), opening(3), f.frame(f.PING, 0, 0, bytes(8)), b"\0\0\x10")
+    server.core.drain()
+    server.core.lost()
+    core, stream = weakref.ref(server), server.calls[0].stream
+    gc.disable()
+    try:
+        del server
+        assert core() is None
+    finally:
+        gc.enable()
+    stream.end(STATUS)
 
 
 def test_while_the_transport_is_full_bodies_wait() -> None:

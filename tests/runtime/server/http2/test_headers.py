@@ -6,7 +6,7 @@ from hpack import Decoder, Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.runtime.server.http2.headers import HeaderDecoder, encode
+from edgewright.runtime.server.http2.headers import HeaderDecoder, _encoded, encode
 from tests.runtime.server.http2.client import REQUEST
 
 FIELDS = st.tuples(st.sampled_from([b"x-a", b"x-b", b"cookie"]), st.sampled_from([b"1", b"2", b"3" * 900, b"4" * 4100]))
@@ -20,7 +20,8 @@ STEPS = st.lists(st.tuples(HEADS, st.sampled_from([None, None, None, 50, 200, 40
 def test_with_the_memory_it_is_the_same_as_without(
     steps: list[tuple[tuple[tuple[bytes, bytes], ...], int | None]],
 ) -> None:
-    encoder, plain, ours = Encoder(), Decoder(), HeaderDecoder(32 * 1024, 100)
+    sizes: list[int] = []
+    encoder, plain, ours = Encoder(), Decoder(), HeaderDecoder(32 * 1024, 100, sizes.append)
     for fields, table_bytes in steps:
         if table_bytes is not None:
             encoder.header_table_size = table_bytes
@@ -45,7 +46,8 @@ BLOCKS = [
 
 @given(st.lists(st.sampled_from(BLOCKS), max_size=40))
 def test_blocks_by_their_bytes_mean_what_the_table_says_now(blocks: list[bytes]) -> None:
-    plain, ours = Decoder(), HeaderDecoder(32 * 1024, 100)
+    sizes: list[int] = []
+    plain, ours = Decoder(), HeaderDecoder(32 * 1024, 100, sizes.append)
     for block in blocks:
         try:
             expected = tuple(plain.decode(block, raw=True))
@@ -70,9 +72,17 @@ def test_what_we_encode_is_what_a_client_reads(fields: list[tuple[bytes, bytes]]
     assert not decoder.header_table.dynamic_entries
 
 
-def test_the_memory_is_bounded() -> None:
-    decoder = HeaderDecoder(32 * 1024, 100)
+def test_a_head_that_comes_again_is_not_decoded_again_and_the_memory_is_bounded() -> None:
+    decoded: list[int] = []
+    decoder = HeaderDecoder(32 * 1024, 100, decoded.append)
+    with_a_token = encode((*REQUEST, (b"authorization", b"Bearer " + b"t" * 4000)))
+    first = decoder.request(with_a_token)
+    assert decoder.request(with_a_token) is first
+    assert decoded == [len(with_a_token)]
     for number in range(1000):
-        assert decoder.request(encode((*REQUEST, (b"x-a", b"%d" % number))))
+        assert decoder.request(encode((*REQUEST, (b"x-a", b"%d" % number * 100))))
+        held = sum(len(block) + len(b"".join(map(b"".join, head.fields))) for block, head in decoder._heads.items())
+        assert held <= 64 * 1024
+    for number in range(1000):
         encode(((b"x-a", b"%d" % number),))
-    assert len(decoder._heads) <= 16
+    assert len(_encoded) <= 64

@@ -117,6 +117,7 @@ class Http2:
         self._sending.forget()
         if not self.ended:
             self._end()
+        self._incoming.forget()
 
     def sweep(self, now_s: float) -> None:
         """Let time pass, about once a second: refill budgets, ask silent clients, end what has taken too long."""

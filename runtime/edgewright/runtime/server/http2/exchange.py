@@ -202,6 +202,9 @@ class Exchange:
     def _forget(self) -> Answering | None:
         answering, self._answering = self._answering, None
         self._call_when_writable = None
+        if self._queued:
+            self._queued = False
+            self._home.sending.wait_no_more(self)
         self._body = None
         return answering
 

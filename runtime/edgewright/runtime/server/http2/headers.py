@@ -8,6 +8,7 @@ Encoding uses no dynamic table and no Huffman code: a server's heads are short, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hpack import Decoder
@@ -18,10 +19,10 @@ from .faults import Code, ConnectionFault
 from .field_rules import check_request
 from .stream import Fields
 
-_REMEMBERED = 16
-_REMEMBERED_BLOCK_BYTES = 1024
-_REMEMBERED_HEAD_BYTES = 4096
-"""Expanded; a block of a few bytes can name entries of the dynamic table again and again."""
+_REMEMBERED_BYTES = 64 * 1024
+"""Of one client, with the heads as they are expanded: a block of a few bytes can name the dynamic table many times."""
+_ENCODED = 64
+_ENCODED_BLOCK_BYTES = 1024
 _FIELD_OVERHEAD_BYTES = 32
 """RFC 7541, section 4.1."""
 
@@ -37,12 +38,15 @@ class Head:
 class HeaderDecoder:
     """The client's side of compression; its blocks have to come here in their order, all of them."""
 
-    def __init__(self, head_bytes: int, headers: int) -> None:
+    def __init__(self, head_bytes: int, headers: int, decodes: Callable[[int], None]) -> None:
+        """`decodes` is told how many bytes have to be decoded; it may raise `ConnectionFault`."""
         self._head_bytes = head_bytes
         self._headers = headers
         # Twice the limit: what is only a little too large must not cost the connection.
         self._decoder = Decoder(max_header_list_size=2 * head_bytes)
+        self._decodes = decodes
         self._heads: dict[bytes, Head] = {}
+        self._remembered_bytes = 0
 
     def request(self, block: bytes) -> Head | None:
         """Return the head of a request; None where it is too large.
@@ -64,10 +68,16 @@ class HeaderDecoder:
         return head
 
     def _remember(self, block: bytes, head: Head) -> None:
-        if len(block) <= _REMEMBERED_BLOCK_BYTES and self._size(head.fields) <= _REMEMBERED_HEAD_BYTES:
-            if len(self._heads) >= _REMEMBERED:
-                self._heads.clear()
+        size = len(block) + self._size(head.fields)
+        if self._remembered_bytes + size > _REMEMBERED_BYTES:
+            self._forget()
+        if size <= _REMEMBERED_BYTES:
+            self._remembered_bytes += size
             self._heads[block] = head
+
+    def _forget(self) -> None:
+        self._heads.clear()
+        self._remembered_bytes = 0
 
     def fields(self, block: bytes) -> Fields | None:
         """Return the fields of any block; None where they are too large.
@@ -75,6 +85,7 @@ class HeaderDecoder:
         Raises:
             ConnectionFault: no valid HPACK, or far too large.
         """
+        self._decodes(len(block))
         before = self._table()
         try:
             # The library's own kind of tuple is slower to take apart.
@@ -82,7 +93,7 @@ class HeaderDecoder:
         except HPACKError as error:
             raise ConnectionFault(Code.COMPRESSION_ERROR, "header block that is no HPACK, or far too large") from error
         if not self._unchanged(before):
-            self._heads.clear()
+            self._forget()
         if len(fields) > self._headers or self._size(fields) > self._head_bytes:
             return None
         return fields
@@ -113,8 +124,8 @@ def encode(fields: Fields) -> bytes:
     block = _encoded.get(key)
     if block is None:
         block = b"".join([_encode_field(name, value) for name, value in key])
-        if len(block) <= _REMEMBERED_BLOCK_BYTES:
-            if len(_encoded) >= _REMEMBERED:
+        if len(block) <= _ENCODED_BLOCK_BYTES:
+            if len(_encoded) >= _ENCODED:
                 _encoded.clear()
             _encoded[key] = block
     return block

@@ -35,10 +35,14 @@ from .frames import (
 )
 from .headers import HeaderDecoder
 from .limits import Http2Limits
-from .stream import Opened
+from .stream import Answering, Fields, Opened, Stream
 from .streams import Streams
 
 _TOO_LARGE = ((b":status", b"431"),)
+
+
+def _nobody(stream: Stream, fields: Fields) -> Answering:
+    raise AssertionError(f"stream {stream.id} opened behind the end: {len(fields)} fields")
 
 
 class Incoming:
@@ -51,7 +55,7 @@ class Incoming:
         self._sending = streams.sending
         self._floods: Floods = streams.floods
         self._blocks = Blocks(limits.head_bytes)
-        self._decoder = HeaderDecoder(limits.head_bytes, limits.headers)
+        self._decoder = HeaderDecoder(limits.head_bytes, limits.headers, self._floods.head)
         self.greeted = False
         """Whether the client's settings are there."""
         self.acknowledged = False
@@ -62,6 +66,10 @@ class Incoming:
         """Whether the client has said that it will open no more streams."""
         self.last_allowed = LARGEST_STREAM_ID
         """Streams above this are ignored: they were told to go elsewhere."""
+
+    def forget(self) -> None:
+        """Let go of who answers: it refers to the connection, and both would stay until the collector comes by."""
+        self._opened = _nobody
 
     @property
     def midway(self) -> bool:
@@ -156,7 +164,7 @@ class Incoming:
         streams = self._streams
         if stream_id > self.last_allowed:
             self._decoder.fields(block)  # the table has to stay in step
-            self._floods.overhead(len(block))
+            self._floods.overhead()
             return
         streams.last_id = stream_id
         head = self._decoder.request(block)
@@ -175,7 +183,6 @@ class Incoming:
 
     def _refuse_head(self, stream_id: int, *, end_stream: bool) -> None:
         """Answer in place of whoever would (RFC 9113, section 10.5.1)."""
-        self._floods.overhead()
         exchange = self._streams.new(stream_id, None)
         if end_stream:
             exchange.complete()
@@ -187,7 +194,7 @@ class Incoming:
         if exchange is None:
             if not self._streams.was_reset(stream_id):
                 raise ConnectionFault(Code.STREAM_CLOSED, "HEADERS of a stream that is over")
-            self._floods.overhead(len(block))
+            self._floods.overhead()
             return
         if not end_stream and not exchange.request_ended:
             raise StreamFault(Code.PROTOCOL_ERROR, "trailers that do not end the request")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -45,7 +45,7 @@ class Sending:
 
     def __init__(self, write: Write) -> None:
         self._write = write
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: OrderedDict[Waiting, None] = OrderedDict()
         self._table_to_empty = False
         self._body_bytes = 0
         self.out: list[Payload] = []
@@ -133,14 +133,18 @@ class Sending:
 
     def wait(self, stream: Waiting) -> None:
         """Have the stream take its turn when the connection can send again."""
-        self._waiting.append(stream)
+        self._waiting[stream] = None
+
+    def wait_no_more(self, stream: Waiting) -> None:
+        """Forget a stream that is over."""
+        self._waiting.pop(stream, None)
 
     def pump(self) -> None:
         """Let the streams that wait send in turns, a frame each, as far as the connection's window goes."""
         while self._waiting and self.window > 0 and not self.paused:
-            stream = self._waiting.popleft()
+            stream, _ = self._waiting.popitem(last=False)
             if stream.send_frame():
-                self._waiting.append(stream)
+                self._waiting[stream] = None
         self.flush()
 
     def forget(self) -> None:
