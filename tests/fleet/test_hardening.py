@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -197,21 +197,35 @@ def test_a_head_that_does_not_come_ends_the_connection(hasty_port: int, head: by
         assert slow.recv(100) == b""
 
 
+def in_time(port: int, talk: Callable[[socket.socket], bytes]) -> bytes:
+    """What the server said in the end to a client that sent its heads in time: some try is one that nothing held up."""
+    for _ in range(20):
+        with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+            return talk(client)
+    raise AssertionError("a head that comes at once is not waited for")
+
+
 def test_a_second_request_has_to_hurry_as_well(hasty_port: int) -> None:
-    with socket.create_connection(("127.0.0.1", hasty_port), timeout=60) as slow:
-        slow.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"204" in slow.recv(1000)
-        time.sleep(0.5)  # between requests, the server's own limit holds
-        slow.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"204" in slow.recv(1000)
+    def talk(slow: socket.socket) -> bytes:
+        for pause_s in (0.0, 0.5):  # between requests, the server's own limit holds
+            time.sleep(pause_s)
+            slow.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            if b"204" not in slow.recv(1000):
+                raise ConnectionResetError
         slow.sendall(b"GET / HT")
-        assert slow.recv(100) == b""
+        return slow.recv(100)
+
+    assert in_time(hasty_port, talk) == b""
 
 
 def test_a_body_that_does_not_come_is_given_up(hasty_port: int) -> None:
-    with socket.create_connection(("127.0.0.1", hasty_port), timeout=60) as slow:
+    def talk(slow: socket.socket) -> bytes:
         slow.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nonly this")
-        assert b" 408 " in slow.recv(1000)
+        if not (answer := slow.recv(1000)):
+            raise ConnectionResetError
+        return answer
+
+    assert b" 408 " in in_time(hasty_port, talk)
 
 
 def test_a_removed_device_is_out_at_once_and_its_name_is_free(house: House) -> None:
