@@ -77,6 +77,11 @@ class Connections:
         for connection in tuple(self._open):
             connection.sweep(now_s)
 
+    def close(self) -> None:
+        """End all connections, whatever is under way on them."""
+        for connection in tuple(self._open):
+            connection.close()
+
     def drain(self) -> None:
         """From now on each connection ends with its next response."""
         self._draining = True

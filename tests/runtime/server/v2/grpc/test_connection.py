@@ -25,11 +25,13 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.writes = 0
-        self.closed = self.aborted = False
+        self.closed = self.aborted = self.half_closed = False
         self.reading = True
+        self.unsent = 0
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         assert not self.closed
+        assert not self.half_closed
         self.written += data
         self.writes += 1
 
@@ -38,6 +40,16 @@ class Wire(asyncio.Transport):
 
     def close(self) -> None:
         self.closed = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        assert not self.half_closed
+        self.half_closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def is_closing(self) -> bool:
         return self.closed
@@ -123,7 +135,7 @@ def test_an_answer_is_written_when_it_comes_and_at_once() -> None:
 def test_what_is_no_http2_is_ended_and_forgotten() -> None:
     connection, wire, silent, connections = connect()
     connection.data_received(HELLO + request(1) + b"\0\0\0\0\0\0\0\0\0")  # DATA of stream 0
-    assert wire.closed
+    assert wire.half_closed
     assert GOAWAY in frames(wire.written)
     connection.data_received(HELLO)
     connection.connection_lost(None)
@@ -162,13 +174,13 @@ def test_draining_ends_an_idle_connection_and_lets_a_busy_one_answer() -> None:
     for stream in silent.open:
         stream.answer(((b":status", b"200"),), [b"body"], ((b"a", b"b"),))
     assert len(silent.open) == 2, "what was under way is served"
-    assert wire.closed
-    assert not wire.aborted
+    assert wire.half_closed
+    assert not wire.closed
     idle, wire, _, _ = connect()
     idle.data_received(HELLO)
     idle.drain()
     idle.data_received(pong(wire))
-    assert wire.closed
+    assert wire.half_closed
 
 
 def test_a_silent_client_is_asked_and_then_given_up() -> None:
@@ -178,15 +190,34 @@ def test_a_silent_client_is_asked_and_then_given_up() -> None:
     for now_s in range(62):
         connection.sweep(float(now_s))
     assert PING in frames(wire.written[before:])
-    assert not wire.closed
+    assert not wire.half_closed
     for now_s in range(62, 90):
         connection.sweep(float(now_s))
-    assert wire.closed
+    assert wire.half_closed
 
 
 def test_close_says_so() -> None:
     connection, wire, _, _ = connect()
     connection.data_received(HELLO)
     connection.close()
-    assert wire.closed
+    assert wire.half_closed
     assert GOAWAY in frames(wire.written)
+
+
+def test_the_last_bytes_are_not_overtaken_by_a_reset() -> None:
+    connection, wire, _, _ = connect()
+    connection.data_received(HELLO)
+    connection.close()
+    assert wire.half_closed
+    assert wire.reading
+    before = wire.written
+    connection.data_received(request(1) + b"whatever a client still sends")
+    assert wire.written == before
+    connection.sweep(monotonic() + DEFAULT_LIMITS.linger_s - 1)
+    assert not wire.closed
+    wire.unsent = 1
+    connection.sweep(monotonic() + DEFAULT_LIMITS.linger_s + 1)
+    assert not wire.closed, "what is still to be sent gets longer"
+    wire.unsent = 0
+    connection.sweep(monotonic() + DEFAULT_LIMITS.linger_s + 1)
+    assert wire.aborted

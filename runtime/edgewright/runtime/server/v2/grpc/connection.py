@@ -29,6 +29,7 @@ class Connection(asyncio.Protocol):
         self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._full_since_s: float | None = None
+        self._finished_s: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # listeners are stream sockets
@@ -41,11 +42,9 @@ class Connection(asyncio.Protocol):
         self._connections.remove(self, 0)  # calls that are gone have given back what they held
 
     def data_received(self, data: bytes) -> None:
-        if self._transport is None or self._transport.is_closing():
-            return
-        self._http2.feed(data)
-        if self._http2.ended:
-            self._finish()
+        if self._finished_s is None:
+            self._http2.feed(data)
+            self._finish_ended()
 
     def eof_received(self) -> bool:
         """HTTP/2 knows no half of a connection."""
@@ -55,12 +54,12 @@ class Connection(asyncio.Protocol):
         """The client does not read: what it asks meanwhile waits in the kernel."""
         self._full_since_s = time.monotonic()
         self._http2.pause_writing()
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and self._finished_s is None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._full_since_s = None
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and self._finished_s is None:
             self._transport.resume_reading()
         self._http2.resume_writing()
 
@@ -77,12 +76,16 @@ class Connection(asyncio.Protocol):
         self._finish_ended()
 
     def sweep(self, now_s: float) -> None:
-        if self._full_since_s is not None and now_s - self._full_since_s > self._limits.receive_s:
-            if self._transport is not None:
-                self._transport.abort()
+        transport = self._transport
+        if transport is None:
             return
-        self._http2.sweep(now_s)
-        self._finish_ended()
+        if self._finished_s is not None:
+            self._sweep_finished(transport, now_s - self._finished_s)
+        elif self._full_since_s is not None and now_s - self._full_since_s > self._limits.receive_s:
+            transport.abort()
+        else:
+            self._http2.sweep(now_s)
+            self._finish_ended()
 
     def _write(self, parts: list[Payload]) -> None:
         transport = self._transport
@@ -100,9 +103,24 @@ class Connection(asyncio.Protocol):
             self._finish()
 
     def _finish(self) -> None:
-        """Close; what was written is still sent."""
-        if self._http2.failed is not None and self._transport is not None and not self._transport.is_closing():
+        """End; what was written is still sent.
+
+        Closing with unread input sends a reset, which can overtake the last answer: it is read on for a while instead.
+        """
+        transport = self._transport
+        if transport is None or self._finished_s is not None:
+            return
+        self._finished_s = time.monotonic()
+        if self._http2.failed is not None:
             # Not at the level of others' mistakes: strangers could fill a board's log with it.
             _log.debug("a gRPC connection was ended: %s", self._http2.failed)
-        if self._transport is not None:
-            self._transport.close()
+        if transport.is_closing() or not transport.can_write_eof():
+            transport.close()
+            return
+        transport.write_eof()
+        transport.resume_reading()
+
+    def _sweep_finished(self, transport: asyncio.Transport, age_s: float) -> None:
+        limits = self._limits
+        if age_s > (limits.receive_s if transport.get_write_buffer_size() else limits.linger_s):
+            transport.abort()

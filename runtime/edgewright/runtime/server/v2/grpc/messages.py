@@ -63,7 +63,7 @@ class Messages:
         Raises:
             Refusal: 413 a message is too large, 503 all connections together hold too much.
         """
-        self._hold(len(data))
+        self.hold(len(data))
         if not self._buffer:
             self._buffer = data  # nearly always the whole message: no copy
         else:
@@ -96,6 +96,16 @@ class Messages:
             self._check_length()
         return message if flag == _PLAIN else self._expanded(message, flag)
 
+    def hold(self, size_bytes: int) -> None:
+        """Count so much more of the memory for bodies: answers that wait for their client come from it, too.
+
+        Raises:
+            Refusal: 503, all connections together hold too much.
+        """
+        if not self._connections.hold(size_bytes):
+            raise not_now("too many large requests at one time")
+        self._held_bytes += size_bytes
+
     def release(self, size_bytes: int | None = None) -> None:
         """Give memory back: of so many bytes, or of everything that came so far."""
         given = self._held_bytes if size_bytes is None else size_bytes
@@ -114,11 +124,6 @@ class Messages:
             # gRPC asks for INTERNAL here (doc/compression.md of grpc/grpc), though it is the client that is wrong.
             raise Refusal(500, "a message is marked as compressed, and no grpc-encoding says how")
         whole = expanded(memoryview(message), self._coding, self._limits)
-        self._hold(len(whole))
+        self.hold(len(whole))
         self.taken_bytes += len(whole)
         return bytes(whole)
-
-    def _hold(self, size_bytes: int) -> None:
-        if not self._connections.hold(size_bytes):
-            raise not_now("too many large requests at one time")
-        self._held_bytes += size_bytes

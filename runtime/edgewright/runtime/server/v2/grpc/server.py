@@ -76,7 +76,7 @@ class GrpcServer:
             self._listener.sweep(now_s)
 
     async def stop(self, limit_s: float) -> None:
-        """Accept nothing new and return when what was accepted is answered, or the time is up."""
+        """Accept nothing new and return when what was accepted is answered, or the time is up: then it is cancelled."""
         listener, bound = self._listener, self._bound
         if listener is None or bound is None:
             return
@@ -84,14 +84,21 @@ class GrpcServer:
         await listener.stop()
         self._open_calls.drain()
         listener.connections.drain()
-        end_s = time.monotonic() + limit_s
-        while len(listener.connections) and time.monotonic() < end_s:
-            listener.connections.sweep(time.monotonic())
-            await asyncio.sleep(_SWEEP_S)
+        await _empty(listener.connections, limit_s)
+        listener.connections.close()
+        await _empty(listener.connections, self._limits.linger_s)
 
     def _connected(self, connections: Connections) -> Connection:
         opening = Opening(self._service, self._admits, self._open_calls, connections, self._limits)
         return Connection(opening, self._http2_limits, self._limits, connections)
+
+
+async def _empty(connections: Connections, limit_s: float) -> None:
+    """Wait until all have ended, or that long."""
+    end_s = time.monotonic() + limit_s
+    while len(connections) and time.monotonic() < end_s:
+        connections.sweep(time.monotonic())
+        await asyncio.sleep(_SWEEP_S)
 
 
 def _tls(settings: GrpcSettings) -> ssl.SSLContext | None:

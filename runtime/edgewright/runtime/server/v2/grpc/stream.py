@@ -58,8 +58,8 @@ class InferenceStreams:
                 moved = self._begin(call, waiting)
                 while waiting and waiting[0].answer is not None:
                     first = waiting.popleft()
+                    yield first.answer or b""  # until its client has nearly all of it
                     call.release(first.held_bytes)
-                    yield first.answer or b""
                     moved = True
                 # After each round the others have their turn, whatever one client sends.
                 await (asyncio.sleep(0) if moved else call.wait())
@@ -84,7 +84,12 @@ class InferenceStreams:
         head: Head | None = None
 
         def answered(result: bytes | Refusal) -> None:
-            one.answer = _response(head, result)
+            response = _response(head, result)
+            if call.hold(len(response)):
+                one.held_bytes += len(response)
+            else:
+                response = _error(head, not_now("too many large answers wait for their clients"))
+            one.answer = response
             call.change()
 
         try:

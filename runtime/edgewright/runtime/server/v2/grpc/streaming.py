@@ -85,6 +85,15 @@ class StreamingCall:
             raise Refusal(400, "the last message is not whole")
         return None
 
+    def hold(self, size_bytes: int) -> bool:
+        """Count so much more of the memory for bodies, for an answer that may wait; False where there is no room."""
+        if self._stream is not None:
+            try:
+                self._messages.hold(size_bytes)
+            except Refusal:
+                return False
+        return True
+
     def release(self, size_bytes: int) -> None:
         """Give back the memory of a message."""
         if self._stream is not None:  # otherwise all of it has been given back
@@ -166,11 +175,11 @@ class StreamingCall:
         if not self._begun:
             self._begun = True
             stream.begin(HEAD)
+        stream.send(framed(message))
         while not stream.writable:
             room = asyncio.Event()
             stream.on_writable(room.set)
             await room.wait()  # a stream that is gone cancels this task
-        stream.send(framed(message))
 
     def _conclude(self, refusal: Refusal | None) -> None:
         stream = self._stream

@@ -15,6 +15,7 @@ from ...limits import Limits
 from ...refusal import Refusal
 from .answers import HEAD, OK, only_trailers, too_late, too_slow
 from .head import CallHead
+from .large_answer import LARGE_BYTES, LargeAnswer
 from .messages import Message, Messages, framed
 from .open_calls import OpenCalls
 from .status import INTERNAL
@@ -32,6 +33,7 @@ class UnaryCall:
         "_answer",
         "_begun_s",
         "_ended",
+        "_large",
         "_limits",
         "_messages",
         "_open_calls",
@@ -52,6 +54,7 @@ class UnaryCall:
         self._open_calls = open_calls
         self._limits = limits
         self._ended = False
+        self._large: LargeAnswer | None = None
         self._begun_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.path = head.path
@@ -74,8 +77,10 @@ class UnaryCall:
         self._over()
         if isinstance(result, Refusal):
             stream.end(only_trailers(result))
-        else:
+        elif len(result) <= LARGE_BYTES:
             stream.answer(HEAD, framed(result), OK)
+        else:
+            self._large = LargeAnswer(stream, result, self._messages)
 
     def data(self, data: bytes, size_bytes: int) -> None:
         if self._stream is None:
@@ -109,6 +114,8 @@ class UnaryCall:
         on_gone = self.on_gone
         if self._stream is not None:
             self._over()
+        elif self._large is not None:
+            self._large.gone()
         if on_gone is not None:
             on_gone()
 
