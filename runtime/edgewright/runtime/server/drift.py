@@ -36,6 +36,7 @@ class DriftCounter:
         self._observer: Observer | None = None
         self._inputs = inputs
         self._outputs = outputs
+        self._joinable = all(map(_batched, (*inputs.values(), *outputs.values())))
         self._waiting: list[tuple[Tensors, Tensors]] = []
         self._elements = 0
         self.errors = 0
@@ -47,6 +48,8 @@ class DriftCounter:
         elements = self._elements
         for array in inputs.values():
             elements += array.size
+        for array in outputs.values():
+            elements += array.size
         self._elements = elements
         return len(self._waiting) >= WAITING_JOBS or elements >= WAITING_ELEMENTS
 
@@ -57,27 +60,26 @@ class DriftCounter:
 
     def count(self) -> NDArray[np.uint64] | None:
         """The counts of all that waited, in the reference's order; None where there are none."""
-        waiting, self._waiting, self._elements = self._waiting, [], 0
+        waiting, elements = self._waiting, self._elements
+        self._waiting, self._elements = [], 0
         if not waiting:
             return None
         try:
-            return self._count(waiting)
+            return self._count(waiting, elements)
         except Exception:  # noqa: BLE001 - drift is a by-product: a metric counts this, no request fails of it
             self.errors += len(waiting)
             return None
 
-    def _count(self, waiting: list[tuple[Tensors, Tensors]]) -> NDArray[np.uint64]:
+    def _count(self, waiting: list[tuple[Tensors, Tensors]], elements: int) -> NDArray[np.uint64]:
         observer = self._observer = self._observer or Observer(self._reference)
         cells = np.zeros(observer.cells, np.uint64)
-        for inputs, outputs in self._groups(waiting):
+        for inputs, outputs in self._groups(waiting, elements):
             observer.observe(_first(inputs, self._inputs), _first(outputs, self._outputs), cells)
         return cells
 
-    def _groups(self, waiting: list[tuple[Tensors, Tensors]]) -> list[tuple[Tensors, Tensors]]:
+    def _groups(self, waiting: list[tuple[Tensors, Tensors]], elements: int) -> list[tuple[Tensors, Tensors]]:
         """Joined batches, where joining changes nothing: all tensors have the batch as their first axis."""
-        specs = (*self._inputs.values(), *self._outputs.values())
-        too_much = sum(array.size for pair in waiting for each in pair for array in each.values()) > OBSERVED_ELEMENTS
-        if len(waiting) == 1 or too_much or not all(map(_batched, specs)):
+        if len(waiting) == 1 or elements > OBSERVED_ELEMENTS or not self._joinable:
             return waiting
         try:
             return [(_joined([pair[0] for pair in waiting]), _joined([pair[1] for pair in waiting]))]

@@ -45,7 +45,8 @@ class Guarded:
     def submit(self, job: Job, deliver: Deliver) -> None:
         """See `pipeline.Endpoint`; 503 with Retry-After while the breaker is open."""
         breaker = self.breaker
-        ticket = breaker.admit(time.monotonic())
+        closed = breaker.state == "closed"
+        ticket = breaker.admit(0.0 if closed else time.monotonic())
         if ticket is None:
             raise self._refusal()
 
@@ -54,7 +55,7 @@ class Guarded:
                 self._settle(ticket, outcome)
             deliver(outcome)
 
-        if breaker.state != "closed":
+        if not closed:
             self._tell()
         try:
             self._inner.submit(job, done)

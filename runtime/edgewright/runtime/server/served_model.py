@@ -222,9 +222,8 @@ class ServedModel:
         if self._sequences is not None:
             try:
                 self._count([job], [execution])
-            except Exception:
-                deliver(Outcome(None, _internal_error(), self.name, self.version))
-                raise  # to the scheduler, which logs it
+            except Exception as error:  # noqa: BLE001 - no answer is given that is not counted
+                execution = Execution(None, error)
         deliver(self._outcome(execution))
         if execution.outputs is not None:
             self._observe_later(job.inputs, execution.outputs)
@@ -281,10 +280,6 @@ class ServedModel:
             "inputs": [_described(spec) for spec in self.signature.inputs.values()],
             "outputs": [_described(spec) for spec in self.signature.outputs.values()],
         }
-
-
-def _internal_error() -> Refusal:
-    return Refusal(500, "internal error; the server's log has the details")
 
 
 def _refusal(error: Exception | None) -> Refusal:
