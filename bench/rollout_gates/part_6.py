@@ -5,7 +5,8 @@ with controls and all gates on. `order`: a tick that draws a wave of half of the
 on SQLite, from the read to the commit, while each second a thousand devices are heard and a hundred report.
 `first_step`: after a start in the middle of the rollout, when everything is read; it happens once, and `second_step`
 decides. `step_that_orders`: those that give half of the fleet its orders at once, which a policy without
-`maximumPerMinute` does: mostly writing; `orders`: all of them together. The medians of several repetitions, and `slowest`.
+`maximumPerMinute` does: mostly writing; `orders`: all of them together. The medians of several repetitions, and
+`slowest`.
 
 Seconds are those of the processor: a machine that others use too shall not change what is found.
 """
@@ -76,7 +77,9 @@ def measure(quick: bool) -> dict[str, Any]:
         "growth": round(max(largest[name] / tenth[name] / 10 for name in ("tick", "step")), 2),
     }
     if not quick:
-        figures |= {f"{name}_100k_s": largest[name] for name in ("tick", "order", "step", "step_that_orders", "first_step")}
+        figures |= {
+            f"{name}_100k_s": largest[name] for name in ("tick", "order", "step", "step_that_orders", "first_step")
+        }
         shown = ("tick", "order", "step")
         record.RESULTS.joinpath("rollout_tick.svg").write_text(
             plot({name: {size: seconds[size][name] for size in sizes} for name in shown}), encoding="utf-8"
@@ -176,7 +179,7 @@ def _server(size: int) -> dict[str, float]:
         reconciler = Reconciler(database, postbox, telemetry_revision=lambda: counter[0])
         reconciler.step(now_s)
         ordering = [step(reconciler)]
-        while fleet.rollout_page(rollout, limit=1).counts.total < size // 2:
+        while sum(one.orders for one in fleet.rollout_page(rollout, limit=0).counts) < size // 2:
             ordering.append(step(reconciler))
         ordered = [one for one in fleet.rollout(rollout).assignments if one.arm != "control"]
         done = int(DONE * len(ordered))

@@ -12,6 +12,24 @@ from .client_options import INTERRUPTED, PATH, client_options, connect_from, exa
 
 WATCH_S = 1.0
 ENDED = {"completed", "rolled_back", "aborted", "superseded"}
+SHOWN = 50
+STATES = (
+    "control",
+    "ordered",
+    "fetching",
+    "installing",
+    "trial",
+    "activating",
+    "probation",
+    "confirmed",
+    "refused",
+    "failed",
+    "rolled_back",
+    "withdrawn",
+    "going_back",
+    "went_back",
+)
+"""Those of store/order_pages.py, spelled out so that `--help` answers at once; a test compares the two."""
 
 
 @click.group()
@@ -40,7 +58,7 @@ def create(model: str, version: str, policy: Path | None, waves: str | None, wat
     body = {"model": model, "version": version, "policy": _policy(policy, waves)}
     made = client.post("/v1/rollouts", body)
     if watch:
-        _watch(client, made["id"], options)
+        _watch(client, made["id"], options, {})
     else:
         show(made, options, lambda value: tables.rollouts({"rollouts": [value]}))
 
@@ -50,28 +68,48 @@ def create(model: str, version: str, policy: Path | None, waves: str | None, wat
 Examples:
   edgewright fleet rollout status
   edgewright fleet rollout status r-12ab34cd --watch
+  edgewright fleet rollout status r-12ab34cd --state failed --board raspberry-pi-4
 
+A large rollout has more devices than a terminal shows: --limit says how many, --after goes on behind the last one.
+With --json and none of these options all of them come.
 With --watch, exit 0 says that the rollout completed, exit 1 that it was rolled back, aborted or superseded.
 """
 )
 @click.argument("rollout_id", metavar="[ROLLOUT]", required=False)
 @click.option("--watch", is_flag=True, help="Stay and show how it goes until it ends.")
+@click.option("--limit", type=click.IntRange(0, 10_000), help=f"Devices to show; {SHOWN} in a table.")
+@click.option("--after", type=click.IntRange(0), help="Go on behind this place, as the page before says.")
+@click.option("--state", type=click.Choice(STATES), help="Only devices in this state.")
+@click.option("--board", metavar="TARGET", help="Only devices of this board.")
+@click.option("--site", help="Only devices of this site.")
 @client_options
-def status(rollout_id: str | None, watch: bool, **options: Any) -> None:
+def status(
+    rollout_id: str | None,
+    watch: bool,
+    limit: int | None,
+    after: int | None,
+    state: str | None,
+    board: str | None,
+    site: str | None,
+    **options: Any,
+) -> None:
     """Show all rollouts, or one with its devices and gates."""
     from . import tables
     from .client import segment
     from .faults import FleetError
 
     client = connect_from(options)
+    page: dict[str, Any] = {"limit": limit, "after": after, "state": state, "board": board, "site": site}
     if rollout_id is None:
-        if watch:
-            raise FleetError("--watch needs the id of a rollout; `edgewright fleet rollout status` lists them")
+        if watch or any(value is not None for value in page.values()):
+            raise FleetError("which rollout? `edgewright fleet rollout status` lists them; name one for its devices")
         show(client.get("/v1/rollouts"), options, tables.rollouts)
     elif watch:
-        _watch(client, rollout_id, options)
+        _watch(client, rollout_id, options, page)
     else:
-        show(client.get(f"/v1/rollouts/{segment(rollout_id)}"), options, tables.rollout)
+        if limit is None and not options["as_json"]:
+            page["limit"] = SHOWN
+        show(client.get(f"/v1/rollouts/{segment(rollout_id)}", **page), options, tables.rollout)
 
 
 def _button(event: str, text: str) -> click.Command:
@@ -129,7 +167,7 @@ def _policy(path: Path | None, waves: str | None) -> dict[str, Any]:
     return given
 
 
-def _watch(client: Any, rollout_id: str, options: dict[str, Any]) -> None:
+def _watch(client: Any, rollout_id: str, options: dict[str, Any], page: dict[str, Any]) -> None:
     import json
 
     from rich.console import Console
@@ -139,17 +177,18 @@ def _watch(client: Any, rollout_id: str, options: dict[str, Any]) -> None:
     from .client import segment
 
     path = f"/v1/rollouts/{segment(rollout_id)}"
+    some = page if page.get("limit") is not None else page | {"limit": SHOWN}
     try:
-        view = client.get(path)
+        view = client.get(path, **some)
         console = Console(stderr=options["as_json"])
         with Live(tables.rollout(view), console=console, auto_refresh=False) as live:
             while view["rollout"]["state"] not in ENDED:
                 time.sleep(WATCH_S)
-                view = client.get(path)
+                view = client.get(path, **some)
                 live.update(tables.rollout(view), refresh=True)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     if options["as_json"]:
-        click.echo(json.dumps(view, indent=2))
+        click.echo(json.dumps(client.get(path, **page), indent=2))
     if view["rollout"]["state"] != "completed":
         raise SystemExit(1)

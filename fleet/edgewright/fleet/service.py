@@ -19,12 +19,12 @@ from .core.rows import Rollout
 from .faults import FleetError
 from .place import NOWHERE, Place, PlaceChange, check_place
 from .steering import Steering
-from .store import audit_log, enrolment, releases, rollouts
+from .store import audit_log, enrolment, order_pages, releases, rollouts
 from .store.database import Database, read_meta, write_meta
 from .traffic import traffic_of
 from .trust import credentials
 from .trust.audit import AuditEntry, AuditVerdict, verify
-from .views import DriftView, RolloutView, drift_view
+from .views import DriftView, RolloutView, drift_view, rollout_view
 
 
 class Enrolled(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +49,6 @@ class Fleet:
         self.database = database
         self.artifacts = artifacts
         self.now = now
-        self.random_bits = random_bits
         self.random_bits = random_bits
         self.tenant = _tenant(database)
         self.steering = Steering(database, now=now, random_bits=random_bits)
@@ -198,10 +197,25 @@ class Fleet:
             NotFoundError: there is no such rollout.
         """
         with self.database.read() as connection:
-            rollout, gates = rollouts.get(connection, rollout_id)
-            assignments = tuple(rollouts.assignments_of(connection, rollout_id))
-            next_block = rollouts.memory_of(connection, rollout_id).next_block
-        return RolloutView(rollout=rollout, gates=gates, assignments=assignments, next_block=next_block)
+            view = rollout_view(connection, *rollouts.get(connection, rollout_id))
+            every = tuple(rollouts.assignments_of(connection, rollout_id))
+        return msgspec.structs.replace(view, assignments=every)
+
+    def rollout_page(
+        self, rollout_id: str, *, limit: int, after: int = -1, of: order_pages.Wanted = order_pages.ANY
+    ) -> RolloutView:
+        """Return all about one rollout but its orders, and of these the first `limit` behind the position `after`.
+
+        Raises:
+            NotFoundError: there is no such rollout.
+        """
+        with self.database.read() as connection:
+            view = rollout_view(connection, *rollouts.get(connection, rollout_id))
+            epochs = releases.epochs(connection)
+            found = order_pages.page(connection, rollout_id, epochs, limit=limit + 1, after=after, of=of)
+        shown = found[:limit]
+        more = (shown[-1].position if shown else after) if len(found) > limit else None
+        return msgspec.structs.replace(view, assignments=shown, after=more)
 
     def rollouts(self) -> list[Rollout]:
         """Return rollouts, newest first."""

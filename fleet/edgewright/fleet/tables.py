@@ -33,6 +33,7 @@ STYLE_OF_STATE = {
     "wait": "cyan",
     "fail": "red",
 }
+STATE_WORDS = {"control": "waiting as controls", "withdrawn": "taken back"}
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
 SHORT_DIGEST = 12
 MOST_DETAIL = 160
@@ -93,13 +94,10 @@ def rollouts(found: dict[str, Any]) -> RenderableType:
 def rollout(view: dict[str, Any]) -> RenderableType:
     """One rollout: its state, its gates, its devices."""
     given = view["assignments"]
-    counts = Counter(
-        (each["rollback_phase"] and "went back")
-        or each["phase"]
-        or ("waiting as a control" if each["arm"] == "control" else "ordered")
-        for each in given
-    )
-    summary = ", ".join(f"{count} {phase}" for phase, count in sorted(counts.items())) or "no device has an order yet"
+    counts: Counter[str] = Counter()
+    for each in view.get("counts", ()):  # a server of before has none
+        counts[STATE_WORDS.get(each["state"], each["state"].replace("_", " "))] += each["orders"]
+    summary = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no device has an order yet"
     head = _table("rollout", "release", "state", "wave", "made")
     head.add_row(*_rollout_row(view["rollout"]))
     parts: list[RenderableType] = [head, escape(view["rollout"]["reason"]), f"devices: {summary}"]
@@ -108,6 +106,11 @@ def rollout(view: dict[str, Any]) -> RenderableType:
         parts.append(_gates(view["gates"]))
     if given:
         parts.append(_assignments(given))
+    if view.get("after") is not None:
+        parts.append(
+            f"[dim]{len(given)} shown of {counts.total()} in all; --after {view['after']} goes on, --limit shows more, "
+            "--state, --board and --site choose[/]"
+        )
     return Group(*parts)
 
 

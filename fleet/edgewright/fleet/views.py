@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+from sqlalchemy import Connection
 
 from edgewright.bundle.reference import Reference
 
@@ -13,6 +14,8 @@ from .core.gates.prediction_powered import PoweredMean, powered_accuracy
 from .core.gates.status import GateStatus
 from .core.policy.sections import DriftGate
 from .core.rows import Assignment, Rollout
+from .store import order_pages, rollouts
+from .store.order_pages import BlockCount, OrderCount
 from .traffic import Traffic
 
 
@@ -22,8 +25,28 @@ class RolloutView(msgspec.Struct, frozen=True, kw_only=True):
     rollout: Rollout
     gates: tuple[GateStatus, ...]
     assignments: tuple[Assignment, ...]
+    """In the order in which they were given: all of them, or a page."""
+    counts: tuple[OrderCount, ...] = ()
+    """Of all orders, whatever the page holds."""
+    blocks: dict[str, BlockCount] = {}
+    """Of the boards on which controls were drawn."""
+    after: int | None = None
+    """Ask again with this for the next page; None where this is the last one."""
     next_block: int = 0
     """Blocks before this one have entered the control gates."""
+
+
+def rollout_view(connection: Connection, rollout: Rollout, gates: tuple[GateStatus, ...]) -> RolloutView:
+    """Return a rollout with its orders counted, and none of them."""
+    next_block = rollouts.memory_of(connection, rollout.id).next_block
+    return RolloutView(
+        rollout=rollout,
+        gates=gates,
+        assignments=(),
+        counts=order_pages.counts(connection, rollout.id),
+        blocks=order_pages.blocks(connection, rollout.id, next_block=next_block),
+        next_block=next_block,
+    )
 
 
 class HistogramView(msgspec.Struct, frozen=True, kw_only=True):

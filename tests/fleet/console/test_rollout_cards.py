@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import get_args
 
 import msgspec
@@ -13,6 +14,8 @@ from edgewright.fleet.core.observations import Metric
 from edgewright.fleet.core.outcomes import Outcome
 from edgewright.fleet.core.policy.policy import policy_from
 from edgewright.fleet.core.rows import Assignment, BoardHalt, Number, ReleaseBundle, Rollout, RolloutState
+from edgewright.fleet.rollout_cli import STATES
+from edgewright.fleet.store.order_pages import BlockCount, OrderCount, State
 from edgewright.fleet.views import RolloutView
 
 
@@ -47,7 +50,17 @@ def view(*arms: str, halted: tuple[BoardHalt, ...] = (), wave: int = 0) -> Rollo
         )
         for place, arm in enumerate(arms)
     )
-    return RolloutView(rollout=rollout, gates=(), assignments=orders, next_block=1)
+    kinds = Counter((one.target, one.arm) for one in orders)
+    counts = tuple(
+        OrderCount(wave=0, target=target, arm=arm, state="control" if arm == "control" else "ordered", orders=number)
+        for (target, arm), number in kinds.items()
+    )
+    blocks = {
+        target: BlockCount(drawn=len(drawn), observed=sum(block < 1 for block in drawn))
+        for target in ("big", "small")
+        if (drawn := {one.block for one in orders if one.target == target})
+    }
+    return RolloutView(rollout=rollout, gates=(), assignments=orders, counts=counts, blocks=blocks, next_block=1)
 
 
 def test_nothing_is_without_a_word_or_a_colour() -> None:
@@ -56,6 +69,17 @@ def test_nothing_is_without_a_word_or_a_colour() -> None:
     every = {name for part in get_args(GateName) for name in (get_args(part) or (part,))}
     assert every == set(GATE_NAME)
     assert set(get_args(Metric)) <= every
+
+
+def test_the_command_line_knows_the_states_of_the_store() -> None:
+    assert get_args(State) == STATES
+
+
+def test_a_wave_of_many_draws_some_and_counts_all() -> None:
+    seen = view("treated", "treated")
+    many = (msgspec.structs.replace(seen.counts[0], orders=50_000),)
+    wave = rollout_card(msgspec.structs.replace(seen, counts=many), 10.0, is_newest=True).waves[0]
+    assert (wave.summary, len(wave.dots), wave.hidden) == ("50000 ordered", 2, 49_998)
 
 
 def test_boards_show_their_arms_and_blocks() -> None:
@@ -83,7 +107,7 @@ def test_a_board_that_was_not_stopped_ends_as_its_rollout_does() -> None:
 
 def test_a_wave_counts_what_its_devices_do() -> None:
     summary = rollout_card(view("treated", "control", "treated", "control"), 10.0, is_newest=True).waves[0].summary
-    assert summary == "2 queued, 2 controls"
+    assert sorted(summary.split(", ")) == ["2 controls", "2 ordered"]
 
 
 def test_what_is_queued_what_waits_and_what_was_taken_back_look_different() -> None:
@@ -94,6 +118,17 @@ def test_a_control_waits_and_says_in_which_block() -> None:
     dots = rollout_card(view("treated", "control"), 10.0, is_newest=True).waves[0].dots
     assert [dot.tone for dot in dots] == ["calm", "control"]
     assert dots[1].title == "dev-1, big: waits as a control in block 0"
+
+
+def test_gates_that_stopped_something_come_first_and_the_many_others_are_chips() -> None:
+    quiet = [
+        GateStatus(gate="errors", target=f"b{place}", outcome="wait", action=None, reason="", numbers={})
+        for place in range(20)
+    ]
+    loud = GateStatus(gate="failure", target="big", outcome="fail", action="ROLLBACK", reason="big: hot", numbers={})
+    card = rollout_card(msgspec.structs.replace(view("treated"), gates=(*quiet, loud)), 10.0, is_newest=True)
+    assert card.gates[0].chip.text == "fail"
+    assert (len(card.gates), len(card.more_gates)) == (9, 12)
 
 
 def test_a_gate_shows_its_e_value() -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-from fastapi import APIRouter, Body, Depends, Response
+from fastapi import APIRouter, Body, Depends, Query, Response
 
 from ..core.rows import Rollout
 from ..service import Fleet
+from ..store.order_pages import ANY, LAST_POSITION, State, Wanted
 from ..views import RolloutView
 from .auth import Gate
 from .documents import Documents, answer
 from .requests import RolloutRequest
 
+MOST_ON_A_PAGE = 10_000
+DEFAULT_PAGE = 1000
 Reason = Annotated[str, Body(embed=True, max_length=500)]
 
 
@@ -38,9 +41,23 @@ def build(fleet: Fleet, gate: Gate, documents: Documents) -> APIRouter:
         return answer(RolloutList(rollouts=fleet.rollouts()))
 
     @router.get("/{rollout}", responses=documents.of(RolloutView, errors=(401, 404)))
-    def get_rollout(rollout: str) -> Response:
-        """Return one rollout with its orders and gates."""
-        return answer(fleet.rollout(rollout))
+    def get_rollout(
+        rollout: str,
+        limit: Annotated[int | None, Query(ge=0, le=MOST_ON_A_PAGE)] = None,
+        after: Annotated[int, Query(ge=-1, le=LAST_POSITION, description="`after` of the page before.")] = -1,
+        state: State | None = None,
+        board: Annotated[str | None, Query(max_length=200)] = None,
+        site: Annotated[str | None, Query(max_length=200)] = None,
+    ) -> Response:
+        """Return one rollout with its gates, its orders counted, and its orders: all, or with `limit` a page of them.
+
+        A filter or `after` without `limit` gives pages of 1000.
+        """
+        of = Wanted(state=state, board=board, site=site)
+        if limit is None and after < 0 and of == ANY:
+            return answer(fleet.rollout(rollout))
+        page = fleet.rollout_page(rollout, limit=DEFAULT_PAGE if limit is None else limit, after=after, of=of)
+        return answer(page)
 
     @router.post("/{rollout}/{event}", responses=documents.of(Rollout, errors=(401, 404, 409)))
     def press(

@@ -11,7 +11,9 @@ import jinja2
 import msgspec
 
 from ..service import Fleet
-from .readings import read
+from ..store.order_pages import Wanted
+from .order_table import ON_A_PAGE, order_table
+from .readings import SHOWN_ROLLOUTS, read
 from .view import Page, build_page
 
 SECTIONS = ("tiles", "rollouts", "alerts", "drift", "experiments", "devices", "releases", "audit")
@@ -55,6 +57,22 @@ class Feed:
         """Return the whole page."""
         sections = self.sections()
         return self._templates.get_template("page.html").render(sections=sections, tenant=self._tenant)
+
+    def orders(self, rollout: str, of: Wanted, *, after: int) -> str:
+        """Return a page of a rollout's devices: the first one with its filters, a later one as rows only.
+
+        Raises:
+            NotFoundError: there is no such rollout. Without a name, that of the newest is taken.
+        """
+        shown = self._fleet.rollouts()[:SHOWN_ROLLOUTS]
+        name = rollout or next((one.id for one in shown), None)
+        table = None
+        if name is not None:
+            view = self._fleet.rollout_page(name, limit=ON_A_PAGE, after=after, of=of)
+            offered = shown if any(one.id == name for one in shown) else [*shown, view.rollout]
+            table = order_table(view, of, offered)
+        template = "_orders.html" if after < 0 else "_order_rows.html"
+        return self._templates.get_template(template).render(table=table)
 
     def _render(self, template: str, page: Page) -> str:
         return self._templates.get_template(template).render(

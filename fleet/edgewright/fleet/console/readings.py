@@ -11,11 +11,13 @@ from ..core.drift.alert_rules import AlertRule
 from ..core.drift.report import DriftReport, Totals, drift_report
 from ..core.experiment import Experiment, Memory
 from ..core.policy.sections import DriftGate
+from ..core.rows import Rollout
 from ..service import Fleet
-from ..store import alerts, audit_log, enrolment, experiments, floors, releases, rollouts
+from ..store import alerts, audit_log, enrolment, experiments, floors, order_pages, releases, rollouts
 from ..traffic import traffic_of
 from ..trust.audit import AuditEntry
-from ..views import RolloutView
+from ..views import RolloutView, rollout_view
+from .rollout_cards import MOST_DOTS
 
 DRIFT_SPAN_S = 900.0
 """Traffic of this last stretch of time is compared with the references."""
@@ -60,15 +62,7 @@ def read(fleet: Fleet, *, broker_connected: bool) -> Readings:
     now_s = fleet.now()
     with fleet.database.read() as connection:
         shown = rollouts.every(connection, limit=SHOWN_ROLLOUTS)
-        views = tuple(
-            RolloutView(
-                rollout=rollout,
-                gates=rollouts.get(connection, rollout.id)[1],
-                assignments=tuple(rollouts.assignments_of(connection, rollout.id)),
-                next_block=rollouts.memory_of(connection, rollout.id).next_block,
-            )
-            for rollout in shown
-        )
+        views = tuple(_view(connection, rollout) for rollout in shown)
         return Readings(
             now_s=now_s,
             tenant=fleet.tenant,
@@ -83,6 +77,17 @@ def read(fleet: Fleet, *, broker_connected: bool) -> Readings:
             alerts=tuple(alerts.every_alert(connection, limit=SHOWN_ALERTS, open_only=True)),
             experiments=tuple(experiments.every(connection)[:SHOWN_EXPERIMENTS]),
         )
+
+
+def _view(connection: Connection, rollout: Rollout) -> RolloutView:
+    """Return a rollout with the first orders of each wave, as many as are drawn."""
+    view = rollout_view(connection, rollout, rollouts.get(connection, rollout.id)[1])
+    epochs = releases.epochs(connection)
+    drawn = [
+        order_pages.page(connection, rollout.id, epochs, limit=MOST_DOTS, of=order_pages.Wanted(wave=wave))
+        for wave in sorted({each.wave for each in view.counts})
+    ]
+    return msgspec.structs.replace(view, assignments=tuple(one for wave in drawn for one in wave))
 
 
 def _traffic(connection: Connection, *, now_s: float) -> tuple[Traffic, ...]:

@@ -7,16 +7,19 @@ from typing import Literal
 
 import msgspec
 
+from ..core.gates.status import GateStatus
 from ..core.outcomes import FAILURES, outcome
 from ..core.policy.policy import wave_of
 from ..core.policy.sections import Wave as PlannedWave
 from ..core.rollout import OPERATOR_EVENTS, TRANSITIONS
 from ..core.rows import ENDED, Assignment, BoardHalt, Rollout
+from ..store.order_pages import BlockCount
 from ..views import RolloutView
 from .chip import Chip, Tone
 from .gate_cards import GateCard, gate_card
 
 MOST_DOTS = 120
+MOST_GATES = 9
 WAVE_IS_DONE = frozenset({"completed", "following", "awaiting_approval"})
 """States in which the wave that came last has passed."""
 STATE_TONE: dict[str, Tone] = {
@@ -88,12 +91,17 @@ class RolloutCard(msgspec.Struct, frozen=True, kw_only=True):
     waves: tuple[Wave, ...]
     boards: tuple[BoardRow, ...]
     gates: tuple[GateCard, ...]
+    """Those that stopped something first."""
+    more_gates: tuple[GateCard, ...]
+    """The others, for which a chip is enough."""
     events: tuple[str, ...]
     """Buttons: what an operator may do now."""
 
 
 def rollout_card(view: RolloutView, now_s: float, *, is_newest: bool) -> RolloutCard:
     rollout = view.rollout
+    is_watched = is_newest or rollout.state not in ENDED
+    gates = [gate_card(gate) for gate in sorted(view.gates, key=_urgency)] if is_watched else []
     at_s = rollout.finished_s if rollout.finished_s is not None else now_s
     return RolloutCard(
         id=rollout.id,
@@ -104,22 +112,30 @@ def rollout_card(view: RolloutView, now_s: float, *, is_newest: bool) -> Rollout
         finished_s=rollout.finished_s,
         waves=_waves(view, at_s),
         boards=_boards(view),
-        gates=tuple(gate_card(gate) for gate in view.gates) if is_newest or rollout.state not in ENDED else (),
+        gates=tuple(gates[:MOST_GATES]),
+        more_gates=tuple(gates[MOST_GATES:]),
         events=tuple(event for event in OPERATOR_EVENTS if (rollout.state, event) in TRANSITIONS),
     )
+
+
+def _urgency(gate: GateStatus) -> int:
+    """What stopped something comes first, what nobody can tell yet next; the gates' own order stays otherwise."""
+    return {"fail": 0, "inconclusive": 1}.get(gate.outcome, 2)
 
 
 def _waves(view: RolloutView, at_s: float) -> tuple[Wave, ...]:
     """Return the waves of the policy, and the controls' own at the end where there are any."""
     planned = len(view.rollout.policy.waves)
-    has_controls = any(one.arm != "treated" for one in view.assignments)
+    has_controls = any(one.arm != "treated" for one in view.counts)
     return tuple(_wave(view, number, at_s) for number in range(planned + has_controls))
 
 
 def _boards(view: RolloutView) -> tuple[BoardRow, ...]:
     """Return what each board had of the draw. A rollout of one board without controls has nothing to tell here."""
     rollout = view.rollout
-    arms = Counter((one.target, one.arm) for one in view.assignments)
+    arms: Counter[tuple[str, str]] = Counter()
+    for one in view.counts:
+        arms[one.target, one.arm] += one.orders
     if len(rollout.bundles) < 2 and not any(arm != "treated" for _, arm in arms) and not rollout.halted:
         return ()
     halt_of = {halt.target: halt for halt in rollout.halted}
@@ -127,8 +143,7 @@ def _boards(view: RolloutView) -> tuple[BoardRow, ...]:
     rows = []
     for target in sorted(bundle.target for bundle in rollout.bundles):
         halt = halt_of.get(target)
-        blocks = {one.block for one in view.assignments if one.target == target and one.block >= 0}
-        observed = sum(block < view.next_block for block in blocks)
+        blocks = view.blocks.get(target, BlockCount(drawn=0, observed=0))
         rows.append(
             BoardRow(
                 name=target,
@@ -136,7 +151,7 @@ def _boards(view: RolloutView) -> tuple[BoardRow, ...]:
                 treated=arms[target, "treated"],
                 control=arms[target, "control"],
                 graduated=arms[target, "graduated"],
-                blocks=f"{observed} of {len(blocks)}",
+                blocks=f"{blocks.observed} of {blocks.drawn}",
                 reason="" if halt is None else halt.reason.removeprefix(f"{target}: "),
                 may_roll_back=may_halt and (halt is None or halt.action != "ROLLBACK"),
             )
@@ -160,16 +175,19 @@ def _halted(halt: BoardHalt) -> Chip:
 
 def _wave(view: RolloutView, number: int, at_s: float) -> Wave:
     rollout = view.rollout
-    orders = [one for one in view.assignments if one.wave == number]
-    states = Counter(_order_state(one, view, at_s) for one in orders)
+    orders = [one for one in view.assignments if one.wave == number][:MOST_DOTS]
+    states: Counter[str] = Counter()
+    for each in view.counts:
+        if each.wave == number:
+            states[each.state] += each.orders
     is_last = number >= len(rollout.policy.waves)
     return Wave(
         number=number + 1,
         plan="the controls" if is_last else _planned(wave_of(rollout.policy, number)),
         state=_wave_state(view, number),
         summary=", ".join(_counted(state, count) for state, count in states.items()) or "not started",
-        dots=tuple(_dot(one, view, at_s) for one in orders[:MOST_DOTS]),
-        hidden=max(0, len(orders) - MOST_DOTS),
+        dots=tuple(_dot(one, view, at_s) for one in orders),
+        hidden=states.total() - len(orders),
     )
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, HTTPException, Request, Response
+from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 
 from ..core.rollout import OPERATOR_EVENTS
 from ..faults import NotFoundError
 from ..service import Fleet
+from ..store.order_pages import LAST_POSITION, State, Wanted
 from .feed import REFRESH_S, Feed, Sections, changes
 from .headers import SECURITY_HEADERS
 
@@ -51,6 +52,18 @@ def build_router(fleet: Fleet, *, broker_connected: Callable[[], bool]) -> APIRo
             raise NotFoundError(f"the console has no file {name!r}")
         headers = SECURITY_HEADERS | {"Cache-Control": "private, max-age=300"}
         return FileResponse(path, media_type=STATIC_TYPES[path.suffix], headers=headers)
+
+    @router.get("/console/orders")
+    def orders(
+        rollout: Annotated[str, Query(max_length=100)] = "",
+        state: State | Literal[""] = "",
+        board: Annotated[str, Query(max_length=200)] = "",
+        site: Annotated[str, Query(max_length=200)] = "",
+        after: Annotated[int, Query(ge=-1, le=LAST_POSITION)] = -1,
+    ) -> HTMLResponse:
+        """Show some devices of a rollout; an empty filter is none."""
+        of = Wanted(state=state or None, board=board or None, site=site or None)
+        return HTMLResponse(feed.orders(rollout, of, after=after), headers=SECURITY_HEADERS)
 
     @router.post("/console/rollouts/{rollout}/{event}")
     def press(rollout: str, event: str, hx_request: Annotated[str, Header()] = "") -> Response:

@@ -37,6 +37,7 @@ function showNotice(text) {
 document.body.addEventListener("htmx:sseOpen", () => showLink("good", "live"));
 document.body.addEventListener("htmx:sseError", () => showLink("bad", "connection lost"));
 document.body.addEventListener("htmx:sseMessage", refreshTimes);
+document.body.addEventListener("htmx:afterSwap", refreshTimes);
 document.body.addEventListener("htmx:responseError", (event) => {
   let text = `the server answered ${event.detail.xhr.status}`;
   try { text = JSON.parse(event.detail.xhr.responseText).error || text; } catch { /* not JSON: the status says enough */ }
