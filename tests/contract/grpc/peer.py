@@ -47,6 +47,7 @@ from tests.contract.grpc.raw_http2 import (
 
 SILENCE_S = 30.0
 """A server that says nothing for so long says nothing at all."""
+_AT_ONCE_BYTES = 256 * 1024
 
 
 @dataclass
@@ -88,7 +89,7 @@ class Answer:
 
 
 class Peer:
-    """One connection. `until` reads what the server says; nothing is sent that a test did not ask for."""
+    """One connection. `until` reads what the server says; beside what a test sends, settings and pings are answered."""
 
     def __init__(
         self,
@@ -163,7 +164,7 @@ class Peer:
         self.send(ping(payload))
         return self.until(lambda: payload in self.pongs)
 
-    def upload(self, stream: int, data: bytes, *, end: bool = True, piece: int = FRAME_BYTES) -> None:
+    def upload(self, stream: int, data: bytes, *, end: bool = True) -> None:
         """Send a body as the windows allow, until the server has ended the stream."""
         view = memoryview(data)
         self.until(lambda: INITIAL_WINDOW in self.settings or len(self.kinds) > 0)
@@ -172,9 +173,13 @@ class Peer:
             self.until(lambda: self._room(stream) > 0 or self._over(stream))
             if self._over(stream) or self.closed:
                 return
-            size = min(len(view), piece, self._room(stream))
+            size = min(len(view), self._room(stream), _AT_ONCE_BYTES)
             last = end and size == len(view)
-            self.send(frame(DATA, END_STREAM if last else 0, stream, bytes(view[:size])))
+            pieces = [view[at : min(at + FRAME_BYTES, size)] for at in range(0, size, FRAME_BYTES)]
+            self.send(
+                *(frame(DATA, 0, stream, bytes(piece)) for piece in pieces[:-1]),
+                frame(DATA, END_STREAM if last else 0, stream, bytes(pieces[-1])),
+            )
             self.windows[0] -= size
             self.windows[stream] -= size
             view = view[size:]
@@ -209,6 +214,7 @@ class Peer:
             assert (kind, stream) == (CONTINUATION, self._block[0]), "a header block with something in between"
         if kind == SETTINGS and not flags & ACK:
             self._set(payload)
+            self.send(frame(SETTINGS, ACK, 0))
         elif kind == SETTINGS:
             self.acknowledged += 1
         elif kind == PING and flags & ACK:
