@@ -102,7 +102,8 @@ def test_a_second_call_at_the_same_time_is_not_shared() -> None:
 
 
 def test_two_hundred_pools_leave_no_thread() -> None:
-    before = native_threads()
+    gc.collect()
+    before = native_threads()  # pools of tests before, whose threads may end meanwhile
     for turn in range(200):
         pool = Pool(3)
         if turn % 2:
@@ -112,7 +113,7 @@ def test_two_hundred_pools_leave_no_thread() -> None:
     deadline = time.monotonic() + LIMIT_S
     while native_threads() > before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert native_threads() == before
+    assert native_threads() <= before
 
 
 def test_after_a_fork_calls_are_not_shared() -> None:
