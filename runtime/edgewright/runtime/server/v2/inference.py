@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -20,6 +19,7 @@ from ..http.messages import BINARY, HEADER_LENGTH_FIELD, Payload, Request, Respo
 from ..limits import Limits
 from ..pipeline import Outcome, Signature
 from ..refusal import Refusal
+from .answer_json import closing, encode, first_output, next_output, opening
 from .classification import DATATYPE, best_classes
 from .fit import batch_rows
 from .plan import Plan, PlannedInput, plan_request
@@ -30,12 +30,11 @@ from .tensors import element_count, from_binary, placed, to_binary, to_json
 KEY_FIELD = b"x-edgewright-key"
 """Header field for sticky routes, for clients that cannot set the parameter `key`."""
 
-_encoder = msgspec.json.Encoder()
 _DEFAULT = Scheduling()
+_NOTHING = memoryview(b"")
 
 
-@dataclass(slots=True)
-class Inference:
+class Inference(msgspec.Struct):
     """A request that fits the model: its tensors, when it wants to run, and how the answer is wanted."""
 
     inputs: dict[str, NDArray[Any]]
@@ -44,7 +43,7 @@ class Inference:
     """Names of the wanted outputs in order, and whether each is wanted as binary."""
     id: str | None
     scheduling: Scheduling = _DEFAULT
-    classes: Mapping[str, int] = field(default_factory=dict)
+    classes: Mapping[str, int] = {}
     """Outputs of which only the best classes are wanted, and how many."""
 
 
@@ -57,12 +56,17 @@ def read_request(request: Request, signature: Signature, limits: Limits, plans: 
     head, tensors = _parts(request)
     if head is None:
         return _read_raw(tensors, signature, limits)
-    if plans is None or not tensors:
+    inputs: dict[str, NDArray[Any]] | None = None
+    if plans is None:
         plan = plan_request(head, signature, limits)
         identity = plan.id
-    else:
+    elif tensors:
         plan, identity = plans.plan(head, signature, limits)
-    inference = _take(plan, identity, tensors)
+    else:
+        plan, identity, inputs = plans.read(head, signature, limits)
+    if inputs is None:
+        inputs = _tensors(plan, tensors)
+    inference = Inference(inputs, plan.rows, plan.wanted, identity, plan.scheduling, plan.classes)
     key = request.headers.get(KEY_FIELD)
     if key is not None and not inference.scheduling.key:
         given = read_scheduling({"key": key.decode("latin-1")})
@@ -77,7 +81,7 @@ def _parts(request: Request) -> tuple[bytes | None, memoryview]:
         return bytes(body), request.tensors
     text = request.headers.get(HEADER_LENGTH_FIELD)
     if text is None:
-        return bytes(body), body[len(body) :]
+        return bytes(body), _NOTHING
     length = _header_length(text, len(body))
     return (bytes(body[:length]) if length else None), body[length:]
 
@@ -91,13 +95,12 @@ def _header_length(text: bytes, body_bytes: int) -> int:
     return length
 
 
-def _take(plan: Plan, identity: str | None, binary: memoryview) -> Inference:
+def _tensors(plan: Plan, binary: memoryview) -> dict[str, NDArray[Any]]:
     if len(binary) != plan.binary_bytes:
         raise Refusal(
             400, f"{len(binary)} bytes of binary data follow the JSON; binary_data_size adds up to {plan.binary_bytes}"
         )
-    inputs = {each.name: _tensor(each, binary) for each in plan.inputs}
-    return Inference(inputs, plan.rows, plan.wanted, identity, plan.scheduling, plan.classes)
+    return {each.name: _tensor(each, binary) for each in plan.inputs}
 
 
 def _tensor(each: PlannedInput, binary: memoryview) -> NDArray[Any]:
@@ -144,28 +147,27 @@ def write_response(inference: Inference, outcome: Outcome, signature: Signature)
         Refusal: 400, best classes are wanted of an output that has none.
     """
     outputs = outcome.outputs or {}
-    described: list[dict[str, Any]] = []
+    parts: list[bytes] = []
     tail: list[Payload] = []
     for name, binary in inference.wanted.items():
         array = outputs[name]
-        datatype: str = signature.outputs[name].datatype
+        spec = signature.outputs[name]
+        datatype: str = spec.datatype
         if inference.classes and name in inference.classes:
-            array = best_classes(array, inference.classes[name], batched=signature.outputs[name].shape[:1] == (-1,))
+            array = best_classes(array, inference.classes[name], batched=spec.shape[:1] == (-1,))
             datatype = DATATYPE
-        entry: dict[str, Any] = {"name": name, "datatype": datatype, "shape": array.shape}
+        if parts:
+            parts.append(next_output(name, datatype, array.shape))
+        else:
+            parts.append(first_output(signature.model, outcome.version, name, datatype, array.shape))
         if binary:
             payload = to_binary(array, datatype)
-            entry["parameters"] = {"binary_data_size": len(payload)}
+            parts.append(b',"parameters":{"binary_data_size":%d}}' % len(payload))
             tail.append(payload)
         else:
-            entry["data"] = to_json(array, datatype)
-        described.append(entry)
-    answer: dict[str, Any] = {"model_name": signature.model, "model_version": outcome.version, "outputs": described}
-    if inference.id is not None:
-        answer["id"] = inference.id
-    if outcome.notes:
-        answer["parameters"] = outcome.notes
-    head = _encoder.encode(answer)
-    if not any(inference.wanted.values()):
+            parts += b',"data":', encode(to_json(array, datatype)), b"}"
+    parts.append(b"]}" if inference.id is None and not outcome.notes else closing(inference.id, outcome.notes))
+    head = b"".join(parts if inference.wanted else (opening(signature.model, outcome.version), *parts))
+    if not tail:
         return Response(200, [head])
     return Response(200, [head, *tail], BINARY, ((HEADER_LENGTH_FIELD, b"%d" % len(head)),))

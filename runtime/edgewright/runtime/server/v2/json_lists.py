@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -19,6 +20,13 @@ from .tensors import BINARY_ONLY, objects
 
 _COUNTED_BYTES = 64 * 1024
 """Text up to this size is read without counting its commas: it cannot take much memory."""
+_PLACES = 1024
+"""Up to so many elements each has a place in a type; making the type takes as long as reading three such lists."""
+
+ListReader = Callable[[bytes], NDArray[Any]]
+"""Returns the tensor in the text of a JSON list. What it raises says that the text is none, and not what is wrong."""
+MISFITS = (msgspec.DecodeError, ValueError, OverflowError, struct.error, Refusal)
+"""What a `ListReader` raises."""
 
 
 def from_json(raw: bytes, datatype: str, shape: tuple[int, ...], name: str, max_depth: int) -> NDArray[Any]:
@@ -41,6 +49,52 @@ def from_json(raw: bytes, datatype: str, shape: tuple[int, ...], name: str, max_
         raise Refusal(400, f"input '{name}': data is not {datatype} {list(shape)}: {error}") from error
     except (ValueError, OverflowError, struct.error) as error:
         raise _misfit(name, datatype, shape, error) from error
+
+
+def list_reader(datatype: str, shape: tuple[int, ...], name: str, max_depth: int) -> ListReader:
+    """Return what reads many lists of one datatype and shape, as `from_json` does."""
+    count = math.prod(shape)
+    if datatype not in _STRUCT_CODES or count == 0:
+        return lambda text: from_json(text, datatype, shape, name, max_depth)
+    dtype = NUMPY_OF_DATATYPE[datatype]
+    decode = _flat_decoder(datatype, count).decode
+    pack = _packer(datatype, count)
+
+    def read(text: bytes) -> NDArray[Any]:
+        if len(text) > _COUNTED_BYTES and text.count(b",") != count - 1:
+            raise ValueError("not the number of elements")
+        if text[1:2] != b"[":
+            return np.ndarray(shape, dtype, pack(*decode(text)))
+        if len(shape) > max_depth:
+            raise ValueError("too deep")
+        inner, left = _without_ones(text, shape)
+        if len(left) == 1:
+            return np.ndarray(shape, dtype, pack(*decode(inner)))
+        return np.ndarray(shape, dtype, pack(*_flattened(_decoder(datatype, len(left)).decode(inner), left)))
+
+    return read
+
+
+def _without_ones(text: bytes, shape: tuple[int, ...]) -> tuple[bytes, tuple[int, ...]]:
+    """Take off brackets that say nothing: around the only element of a list, and around single numbers.
+
+    The latter, each of which would be a list of its own, only where every comma stands between two brackets, so that
+    no list holds two numbers. If what is left is a regular array without empty lists, the text was one too.
+    """
+    while len(shape) > 1 and shape[0] == 1 and _is_nested(text):
+        text, shape = text[1:-1], shape[1:]
+    at = text.find(b",")
+    spelled = b", " if text[at : at + 2] == b", " else b","
+    while len(shape) > 1 and shape[-1] == 1 and _is_nested(text):
+        inner = text[1:-1].replace(b"]%b[" % spelled, spelled)
+        if len(text) - len(inner) != 2 + 2 * text.count(b","):
+            break
+        text, shape = inner, shape[:-1]
+    return text, shape
+
+
+def _is_nested(text: bytes) -> bool:
+    return text.startswith(b"[[") and text.endswith(b"]]")
 
 
 def from_numbers(values: list[float], datatype: str, shape: tuple[int, ...], name: str) -> NDArray[Any]:
@@ -67,10 +121,21 @@ def _nesting(raw: bytes) -> int:
 
 @functools.cache
 def _decoder(datatype: str, depth: int) -> msgspec.json.Decoder[Any]:
-    element: Any = {"BOOL": bool, "BYTES": str, "FP32": float, "FP64": float}.get(datatype, int)
+    element: Any = _element(datatype)
     for _ in range(depth):
         element = list[element]
     return msgspec.json.Decoder(element)
+
+
+@functools.lru_cache(64)
+def _flat_decoder(datatype: str, count: int) -> msgspec.json.Decoder[Any]:
+    """What is packed is a tuple; one of a known length is made without a list before it."""
+    element: Any = _element(datatype)
+    return msgspec.json.Decoder(tuple.__class_getitem__((element,) * count if count <= _PLACES else (element, ...)))
+
+
+def _element(datatype: str) -> Any:
+    return {"BOOL": bool, "BYTES": str, "FP32": float, "FP64": float}.get(datatype, int)
 
 
 def _flattened(values: list[Any], shape: tuple[int, ...]) -> list[Any]:
@@ -78,7 +143,7 @@ def _flattened(values: list[Any], shape: tuple[int, ...]) -> list[Any]:
     if len(values) != shape[0]:
         raise ValueError(f"{len(values)} elements, expected {shape[0]}")
     for size in shape[1:]:
-        if any(len(inner) != size for inner in values):
+        if not {size}.issuperset(map(len, values)):
             raise ValueError(f"a list does not have {size} elements")
         values = values[0] if len(values) == 1 else list(itertools.chain.from_iterable(values))
     return values
@@ -94,5 +159,8 @@ _STRUCT_CODES = {
 def _array(values: list[Any], datatype: str, shape: tuple[int, ...]) -> NDArray[Any]:
     if datatype == "BYTES":
         return objects([value.encode() for value in values], shape)
-    packed = struct.pack(f"<{len(values)}{_STRUCT_CODES[datatype]}", *values)
-    return np.ndarray(shape, NUMPY_OF_DATATYPE[datatype], packed)
+    return np.ndarray(shape, NUMPY_OF_DATATYPE[datatype], _packer(datatype, len(values))(*values))
+
+
+def _packer(datatype: str, count: int) -> Callable[..., bytes]:
+    return struct.Struct(f"<{count}{_STRUCT_CODES[datatype]}").pack

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -49,6 +49,24 @@ class Plan(msgspec.Struct, frozen=True):
     scheduling: Scheduling
 
 
+def _read_list(tensor: Input | FlatInput, shape: tuple[int, ...], limits: Limits) -> NDArray[Any]:
+    if isinstance(tensor, FlatInput):
+        return from_numbers(tensor.data, tensor.datatype, shape, tensor.name)
+    return from_json(_json_list(tensor), tensor.datatype, shape, tensor.name, limits.rank)
+
+
+def _json_list(tensor: Input) -> bytes:
+    text = bytes(tensor.data)
+    if not text:
+        raise Refusal(400, f"input '{tensor.name}' has neither 'data' nor 'binary_data_size'")
+    if not text.startswith(b"["):
+        raise Refusal(400, f"input '{tensor.name}': data must be a list")
+    return text
+
+
+_Read = Callable[[Input | FlatInput, tuple[int, ...], Limits], NDArray[Any] | None]
+
+
 def plan_request(text: bytes, signature: Signature, limits: Limits) -> Plan:
     """Return what the JSON part of a request says.
 
@@ -59,11 +77,35 @@ def plan_request(text: bytes, signature: Signature, limits: Limits) -> Plan:
         raise Refusal(
             413, f"{len(text)} bytes of JSON; the limit is {limits.json_bytes}. Send large tensors as binary data"
         )
-    parsed = _flat_floats(text, signature) or read_json(text)
+    return _planned(_flat_floats(text, signature) or read_json(text), signature, limits)
+
+
+def plan_around(text: bytes, marks: list[bytes], signature: Signature, limits: Limits) -> Plan | None:
+    """Return the plan of all requests that have lists where this one has the marks; its inputs have no arrays.
+
+    Args:
+        text: a request's JSON.
+        marks: lists that occur in the text once.
+        signature: of the model.
+        limits: as for the requests.
+
+    Returns:
+        None where the marks are not, in their order, the data of all inputs.
+
+    Raises:
+        Refusal: as `plan_request`.
+    """
+    parsed = read_json(text)
+    if [bytes(each.data) for each in parsed.inputs] != marks:
+        return None
+    return _planned(parsed, signature, limits, read=lambda *_: None)
+
+
+def _planned(parsed: Infer | FlatInfer, signature: Signature, limits: Limits, read: _Read = _read_list) -> Plan:
     if max(len(parsed.inputs), len(parsed.outputs or ())) > limits.tensors:
         raise Refusal(400, f"more than {limits.tensors} inputs or outputs")
     refuse_unserved(parsed.parameters)
-    inputs, binary_bytes = _plan_inputs(parsed.inputs, signature, limits)
+    inputs, binary_bytes = _plan_inputs(parsed.inputs, signature, limits, read)
     wanted, classes = _plan_outputs(parsed, signature)
     return Plan(
         inputs=inputs,
@@ -84,7 +126,7 @@ def _flat_floats(text: bytes, signature: Signature) -> FlatInfer | None:
 
 
 def _plan_inputs(
-    tensors: Sequence[Input | FlatInput], signature: Signature, limits: Limits
+    tensors: Sequence[Input | FlatInput], signature: Signature, limits: Limits, read: _Read
 ) -> tuple[tuple[PlannedInput, ...], int]:
     planned: dict[str, PlannedInput] = {}
     position = 0
@@ -93,13 +135,9 @@ def _plan_inputs(
             raise Refusal(400, f"input '{tensor.name}' is given twice")
         refuse_unserved(tensor.parameters)
         shape = check_input(signature, tensor.name, tensor.datatype, tensor.shape, limits)
-        if isinstance(tensor, FlatInput):
-            array = from_numbers(tensor.data, tensor.datatype, shape, tensor.name)
-            planned[tensor.name] = PlannedInput(tensor.name, tensor.datatype, shape, array)
-            continue
         size = (tensor.parameters or {}).get("binary_data_size")
-        if size is None:
-            array = from_json(_json_list(tensor), tensor.datatype, shape, tensor.name, limits.rank)
+        if isinstance(tensor, FlatInput) or size is None:
+            array = read(tensor, shape, limits)
             planned[tensor.name] = PlannedInput(tensor.name, tensor.datatype, shape, array)
             continue
         end = position + _checked_size(tensor, shape, size, limits)
@@ -122,15 +160,6 @@ def _checked_size(tensor: Input, shape: tuple[int, ...], size: object, limits: L
             f"{tensor.datatype} {list(shape)}",
         )
     return size
-
-
-def _json_list(tensor: Input) -> bytes:
-    text = bytes(tensor.data)
-    if not text:
-        raise Refusal(400, f"input '{tensor.name}' has neither 'data' nor 'binary_data_size'")
-    if not text.startswith(b"["):
-        raise Refusal(400, f"input '{tensor.name}': data must be a list")
-    return text
 
 
 def _plan_outputs(parsed: Infer | FlatInfer, signature: Signature) -> tuple[dict[str, bool], dict[str, int]]:
