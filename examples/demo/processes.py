@@ -213,7 +213,7 @@ class Broker:
     def start(self) -> None:
         """Start the broker and wait until it accepts connections."""
         self.child = self.stage.start("broker", self._command())
-        wait_until(lambda: accepts_connections(self.port), timeout_s=20, what=f"{self.kind} on port {self.port}")
+        wait_until(lambda: accepts_connections(self.port), timeout_s=120, what=f"{self.kind} on port {self.port}")
 
     def stop(self, *, kill: bool = False) -> None:
         if self.child is None:

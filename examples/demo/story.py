@@ -114,7 +114,7 @@ class Story:
                 self.world.start_device(device)
             wait_until(
                 lambda: self.world.online() == len(DEVICES),
-                timeout_s=45,
+                timeout_s=120,
                 what="all six devices to say hello",
                 interval_s=0.5,
             )
@@ -136,7 +136,7 @@ class Story:
             self.world.release(*(self.folder / "bundles" / "v1" / f"{target}.bundle" for target in TARGETS))
             rollout = self.world.roll_out(MODEL, "1")
             self.expect(rollout, "completed", timeout_s=120)
-            wait_until(lambda: self.serving("1") == len(DEVICES), timeout_s=10, what="every device to serve version 1")
+            wait_until(lambda: self.serving("1") == len(DEVICES), timeout_s=120, what="every device to serve version 1")
             self.say("all six devices serve digits 1; each passed its golden self-test first")
         self.finding("first rollout, waves of 1, 2 and the rest", "completed")
 
@@ -171,7 +171,7 @@ class Story:
             self.world.broker.start()
             wait_until(
                 lambda: self.world.counted(MODEL) > before + 50,
-                timeout_s=40,
+                timeout_s=120,
                 what="the spools to be delivered",
                 interval_s=1,
             )
@@ -183,7 +183,7 @@ class Story:
         with self.step("5. The inputs drift", "a dirty lens: half the contrast, everything lighter"):
             _, _, pixels, _ = digits.load()
             traffic.show(digits.fade(pixels))
-            wait_until(lambda: self.world.drifting(MODEL), timeout_s=60, what="the drift to be raised", interval_s=1.0)
+            wait_until(lambda: self.world.drifting(MODEL), timeout_s=120, what="the drift to be raised", interval_s=1.0)
             accuracy = traffic.accuracy_over(3)
             self.say("raised. `edgewright fleet drift show digits`, calibration over live:")
             self.console.print(self.world.drift_picture(MODEL), markup=False)
@@ -203,7 +203,7 @@ class Story:
             reached = self.world.devices_reached(rollout)
             if reached > worst // 2:  # each board stops by itself, in the first wave that has a device of it
                 raise StoryError(f"the bad build reached {reached} devices; each board must stop in its first wave")
-            wait_until(lambda: self.serving("1") == len(DEVICES), timeout_s=20, what="every device back on version 1")
+            wait_until(lambda: self.serving("1") == len(DEVICES), timeout_s=120, what="every device back on version 1")
             shares = traffic.accuracy_over(3)
             self.say(f"every device serves version 1 again; the worst of them is {min(shares.values()):.0%} right")
             self.explain(rollout)

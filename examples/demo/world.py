@@ -88,7 +88,7 @@ class World:
                 *("--listen", f"127.0.0.1:{self.port}", "--mqtt", f"127.0.0.1:{self.broker.port}"),
             ),
         )
-        wait_until(self._fleet_answers, timeout_s=30, what="the fleet server")
+        wait_until(self._fleet_answers, timeout_s=120, what="the fleet server")
 
     def _fleet_answers(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)

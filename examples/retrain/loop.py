@@ -98,7 +98,7 @@ class Loop:
         self.world.start_fleet()
         for number in range(1, DEVICES + 1):
             self.world.start_device(self.world.add_device(f"device-{number}", "host"))
-        wait_until(lambda: self.world.online() == DEVICES, timeout_s=60, what="the devices to say hello", interval_s=1)
+        wait_until(lambda: self.world.online() == DEVICES, timeout_s=240, what="the devices to say hello", interval_s=1)
 
     @property
     def weights(self) -> Path:
@@ -160,16 +160,16 @@ class Loop:
         chosen = np.random.default_rng(3).permutation(len(labels))[:COLLECTED]
         np.savez(self.collected, x=faded[chosen], y=labels[chosen])
         accuracy = self.accuracy(traffic)
-        wait_until(lambda: len(self.alerts("--open")) == 1, timeout_s=90, what="the alert", interval_s=1)
+        wait_until(lambda: len(self.alerts("--open")) == 1, timeout_s=240, what="the alert", interval_s=1)
         self.say(f"alert: {self.alerts()[0]['alert']['message']}")
         return accuracy
 
     def proposal(self) -> str:
         self.head("5. The rule's program retrains on what was collected, compiles, and its release is proposed")
-        wait_until(self.proposed, timeout_s=300, what="the proposal", interval_s=1)
+        wait_until(self.proposed, timeout_s=400, what="the proposal", interval_s=1)
         self.say(self.alerts()[0]["calls"][0]["reason"])
         rollout = self.newest()
-        wait_until(lambda: self.newest()["state"] == "awaiting_approval", timeout_s=30, what="the question to a person")
+        wait_until(lambda: self.newest()["state"] == "awaiting_approval", timeout_s=240, what="the question to a person")
         self.say(f"rollout {rollout['id']} of {MODEL} {rollout['version']} waits for a person's yes")
         return str(rollout["id"])
 
@@ -186,14 +186,14 @@ class Loop:
 
     def rest(self) -> None:
         self.head("7. The drift is gone: the new release was calibrated on what is asked now")
-        wait_until(lambda: self.alerts("--open") == [], timeout_s=90, what="the alert to be cleared", interval_s=1)
+        wait_until(lambda: self.alerts("--open") == [], timeout_s=240, what="the alert to be cleared", interval_s=1)
         self.say("the alert is over, by itself")
 
     def completed(self, rollout: str) -> None:
         def ended() -> bool:
             return self.world.rollout_state(rollout)[0] in {"completed", "rolled_back", "aborted", "paused"}
 
-        wait_until(ended, timeout_s=150, what=f"rollout {rollout}", interval_s=1)
+        wait_until(ended, timeout_s=300, what=f"rollout {rollout}", interval_s=1)
         state, reason = self.world.rollout_state(rollout)
         if state != "completed":
             raise StoryError(f"rollout {rollout} is {state} ({reason})")
