@@ -169,7 +169,7 @@ class Loop:
         wait_until(self.proposed, timeout_s=400, what="the proposal", interval_s=1)
         self.say(self.alerts()[0]["calls"][0]["reason"])
         rollout = self.newest()
-        wait_until(lambda: self.newest()["state"] == "awaiting_approval", timeout_s=240, what="the question to a person")
+        wait_until(lambda: self.newest()["state"] == "awaiting_approval", timeout_s=240, what="the question")
         self.say(f"rollout {rollout['id']} of {MODEL} {rollout['version']} waits for a person's yes")
         return str(rollout["id"])
 
