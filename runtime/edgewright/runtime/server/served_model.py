@@ -94,6 +94,7 @@ class ServedModel:
         self._instance = loaded.instance
         self._drift = DriftCounter(loaded.reference, self.signature.inputs, self.signature.outputs)
         self._drift_timer: asyncio.TimerHandle | None = None
+        self._drift_due = False
         self._energy_counted = 0
         self._idle = asyncio.Event()
 
@@ -191,6 +192,7 @@ class ServedModel:
             # A timer that is left to run out would keep a retired model alive, past the release of its memory.
             self._drift_timer.cancel()
             self._drift_timer = None
+        self._drift_due = False
         cells = self._drift.count()
         self.statistics.observer_errors = self._drift.errors
         if cells is not None:
@@ -267,8 +269,9 @@ class ServedModel:
         self.recorder.record(now_s, latencies_us, rows=rows, failures=len(failed_ns))
 
     def _observe_later(self, inputs: Tensors, outputs: Tensors) -> None:
-        if self._drift.add(inputs, outputs):
-            self.count_drift()
+        if self._drift.add(inputs, outputs) and not self._drift_due:
+            self._drift_due = True  # the answers of this turn leave first
+            asyncio.get_running_loop().call_soon(self.count_drift)
         elif self._drift_timer is None:
             self._drift_timer = asyncio.get_running_loop().call_later(_DRIFT_DELAY_S, self.count_drift)
 
