@@ -101,8 +101,10 @@ class Peer:
     ) -> None:
         """Connect and greet with windows as wide as they can be, or with the bytes of `greeting`."""
         self._socket = connect(address, receive_bytes)
+        self.protocol: str | None = None  # what ALPN has chosen
         if tls is not None:
-            self._socket = tls.wrap_socket(self._socket, server_hostname="localhost")
+            secured = tls.wrap_socket(self._socket, server_hostname="localhost")
+            self._socket, self.protocol = secured, secured.selected_alpn_protocol()
         self._rest = b""
         self._decoder = Decoder()
         self._block: tuple[int, int, bytes] | None = None
@@ -116,7 +118,7 @@ class Peer:
         self.settings: dict[int, int] = {}
         self.acknowledged = 0
         self.windows: dict[int, int] = {0: DEFAULT_WINDOW}
-        """What may be sent: of the connection (0), and of streams that were told something."""
+        """What may be sent: of the connection (0), and of streams."""
         self.closed = False
         default = PREFACE + settings((INITIAL_WINDOW, WIDEST)) + window(0, WIDEST - DEFAULT_WINDOW)
         self.send(default if greeting is None else greeting, *more)
