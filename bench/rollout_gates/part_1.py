@@ -54,8 +54,8 @@ LIMITS = {
     for scenario in ("iid", "skewed")
 } | {"sites": {"false_halts_2": 0.05, "halted_3": 0.95, "failed_10": 10, "failed_30": 4}}
 """`false_halts_2` and the failed devices are upper bounds, `halted_3` is a lower one. It is lower for sites: 400 sites
-of such a correlation say less than 20 000 devices. These 500 waves are found in 98.4 %, 6 000 others in 99.1 %; a z-test of
-one look, which is no test at every look, would find 99.6 % at half of the gate's share of alpha."""
+of such a correlation say less than 20 000 devices. These 500 waves are found in 98.4 %, 6 000 others in 99.1 %. A
+z-test of one look, which is no test at every look, would find 99.6 % at half of the gate's share of alpha."""
 
 
 class Reports(msgspec.Struct, frozen=True):
