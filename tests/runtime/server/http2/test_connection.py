@@ -172,6 +172,16 @@ def test_draining_takes_two_steps_and_serves_what_was_under_way() -> None:
     assert server.core.failed is None
 
 
+def test_the_answer_to_another_ping_is_not_the_second_step() -> None:
+    server = Server(nothing)
+    server.core.drain()
+    server.frames()
+    assert server.feed(f.frame(f.PING, f.ACK, 0, b"another?")) == []
+    assert not server.core.ended
+    server.feed(request(1))
+    assert len(server.calls) == 1
+
+
 def test_draining_does_not_wait_for_ever_for_the_second_step() -> None:
     server = Server()
     server.core.drain()

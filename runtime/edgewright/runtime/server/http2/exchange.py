@@ -166,9 +166,8 @@ class Exchange:
                 self._send_end(self._trailers)
         elif self.window <= 0:
             self._queued = False
-        again = self._queued  # whoever is told may queue the stream anew
         self._tell_writable()
-        return again
+        return self._queued
 
     def _send_data(self, body: OutgoingBody) -> None:
         sending = self._home.sending
