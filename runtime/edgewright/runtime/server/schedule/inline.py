@@ -109,44 +109,41 @@ class InlineScheduler:
         that runs for one job after the other stays in the caches that the engine empties.
         """
         core, now_ns = self._core, time.perf_counter_ns()
-        jobs, end_ns = self._take_fresh(now_ns), now_ns + _TURN_NS
+        jobs, self._fresh = self._fresh, []
+        left, end_ns = len(jobs), now_ns + _TURN_NS
+        done: list[Waiting] = []
         executions: list[Execution] = []
         ran: list[tuple[list[Waiting], Reason, int, int, int]] = []
         rows, reason = 0, Reason.ALL
         try:
-            while (left := len(jobs) - len(executions)) and now_ns < end_ns:
-                batch, rows, reason = self._next_batch(jobs, left, rows, reason)
-                executions += self._runner.run_batch(batch, self._executed)
-                begun_ns, now_ns = now_ns, time.perf_counter_ns()
-                ran.append((batch, reason, begun_ns, now_ns - begun_ns, left - rows))
+            while left and now_ns < end_ns:
+                if not 0 < rows <= left:  # so many are best as long as there are so many
+                    rows, reason = core.policy.rows(left) if jobs[-left].rows == 1 else (1, Reason.ALONE)
+                first = len(jobs) - left
+                batch = self._living(jobs[first : first + rows], now_ns)
+                left -= rows
+                if batch:
+                    executions += self._runner.run_batch(batch, self._executed)
+                    done += batch
+                    begun_ns, now_ns = now_ns, time.perf_counter_ns()
+                    ran.append((batch, reason, begun_ns, now_ns - begun_ns, left))
         finally:
-            done = len(executions)
-            self._expected = done if done == len(jobs) else 0
-            self._fresh = jobs[done:] + self._fresh
-            answer(jobs[:done], executions, self._ended)
+            self._expected = 0 if left else len(done)
+            self._fresh = jobs[len(jobs) - left :] + self._fresh
+            answer(done, executions, self._ended)
         for each in ran:  # nobody waits for what is learnt
             core.ran_fresh(*each)
 
-    def _next_batch(
-        self, jobs: list[Waiting], left: int, rows: int, reason: Reason
-    ) -> tuple[list[Waiting], int, Reason]:
-        """The next of the last `left` jobs, how many, and why so many: asked again only where fewer are left."""
-        first = len(jobs) - left
-        if not 0 < rows <= left:
-            rows, reason = self._core.policy.rows(left) if jobs[first].rows == 1 else (1, Reason.ALONE)
-        return jobs[first : first + rows], rows, reason
-
-    def _take_fresh(self, now_ns: int) -> list[Waiting]:
-        """Take the jobs of this turn; who is dead is told so."""
-        jobs, self._fresh = self._fresh, []
-        for waiting in jobs:
+    def _living(self, batch: list[Waiting], now_ns: int) -> list[Waiting]:
+        """Those that somebody waits for; the others are told."""
+        for waiting in batch:
             if waiting.job.cancelled or waiting.deadline_ns is not None:
                 break
         else:
-            return jobs
-        dead = [waiting for waiting in jobs if is_dead(waiting, now_ns)]
+            return batch
+        dead = [waiting for waiting in batch if is_dead(waiting, now_ns)]
         dismiss(dead, self._core, now_ns)
-        return [waiting for waiting in jobs if waiting not in dead]
+        return [waiting for waiting in batch if waiting not in dead]
 
     def _run_some(self, now_ns: int) -> None:
         dead: list[Waiting] = []
