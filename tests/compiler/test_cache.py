@@ -196,7 +196,7 @@ def _of_another_user(path: Path) -> None:
     os.chown(path, 12345, 12345)
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("tamper", [_a_pipe, _a_link, _open_to_all, _of_another_user])
 def test_what_others_could_have_put_there_is_a_miss(tmp_path: Path, tamper: Callable[[Path], None]) -> None:
     """While the folder was open to all; it is closed when it is next used."""

@@ -49,7 +49,7 @@ def test_every_step_of_the_format_is_in_it() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_its_commands_run(tmp_path: Path) -> None:
     (tmp_path / "steps.toml").write_text(DIGITS)
     lines = ["set -eu", "python -m examples.first_model", *commands(GUIDE)]

@@ -44,7 +44,7 @@ def refused(device: Device, bundle: Path) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode != 0
     assert "Traceback" not in done.stderr

@@ -113,7 +113,13 @@ class DaemonProcess:
             time.sleep(0.02)
 
     def leftovers(self) -> list[str]:
-        """Command lines of processes that belong to this state directory."""
+        """Command lines of processes of this state directory that stay; the kernel ends those whose parent is gone."""
+        until_s = time.monotonic() + 20
+        while (found := self._running()) and time.monotonic() < until_s:
+            time.sleep(0.05)
+        return found
+
+    def _running(self) -> list[str]:
         found = []
         for entry in Path("/proc").iterdir():
             try:
@@ -132,7 +138,7 @@ class DaemonProcess:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(timeout=15)
+                self.process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

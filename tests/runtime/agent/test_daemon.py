@@ -41,10 +41,7 @@ def crashed_and_back(crashes: int) -> Callable[[dict[str, Any]], bool]:
     return lambda status: bool(status["server"]["crashes"] == crashes and status["server"]["running"])
 
 
-def gone(daemon: DaemonProcess, timeout_s: float = 60.0) -> bool:
-    until_s = time.monotonic() + timeout_s
-    while daemon.leftovers() and time.monotonic() < until_s:
-        time.sleep(0.05)
+def gone(daemon: DaemonProcess) -> bool:
     return not daemon.leftovers()
 
 

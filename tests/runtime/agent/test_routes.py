@@ -159,6 +159,9 @@ def test_server_is_replaced_under_load_without_losing_a_request(daemon: DaemonPr
             done = device(daemon, "restart-server", "--json")
             assert done.returncode == 0, done.stderr
             pids.append(json.loads(done.stdout)["pid"])
+        until_s = time.monotonic() + 60
+        while any(client.answered <= 20 for client in clients) and time.monotonic() < until_s:
+            time.sleep(0.05)
     finally:
         for client in clients:
             client.end()
