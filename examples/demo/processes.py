@@ -147,7 +147,7 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str, in
     return time.monotonic() - start
 
 
-def run_json(command: Sequence[str], *, accept: tuple[int, ...] = (0,), timeout_s: float = 240.0) -> tuple[int, str]:
+def run_json(command: Sequence[str], *, accept: tuple[int, ...] = (0,), timeout_s: float = 600.0) -> tuple[int, str]:
     """Run a command to its end; return its exit code and standard output.
 
     Raises:
