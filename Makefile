@@ -5,13 +5,6 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ENGINES := $(VENV)/.engines
 
-# Servers and whole devices have the machine alone; the rest passes on a busy one, and mostly waits.
-ALONE_IN_FLEET := $(addprefix tests/fleet/,console test_alerts.py test_experiments.py test_hardening.py test_hooks.py test_server.py)
-WAITING := tests/e2e/test_retrain.py tests/e2e/test_rollout_with_proof.py
-SIDE_BY_SIDE := tests/bundle tests/compiler tests/contract tests/runtime tests/targets tests/fleet $(WAITING) \
-	$(wildcard tests/test_*.py)
-ALONE := tests/e2e $(ALONE_IN_FLEET)
-
 .PHONY: help install demo test check protocol bench clean
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -33,9 +26,9 @@ $(ENGINES): $(STAMP)
 demo: $(STAMP) ## the main job on this machine: compile, roll out, drift, bad build, rollback (DEMO_ARGS=--keep leaves it running)
 	$(BIN)/python -m examples.demo $(DEMO_ARGS)
 
+# Every test passes on a busy machine, and many mostly wait: two at a time, those of one file one after the other.
 test: $(ENGINES) ## the whole suite
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(SIDE_BY_SIDE) $(ALONE_IN_FLEET:%=--ignore=%)
-	$(BIN)/python -m pytest $(ALONE) $(WAITING:%=--ignore=%)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests
 
 check: $(ENGINES) ## ruff, mypy --strict, layering
 	$(BIN)/ruff check .
