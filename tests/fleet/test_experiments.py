@@ -358,10 +358,13 @@ def shown(table: RenderableType) -> str:
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
-def test_the_commands_refuse_what_is_no_guardrail() -> None:
-    found = CliRunner().invoke(experiment, ["create", "m", "1", "2", "--guardrail", "latency=much"])
+@pytest.mark.parametrize(
+    ("given", "says"), [("latency=much", "latency=10"), ("speed", "there are errors"), ("latency=nan", "from 0 to 100")]
+)
+def test_the_commands_refuse_what_is_no_guardrail(given: str, says: str) -> None:
+    found = CliRunner().invoke(experiment, ["create", "m", "1", "2", "--guardrail", given])
     assert found.exit_code == 2
-    assert "latency=10" in found.output
+    assert says in found.output
 
 
 def test_no_such_experiment(street: Street) -> None:

@@ -10,6 +10,7 @@ from .client_options import PATH, client_options, connect_from, examples, show
 
 METRICS = ("errors", "latency", "energy", "accuracy", "labels", "crashes", "silence")
 """Those of core/experiment.py, spelled out so that `--help` answers at once; a test compares the two."""
+MOST_LOSS = 100
 
 
 @click.group()
@@ -149,7 +150,12 @@ def promote(experiment_id: str, policy: Any, force: bool, **options: Any) -> Non
 
 def _guardrail(text: str) -> dict[str, Any]:
     metric, _, loss = text.partition("=")
+    if metric not in METRICS:
+        raise click.UsageError(f"--guardrail {text}: {metric!r} is no metric; there are {', '.join(METRICS)}")
     try:
-        return {"metric": metric, "maxLoss": float(loss) if loss else None}
+        most = float(loss) if loss else None
     except ValueError:
         raise click.UsageError(f"--guardrail {text}: expected METRIC or METRIC=LOSS, as in latency=10") from None
+    if most is not None and not 0 <= most <= MOST_LOSS:
+        raise click.UsageError(f"--guardrail {text}: a loss is from 0 to {MOST_LOSS}")
+    return {"metric": metric, "maxLoss": most}
