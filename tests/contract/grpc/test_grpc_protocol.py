@@ -187,7 +187,7 @@ def test_flags_and_encodings_that_do_not_fit(
 def test_a_bomb_is_refused_before_it_is_large(
     grpc_running: GrpcRunning, name: bytes, compress: Callable[[bytes], bytes]
 ) -> None:
-    bomb = compress(bytes(400 * 2**20))
+    bomb = compress(bytes(64 * 2**20))
     answer = unary(grpc_running.address, INFER, message(bomb, 1), (b"grpc-encoding", name))
     assert answer.grpc_status == RESOURCE_EXHAUSTED
 
