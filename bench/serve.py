@@ -180,7 +180,7 @@ def main() -> int:
         verdict = "ok" if promise.kept else "MISSED"
         print(f"{verdict:<8}{promise.figure:<52}{promise.found:>10} ({sign} {promise.limit:.4g})")
     figures["promises"] = {promise.figure: {"found": promise.found, "kept": promise.kept} for promise in judged}
-    packages = ("onnxruntime", "numpy", "uvloop", "httptools", "msgspec", "grpcio")
+    packages = ("onnxruntime", "numpy", "uvloop", "httptools", "msgspec", "hpack", "protobuf")
     print(f"written to {record.write('serve', figures, packages=packages).name}")
     return 1 if options.check and not all(promise.kept for promise in judged) else 0
 
