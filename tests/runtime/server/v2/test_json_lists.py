@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgewright.runtime.server.refusal import Refusal
-from edgewright.runtime.server.v2.json_lists import MISFITS, from_json, list_reader
+from edgewright.runtime.server.v2.json_lists import MISFITS, _flat_decoder, from_json, list_reader
 
 SHAPES = st.lists(st.sampled_from([0, 1, 1, 1, 2, 3]), min_size=1, max_size=4).map(tuple)
 SPACES = st.sampled_from([", ", ",", " , "])
@@ -88,3 +90,42 @@ def test_a_number_too_large_is_refused_and_not_infinite() -> None:
     assert not check(b"[300]", "INT8", (1,))
     with pytest.raises(Refusal, match="does not fit"):
         from_json(b"[1e39]", "FP32", (1,), "x", 16)
+
+
+@pytest.mark.parametrize(
+    "text", [b"[1, 2]", b"[[1, 2]]", b"[1]", b"[1, 2, 3]", b"[1, null]", b"[[1], [2]]", b"[[1, 2], []]"]
+)
+def test_a_reader_says_the_same_however_often_it_has_read(text: bytes) -> None:
+    """The first few lists are read by a type of no length, the others by one that was made for them."""
+    reader = list_reader("FP32", (1, 2), "x", 16)
+    ends = []
+    for _ in range(8):
+        try:
+            ends.append(reader(text).tolist())
+        except MISFITS:
+            ends.append(None)
+    assert ends == [[[1.0, 2.0]] if text in {b"[1, 2]", b"[[1, 2]]"} else None] * 8
+
+
+def decoders() -> int:
+    return sum(isinstance(each, msgspec.json.Decoder) for each in gc.get_objects())
+
+
+def test_readers_of_many_shapes_take_little_memory_together() -> None:
+    """A type with a place for each of a thousand numbers takes 14 kB: those of thousands of readers would be much."""
+    before, most = decoders(), _flat_decoder.cache_info().maxsize
+    assert most is not None
+    readers = [list_reader("FP32", (count,), "x", 16) for count in range(1, most + 200)]
+    for _ in range(5):
+        for count, reader in enumerate(readers, 1):
+            assert len(reader(b"[" + b"1," * (count - 1) + b"1]")) == count
+    assert decoders() - before <= most
+
+
+def test_shapes_that_come_once_or_twice_have_no_type_of_their_own() -> None:
+    before = _flat_decoder.cache_info().misses
+    for count in range(700, 750):
+        reader = list_reader("INT16", (count,), "x", 16)
+        for _ in range(2):
+            reader(b"[" + b"1," * (count - 1) + b"1]")
+    assert _flat_decoder.cache_info().misses - before <= 1

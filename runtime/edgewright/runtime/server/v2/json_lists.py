@@ -21,7 +21,11 @@ from .tensors import BINARY_ONLY, objects
 _COUNTED_BYTES = 64 * 1024
 """Text up to this size is read without counting its commas: it cannot take much memory."""
 _PLACES = 1024
-"""Up to so many elements each has a place in a type; making the type takes as long as reading three such lists."""
+"""Up to so many elements each has a place in a type, which takes 14 kB."""
+_TYPES = 256
+_PLAIN_READS = 3
+"""So many lists of one kind are read without such a type: making it takes as long as reading three of them, and shapes
+may be many that never come again."""
 
 ListReader = Callable[[bytes], NDArray[Any]]
 """Returns the tensor in the text of a JSON list. What it raises says that the text is none, and not what is wrong."""
@@ -57,8 +61,16 @@ def list_reader(datatype: str, shape: tuple[int, ...], name: str, max_depth: int
     if datatype not in _STRUCT_CODES or count == 0:
         return lambda text: from_json(text, datatype, shape, name, max_depth)
     dtype = NUMPY_OF_DATATYPE[datatype]
-    decode = _flat_decoder(datatype, count).decode
     pack = _packer(datatype, count)
+    places = count if count <= _PLACES else 0
+    reads = 0
+
+    def decode(text: bytes) -> tuple[Any, ...]:
+        nonlocal reads
+        reads += 1
+        # Looked up each time, as whoever keeps many readers would keep as many types.
+        flat: tuple[Any, ...] = _flat_decoder(datatype, places if reads > _PLAIN_READS else 0).decode(text)
+        return flat
 
     def read(text: bytes) -> NDArray[Any]:
         if len(text) > _COUNTED_BYTES and text.count(b",") != count - 1:
@@ -127,11 +139,11 @@ def _decoder(datatype: str, depth: int) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(element)
 
 
-@functools.lru_cache(64)
-def _flat_decoder(datatype: str, count: int) -> msgspec.json.Decoder[Any]:
-    """What is packed is a tuple; one of a known length is made without a list before it."""
+@functools.lru_cache(_TYPES)
+def _flat_decoder(datatype: str, places: int) -> msgspec.json.Decoder[Any]:
+    """What is packed is a tuple; one of a known length is made without a list before it. 0 is any length."""
     element: Any = _element(datatype)
-    return msgspec.json.Decoder(tuple.__class_getitem__((element,) * count if count <= _PLACES else (element, ...)))
+    return msgspec.json.Decoder(tuple.__class_getitem__((element,) * places if places else (element, ...)))
 
 
 def _element(datatype: str) -> Any:
