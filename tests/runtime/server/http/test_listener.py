@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
+from pathlib import Path
 
 import pytest
 
+from edgewright.runtime.server.child import listen_tensors
 from edgewright.runtime.server.http.connection import Connection
 from edgewright.runtime.server.http.listener import Listener
 from edgewright.runtime.server.http.messages import Request, Respond, Response
 from edgewright.runtime.server.limits import DEFAULT_LIMITS
+from edgewright.runtime.server.local.listener import TensorListener
 
 
 def answer(request: Request, respond: Respond) -> None:
@@ -47,10 +50,43 @@ def test_a_listener_that_never_began_leaves_the_queue_to_the_other_server() -> N
         listening = socket.create_server(("127.0.0.1", 0))
         client = socket.create_connection(listening.getsockname())
         listener = Listener(listening.dup(), CONNECTED, DEFAULT_LIMITS)
+        listener.sweep(1.0)
+        for _ in range(10):
+            await asyncio.sleep(0)
         await listener.stop()
         assert len(listener.connections) == 0
         accepted, _ = listening.accept()
         for each in (accepted, client, listening):
             each.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_listener_that_waits_for_its_turn_takes_nobody_however_often_it_is_swept(tmp_path: Path) -> None:
+    """A server is swept from its start, and may begin much later: the one before it is still in service."""
+
+    async def scenario() -> None:
+        tcp, tensors = socket.create_server(("127.0.0.1", 0)), listen_tensors(tmp_path / "tensors")
+        clients = [socket.create_connection(tcp.getsockname()), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
+        clients[1].connect(str(tmp_path / "tensors"))
+        listeners = [Listener(tcp, CONNECTED, DEFAULT_LIMITS), TensorListener(tensors, answer, DEFAULT_LIMITS)]
+        for listener in listeners:
+            listener.sweep(1.0)
+            listener.connections.on_room()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert [len(listener.connections) for listener in listeners] == [0, 0]
+        for listener in listeners:
+            listener.resume()
+        async with asyncio.timeout(20):
+            while [len(listener.connections) for listener in listeners] != [1, 1]:
+                await asyncio.sleep(0.01)
+        for listener in listeners:
+            await listener.stop()
+            listener.connections.close()
+        for client in clients:
+            client.close()
+        while any(len(listener.connections) for listener in listeners):
+            await asyncio.sleep(0.01)
 
     asyncio.run(scenario())

@@ -40,14 +40,19 @@ class Listener:
         self._limits = limits
         self._tls = tls
         self._starting: set[asyncio.Task[None]] = set()
+        self._begun = False
         self._accepting = False
         self._stopped = False
         self.connections = Connections(limits)
-        self.connections.on_room = self.resume
+        self.connections.on_room = self._go_on
 
     def resume(self) -> None:
-        """Take connections (again)."""
-        if not self._accepting and not self._stopped:
+        """Take connections: until then they wait in the kernel, for whoever is in service."""
+        self._begun = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._begun and not self._accepting and not self._stopped:
             self._accepting = True
             asyncio.get_running_loop().add_reader(self._socket, self._accept)
 
@@ -58,9 +63,8 @@ class Listener:
         that has not begun leaves the queue to the server that it should have followed.
         """
         self._stopped = True
-        begun = self._accepting
         self._pause()
-        while begun and self._accept_one():
+        while self._begun and self._accept_one():
             pass
         self._socket.close()
         if self._starting:
@@ -112,4 +116,4 @@ class Listener:
         """End what has taken too long, and see whether there is room again. Call about once a second."""
         self.connections.sweep(now_s)
         if len(self.connections) < self._limits.connections:
-            self.resume()
+            self._go_on()

@@ -33,14 +33,19 @@ class TensorListener:
         self._handler = handler
         self._limits = limits
         self._uids = uids | {0, os.geteuid()}
+        self._begun = False
         self._accepting = False
         self._stopped = False
         self.connections = Connections(limits)
-        self.connections.on_room = self.resume
+        self.connections.on_room = self._go_on
 
     def resume(self) -> None:
-        """Take connections (again)."""
-        if not self._accepting and not self._stopped:
+        """Take connections: until then they wait in the kernel, for whoever is in service."""
+        self._begun = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._begun and not self._accepting and not self._stopped:
             self._accepting = True
             asyncio.get_running_loop().add_reader(self._socket, self._accept)
 
@@ -54,7 +59,7 @@ class TensorListener:
         """End what has taken too long, and see whether there is room again. Call about once a second."""
         self.connections.sweep(now_s)
         if len(self.connections) < self._limits.connections:
-            self.resume()
+            self._go_on()
 
     def _pause(self) -> None:
         if self._accepting:
