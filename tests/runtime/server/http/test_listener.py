@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,14 @@ from edgewright.runtime.server.local.listener import TensorListener
 
 def answer(request: Request, respond: Respond) -> None:
     respond(Response(200, [request.target]))
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if reached():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("not within 20 s and more")
 
 
 CONNECTED = functools.partial(Connection, answer, DEFAULT_LIMITS)
@@ -69,6 +78,7 @@ def test_a_listener_that_waits_for_its_turn_takes_nobody_however_often_it_is_swe
         tcp, tensors = socket.create_server(("127.0.0.1", 0)), listen_tensors(tmp_path / "tensors")
         clients = [socket.create_connection(tcp.getsockname()), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
         clients[1].connect(str(tmp_path / "tensors"))
+        listeners: list[Listener | TensorListener]
         listeners = [Listener(tcp, CONNECTED, DEFAULT_LIMITS), TensorListener(tensors, answer, DEFAULT_LIMITS)]
         for listener in listeners:
             listener.sweep(1.0)
@@ -78,15 +88,12 @@ def test_a_listener_that_waits_for_its_turn_takes_nobody_however_often_it_is_swe
         assert [len(listener.connections) for listener in listeners] == [0, 0]
         for listener in listeners:
             listener.resume()
-        async with asyncio.timeout(20):
-            while [len(listener.connections) for listener in listeners] != [1, 1]:
-                await asyncio.sleep(0.01)
+        await until(lambda: [len(listener.connections) for listener in listeners] == [1, 1])
         for listener in listeners:
             await listener.stop()
             listener.connections.close()
         for client in clients:
             client.close()
-        while any(len(listener.connections) for listener in listeners):
-            await asyncio.sleep(0.01)
+        await until(lambda: not any(len(listener.connections) for listener in listeners))
 
     asyncio.run(scenario())
