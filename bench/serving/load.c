@@ -10,7 +10,7 @@
  *
  * Prints one JSON object. Latencies are exact (sorted), in microseconds, by kind of answer: `ok` (200, or a gRPC answer
  * with a message) and `shed` (503). `from_sent` counts from the moment the bytes went out, `from_due` from when they
- * were due. The first tenth of the time is warm-up and counts nowhere.
+ * were due. The first tenth of the time is warm-up: what is answered or given up in it counts nowhere.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -154,7 +154,7 @@ static void begin(Connection *c, double due) {
 static void answered(Connection *c) {
     double t = now();
     c->busy = 0;
-    if (t < count_from_s || c->due < count_from_s) return;
+    if (t < count_from_s) return; /* by when it was answered, as the rate is: by its due, what is sent late is missing */
     if (c->status == 200) { note(&ok_sent, t - c->begun); note(&ok_due, t - c->due); }
     else if (c->status == 503) { note(&shed_sent, t - c->begun); note(&shed_due, t - c->due); }
     else others++;
@@ -248,7 +248,7 @@ int main(int argc, char **argv) {
         while (rate > 0 && start_s + next / rate <= t) {
             double due = start_s + next / rate;
             if (free_count) { begin(&connections[free_ones[--free_count]], due); next++; }
-            else if (t - due > PATIENCE_S) { if (due >= count_from_s) unsent++; next++; }
+            else if (t - due > PATIENCE_S) { if (t >= count_from_s) unsent++; next++; }
             else break;
         }
         int wait_ms = rate > 0 ? 0 : 100; /* an open loop spins: it has a core of its own, and sleeping makes it late */
