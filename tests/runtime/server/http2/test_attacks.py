@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from collections.abc import Callable, Iterator
 from itertools import count
 
@@ -10,6 +11,7 @@ import pytest
 
 from edgewright.runtime.server.http2 import frames as f
 from edgewright.runtime.server.http2.faults import Code
+from edgewright.runtime.server.http2.headers import encode
 from edgewright.runtime.server.http2.limits import Http2Limits
 from tests.runtime.server.http2.client import (
     REQUEST,
@@ -296,3 +298,43 @@ def test_what_ends_the_connection(name: str) -> None:
     assert server.ended_at_write
     server.core.feed(request(11))
     assert len([c for c in server.calls if c.stream.id == 11]) == 0
+
+
+def test_a_head_that_drips_in_by_continuations_is_not_waited_for() -> None:
+    server = Server(nothing)
+    server.feed(f.frame(f.HEADERS, 0, 1, encode(REQUEST)))
+    for now_s in range(30):
+        server.core.sweep(100.0 + now_s)
+        server.feed(f.frame(f.CONTINUATION, 0, 1))
+    assert server.core.failed is not None
+    assert "not completed in time" in server.core.failed
+
+
+def test_frames_that_come_in_pieces_are_waited_for_as_long_as_others_get_complete() -> None:
+    server = Server(nothing)
+    server.feed(opening(1))
+    piece = data(1, bytes(300))
+    server.feed(piece[:100])
+    for now_s in range(100):
+        server.core.sweep(100.0 + now_s)
+        server.feed(piece[100:] + piece[:100])
+    assert server.core.failed is None
+
+
+def test_what_is_remembered_of_heads_takes_little_memory_however_small_they_are() -> None:
+    """The objects of a field are larger than its letters: an attacker has as many as fit, on each connection."""
+    server = Server(echo)
+    names = [b"%c%c" % (97 + i // 26, 97 + i % 26) for i in range(600)]
+    tracemalloc.start()
+    try:
+        for number, name in enumerate(names):
+            fields = (*REQUEST, *((other, b"") for other in names[:40]), (name, b"%d" % number))
+            server.feed(request(2 * number + 1, None, fields))
+            server.calls.clear()
+            server.raw.clear()
+            server.frames()
+        held_bytes = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert server.core.failed is None
+    assert held_bytes < 256 * 1024

@@ -6,6 +6,8 @@ import gc
 import struct
 import weakref
 
+import pytest
+
 from edgewright.runtime.server.http2 import frames as f
 from edgewright.runtime.server.http2.faults import Code
 from edgewright.runtime.server.http2.limits import Http2Limits
@@ -191,19 +193,43 @@ def test_draining_does_not_wait_for_ever_for_the_second_step() -> None:
     assert server.core.failed is None
 
 
-def test_draining_before_the_greeting_and_without_streams() -> None:
+def test_draining_does_not_wait_long_for_a_greeting() -> None:
     server = Server(greeted=False)
     server.core.drain()
-    assert server.core.ended
-    assert [s.kind for s in server.frames()] == [f.SETTINGS, f.WINDOW_UPDATE, f.GOAWAY]
-
-
-def test_the_client_leaves() -> None:
-    server = Server(nothing)
-    server.feed(request(1) + f.goaway_frame(0, 0, ""))
+    assert [s.kind for s in server.frames()] == [f.SETTINGS, f.WINDOW_UPDATE, f.GOAWAY, f.PING]
+    for now_s in (100.0, 101.0):
+        server.core.sweep(now_s)
     assert not server.core.ended
-    echo(server.calls[0])
+    server.core.sweep(101.1)
     assert server.core.ended
+    assert server.core.failed is None
+
+
+def test_a_request_that_was_under_way_with_its_greeting_is_served_while_draining() -> None:
+    server = Server(greeted=False)
+    server.core.drain()
+    server.core.sweep(100.0)
+    server.feed(GREETING + request(1))
+    server.core.sweep(105.0)
+    assert [c.stream.id for c in server.calls] == [1]
+    server.feed(f.frame(f.PING, f.ACK, 0, f.DRAINING))
+    assert server.core.ended
+
+
+@pytest.mark.parametrize("code", [Code.NO_ERROR, Code.ENHANCE_YOUR_CALM, 0xFF, 0xFFFFFFFF])
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_client_that_leaves_is_told_goodbye_whatever_its_reason(code: int, busy: bool) -> None:
+    """RFC 9113, section 7: codes that nobody knows mean nothing special; 6.8: GOAWAY goes before the end."""
+    server = Server(nothing)
+    sent = server.feed((request(1) if busy else b"") + f.goaway_frame(0, code, ""))
+    assert server.core.ended is not busy
+    for call in server.calls:
+        echo(call)
+        sent = server.frames()
+        assert [s.kind for s in sent] == [f.HEADERS, f.HEADERS, f.GOAWAY], "behind the answer"
+    assert struct.unpack(">LL", sent[-1].payload) == (1 if busy else 0, Code.NO_ERROR)
+    assert server.ended_at_write
+    assert server.core.failed is None
 
 
 def test_closing_says_so_and_ends_all() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -145,11 +146,40 @@ def test_a_writer_is_told_when_it_can_go_on() -> None:
     assert not stream.writable
     stream.on_writable(lambda: called.append(stream.writable))
     assert called == []
-    server.feed(f.window_update_frame(0, 100_000), f.window_update_frame(1, 50_000))
+    server.feed(f.window_update_frame(0, 100_000), f.window_update_frame(1, 99_999))
+    assert called == [], "one byte that waits keeps all of its message in memory"
+    server.feed(f.window_update_frame(1, 1))
     assert called == [True]
     stream.end(STATUS)
-    server.feed(f.window_update_frame(1, 50_000))
     assert server.core.idle
+
+
+def test_what_goes_out_at_once_is_what_both_windows_and_the_transport_take() -> None:
+    server = Server(nothing)
+    server.feed(request(1), f.settings_frame({f.INITIAL_WINDOW_SIZE: 70_000}))
+    stream = server.calls[0].stream
+    assert [stream.takes(size) for size in (65_535, 65_536)] == [True, False]
+    server.feed(f.window_update_frame(0, 10_000))
+    assert [stream.takes(size) for size in (70_000, 70_001)] == [True, False]
+    server.core.pause_writing()
+    assert not stream.takes(1)
+    server.core.resume_writing()
+    stream.begin(OK)
+    stream.send([bytes(70_001)])
+    assert not stream.takes(0), "behind what waits"
+
+
+def test_a_request_that_is_answered_does_not_take_the_window_of_others() -> None:
+    """Its answer waits for the client, which sends on: nobody takes that, but the connection's window is for all."""
+    server = Server(nothing, Http2Limits(stream_window_bytes=65_535, connection_window_bytes=100_000))
+    server.feed(f.settings_frame({f.INITIAL_WINDOW_SIZE: 0}), opening(1), opening(3))
+    server.calls[0].stream.answer(OK, [b"early"], STATUS)
+    sent = [s for _ in range(4) for s in server.feed(data(1, bytes(16_000)))]
+    assert [s.stream_id for s in sent if s.kind == f.WINDOW_UPDATE] == [0], "its own window is not given again"
+    for _ in range(4):
+        sent += server.feed(data(3, bytes(16_000)))
+    assert len(server.calls[1].body) == 64_000
+    assert not server.core.ended
 
 
 def test_a_writer_that_goes_on_from_the_call_is_no_recursion() -> None:
@@ -178,11 +208,25 @@ def test_a_writer_that_goes_on_from_the_call_is_no_recursion() -> None:
     assert got == 5_000_000
 
 
-def test_a_client_that_takes_nothing_of_its_answer_loses_the_stream() -> None:
+@pytest.mark.parametrize("drip_bytes", [0, 1, 1000])
+def test_a_client_that_takes_next_to_nothing_of_its_answer_loses_the_stream(drip_bytes: int) -> None:
     server = Server()
-    server.feed(f.settings_frame({f.INITIAL_WINDOW_SIZE: 10}), request(1, bytes(100)))
+    server.feed(f.settings_frame({f.INITIAL_WINDOW_SIZE: 10}), request(1, bytes(65_000)), request(3, bytes(65_000)))
     for now_s in range(100):
         server.core.sweep(500.0 + now_s)
         server.feed(f.frame(f.PING, f.ACK, 0, bytes(8)))
+        if drip_bytes and now_s <= 62:
+            server.feed(f.window_update_frame(1, drip_bytes))
     assert (1, Code.CANCEL) in resets(list(cut(bytes(server.raw))))
+    assert server.core.idle
+
+
+def test_a_client_that_takes_its_answer_slowly_gets_it() -> None:
+    server = Server(nothing)
+    server.feed(request(1))
+    server.calls[0].stream.answer(OK, [bytes(1_000_000)], STATUS)
+    for now_s in range(700):
+        server.core.sweep(500.0 + now_s)
+        server.feed(f.window_update_frame(0, 1500), f.window_update_frame(1, 1500))
+    assert resets(list(cut(bytes(server.raw)))) == []
     assert server.core.idle

@@ -14,6 +14,8 @@ from .stream import Opened
 from .streams import Streams
 
 _ALIVE = b"alive?\0\0"
+_PREFACE_S = 1.0
+"""While draining: a client has connected a moment ago, and its first request may be under way with its preface."""
 
 
 class Http2:
@@ -70,8 +72,9 @@ class Http2:
             if not self._greeted:
                 self._greet()
             for kind, flags, stream_id, payload in self._reading.frames(data):
-                liveness.frames += 1
                 incoming.take(kind, flags, stream_id, payload)
+                if not incoming.midway:  # a head is no nearer to its end for a CONTINUATION without one
+                    liveness.frames += 1
                 if self._leaving or incoming.leaving or self._streams.spent is not None:
                     self._settle()
                 if self.ended:
@@ -96,9 +99,8 @@ class Http2:
         if self._leaving or self.ended:
             return
         self._leaving = True
-        if not self._incoming.greeted:
-            self.close()
-            return
+        if not self._greeted:
+            self._greet()
         self._sending.out.append(f.goaway_frame(f.LARGEST_STREAM_ID, Code.NO_ERROR, ""))
         self._sending.out.append(f.frame(f.PING, 0, 0, f.DRAINING))
         self._sending.flush()
@@ -154,17 +156,22 @@ class Http2:
         if self._leaving and incoming.drain_answered and incoming.last_allowed == f.LARGEST_STREAM_ID:
             incoming.last_allowed = self._streams.last_id
             self._sending.out.append(f.goaway_frame(incoming.last_allowed, Code.NO_ERROR, ""))
-        if incoming.leaving or incoming.last_allowed != f.LARGEST_STREAM_ID:
-            self._streams.when_none = self._end
+        told = incoming.last_allowed != f.LARGEST_STREAM_ID
+        if told or incoming.leaving:
+            # RFC 9113, section 6.8: GOAWAY goes before the end, whatever the client has said (section 7: in any code).
+            end = self._end if told else self.close
+            self._streams.when_none = end
             if not self._streams.open:
-                self._end()
+                end()
 
     def _sweep_drain(self, now_s: float) -> None:
         """Do not wait for ever for the answer to the ping between the two steps."""
         if self._leaving and self._drain_s is None:
             self._drain_s = now_s
-        elif self._drain_s is not None and now_s - self._drain_s > self._limits.hello_s:
-            self._incoming.drain_answered = True
+        elif self._drain_s is not None:
+            patience_s = self._limits.hello_s if self._incoming.greeted else _PREFACE_S
+            if now_s - self._drain_s > patience_s:
+                self._incoming.drain_answered = True
 
     def _greet(self) -> None:
         self._greeted = True

@@ -9,6 +9,7 @@ from ..http.messages import Payload
 from .abuse import Floods
 from .faults import Code, StreamFault
 from .frames import LARGEST_WINDOW_BYTES, window_update_frame
+from .limits import Http2Limits
 from .outgoing_body import OutgoingBody
 from .sending import Sending
 from .stream import Answering, Fields
@@ -41,12 +42,11 @@ class Exchange:
         "_call_when_writable",
         "_home",
         "_missing_bytes",
-        "_progress",
+        "_progress_bytes",
         "_queued",
         "_receiving",
         "_since_s",
         "_trailers",
-        "_waiting_bytes",
         "held_bytes",
         "id",
         "over",
@@ -54,9 +54,7 @@ class Exchange:
         "window",
     )
 
-    def __init__(
-        self, stream_id: int, home: Home, receiving: ReceiveWindow, waiting_bytes: int, content_length: int | None
-    ) -> None:
+    def __init__(self, stream_id: int, home: Home, receiving: ReceiveWindow, content_length: int | None) -> None:
         self.id = stream_id
         self.window = home.sending.stream_window
         """What the client lets this stream send; it may be negative."""
@@ -66,7 +64,6 @@ class Exchange:
         self.over = False
         self._home = home
         self._receiving = receiving
-        self._waiting_bytes = waiting_bytes
         self._missing_bytes = content_length
         self._answering: Answering | None = None
         self._begun = False
@@ -74,7 +71,7 @@ class Exchange:
         self._trailers: Fields | None = None
         self._queued = False
         self._call_when_writable: Callable[[], None] | None = None
-        self._progress = False
+        self._progress_bytes = 0
         self._since_s: float | None = None
 
     # What the client does.
@@ -101,9 +98,12 @@ class Exchange:
                 raise StreamFault(Code.PROTOCOL_ERROR, "body is longer than content-length")
         if ends:
             self.complete()
-        if data:
-            if self._answering is not None:
-                self._answering.data(data, size_bytes)
+        if self._answering is None:
+            # The answer is given, and waits for the client. Other streams' requests must not wait for that, too.
+            self.held_bytes -= size_bytes
+            self._home.give_back(size_bytes)
+        elif data:
+            self._answering.data(data, size_bytes)
         else:
             self.took(size_bytes)
         if ends:
@@ -145,14 +145,13 @@ class Exchange:
         if answering is not None:
             answering.gone()
 
-    def stalled(self, now_s: float, after_s: float) -> bool:
-        """Return whether the client has taken nothing of what waits for so long. Called about once a second."""
+    def stalled(self, now_s: float, limits: Http2Limits) -> bool:
+        """Return whether the client takes too little of what waits. Called about once a second."""
         if self._body is None or not self._body.size_bytes:
             self._since_s = None
-        elif self._progress or self._since_s is None:
-            self._since_s = now_s
-        self._progress = False
-        return self._since_s is not None and now_s - self._since_s > after_s
+        elif self._since_s is None or self._progress_bytes >= limits.progress_bytes:
+            self._since_s, self._progress_bytes = now_s, 0
+        return self._since_s is not None and now_s - self._since_s > limits.stall_s
 
     def send_frame(self) -> bool:
         """Send one frame of the body, or what is behind it; False when nothing may be sent for now."""
@@ -173,7 +172,7 @@ class Exchange:
         sending = self._home.sending
         size = min(body.size_bytes, self.window, sending.window, sending.frame_bytes)
         if size > 0:
-            self._progress = True
+            self._progress_bytes += size
             self.window -= size
             sending.data(self.id, body.take(size), size)
             self._home.floods.sent(size)
@@ -211,7 +210,11 @@ class Exchange:
 
     @property
     def writable(self) -> bool:
-        return self._body is None or self._body.size_bytes <= self._waiting_bytes
+        return self._body is None or not self._body.size_bytes
+
+    def takes(self, size_bytes: int) -> bool:
+        sending = self._home.sending
+        return self.writable and size_bytes <= self.window and size_bytes <= sending.window and not sending.paused
 
     def begin(self, fields: Fields) -> None:
         if not self.over and not self._begun:
@@ -243,7 +246,7 @@ class Exchange:
             return
         sending = self._home.sending
         size = sum(map(len, parts))
-        if 0 < size <= self.window and size <= sending.window and size <= sending.frame_bytes and not sending.paused:
+        if 0 < size <= sending.frame_bytes and self.takes(size):
             self.window -= size
             sending.answer(self.id, fields, parts, size, trailers)
             self._home.floods.message()

@@ -25,6 +25,8 @@ _ENCODED = 64
 _ENCODED_BLOCK_BYTES = 1024
 _FIELD_OVERHEAD_BYTES = 32
 """RFC 7541, section 4.1."""
+_OBJECT_BYTES = 128
+"""What two short strings in a tuple take beside their letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class HeaderDecoder:
         return head
 
     def _remember(self, block: bytes, head: Head) -> None:
-        size = len(block) + self._size(head.fields)
+        size = len(block) + self._size(head.fields) + _OBJECT_BYTES * (len(head.fields) + 2)
         if self._remembered_bytes + size > _REMEMBERED_BYTES:
             self._forget()
         if size <= _REMEMBERED_BYTES:

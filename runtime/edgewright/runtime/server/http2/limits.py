@@ -21,14 +21,14 @@ class Http2Limits:
     """What may be under way, or held, of one request's body; at least 65 535, which a client begins with."""
     connection_window_bytes: int = 4 * 1024 * 1024
     """The same of all requests together."""
-    waiting_bytes: int = 64 * 1024
-    """A stream is not writable while it has more than this waiting for the client's window."""
     hello_s: float = 10.0
     """The client's preface, its settings and its acknowledgement of ours are due after this time."""
     head_s: float = 20.0
     """A head, or a frame, that has begun is complete after this time."""
     stall_s: float = 60.0
-    """A stream whose answer waits so long for the client's window without any progress is reset."""
+    """A stream whose answer waits so long for the client's window without getting on by `progress_bytes` is reset."""
+    progress_bytes: int = 64 * 1024
+    """A window of a byte now and then would keep an answer in memory for years."""
     keepalive_s: float = 60.0
     """A silent client is asked whether it is there after this time."""
     keepalive_answer_s: float = 20.0

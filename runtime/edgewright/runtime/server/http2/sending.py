@@ -23,11 +23,11 @@ from .frames import (
 from .headers import encode
 from .stream import Fields
 
-_LARGEST_FRAME_BYTES = 256 * 1024
+_LARGEST_FRAME_BYTES = 64 * 1024
 """However large a frame the client would take: streams take turns by frames."""
 _DEFAULT_TABLE_BYTES = 4096
 _EMPTY_THE_TABLE = b"\x20"
-_COLLECTED_BYTES = 256 * 1024
+_COLLECTED_BYTES = 128 * 1024
 """Bodies that are collected for one write; the transport can pause us between two."""
 
 Write = Callable[[list[Payload]], None]

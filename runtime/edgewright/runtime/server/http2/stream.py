@@ -41,7 +41,10 @@ class Stream(Protocol):
 
     @property
     def writable(self) -> bool:
-        """False while more waits for the client's window than one should add to."""
+        """False while a part of the body waits for the client's window: all of it stays in memory until then."""
+
+    def takes(self, size_bytes: int) -> bool:
+        """Return whether a body of this size would go out at once."""
 
     def begin(self, fields: Fields) -> None:
         """Send the head of the answer."""

@@ -36,7 +36,7 @@ class Streams:
     def new(self, stream_id: int, content_length: int | None) -> Exchange:
         """Return a new open stream."""
         receiving = ReceiveWindow(self._limits.stream_window_bytes)
-        exchange = Exchange(stream_id, self, receiving, self._limits.waiting_bytes, content_length)
+        exchange = Exchange(stream_id, self, receiving, content_length)
         self.open[stream_id] = exchange
         return exchange
 
@@ -124,7 +124,7 @@ class Streams:
             ConnectionFault: once too often.
         """
         for exchange in tuple(self.open.values()):
-            if exchange.stalled(now_s, self._limits.stall_s):
+            if exchange.stalled(now_s, self._limits):
                 self.refuse(exchange.id, Code.CANCEL)
 
     def _forget(self, exchange: Exchange) -> None:

@@ -89,10 +89,14 @@ class Rig:
     @property
     def holds_nothing(self) -> bool:
         """Whether no call is open and nothing of a body is held."""
-        if not self.connections.hold(LIMITS.total_body_bytes):
-            return False
-        self.connections.release(LIMITS.total_body_bytes)
-        return len(self.open_calls) == 0
+        return self.holds_no_bytes and len(self.open_calls) == 0
+
+    @property
+    def holds_no_bytes(self) -> bool:
+        held = not self.connections.hold(LIMITS.total_body_bytes)
+        if not held:
+            self.connections.release(LIMITS.total_body_bytes)
+        return not held
 
 
 def send(call: Answering, *messages: bytes) -> None:

@@ -24,6 +24,10 @@ class SmallStream:
         self.code: int | None = None
         self._waits: Callable[[], None] | None = None
 
+    def takes(self, size_bytes: int) -> bool:
+        del size_bytes
+        return self.writable
+
     def begin(self, fields: Fields) -> None:
         assert self.head is None
         self.head = fields

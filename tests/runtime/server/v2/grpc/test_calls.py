@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
+import weakref
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -348,6 +350,64 @@ def test_a_client_that_does_not_read_holds_up_its_stream_only() -> None:
         assert rig.holds_nothing
 
     ENDED.clear()
+    run(use, service=service())
+
+
+def test_a_stream_that_is_stopped_leaves_nothing_that_waits_for_its_client() -> None:
+    """A deadline and a window of zero: what waits is not counted any more when the call is over."""
+
+    async def use(rig: Rig) -> None:
+        stream, call = rig.open(ENDLESS)
+        await settle()
+        stream.writable = False
+        await settle()
+        call.data(b"\0\xff\xff\xff\xff", 5)
+        await settle()
+        assert (stream.code, stream.trailers) == (8, None)
+        assert rig.holds_nothing
+
+    ENDED.clear()
+    run(use, service=service())
+
+
+def test_an_answer_that_waits_for_its_client_is_counted_until_all_of_it_is_sent() -> None:
+    async def use(rig: Rig) -> None:
+        calls = [rig.open(ECHO) for _ in range(3)]
+        for (stream, call), size in zip(calls, (1024, 1025, 1025), strict=True):
+            stream.writable = False
+            send(call, bytes(size))
+            call.ended(())
+        (small, _), (large, _), (left, call) = calls
+        assert small.status == Code.OK, "so small that it is bounded by the number of streams"
+        assert (large.status, left.status) == (None, None)
+        rest = LIMITS.total_body_bytes - 2 * 1025
+        assert rig.connections.hold(rest)
+        assert not rig.connections.hold(1), "both are counted, and nothing else"
+        rig.connections.release(rest)
+        call.gone()
+        large.become_writable()
+        assert large.status == Code.OK
+        assert rig.holds_nothing
+
+    run(use, service=service())
+
+
+def test_a_call_that_is_over_is_not_kept_until_its_deadline() -> None:
+    async def use(rig: Rig) -> None:
+        for path in (ECHO, TALK):
+            stream, call = rig.open(path, (b"grpc-timeout", b"23H"))
+            send(call, b"a")
+            call.ended(())
+            await settle()
+            assert stream.status == Code.OK
+            kept = weakref.ref(stream)
+            del stream, call
+        await settle()
+        gc.collect()
+        assert kept() is None
+        loop: Any = asyncio.get_running_loop()
+        assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
+
     run(use, service=service())
 
 

@@ -89,7 +89,7 @@ class Connection(asyncio.Protocol):
 
     def _write(self, parts: list[Payload]) -> None:
         transport = self._transport
-        if transport is not None and parts:
+        if transport is not None and parts and self._finished_s is None:
             if len(parts) == 1:
                 transport.write(parts[0])
             elif sum(map(len, parts)) <= _JOIN_BYTES:

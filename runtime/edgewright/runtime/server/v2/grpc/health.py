@@ -44,14 +44,17 @@ class Health:
         """Answer `Watch`: the status now, then each change of it; raises `Refusal` when the server ends."""
         while (taken := call.take()) is None:
             if call.finished:
-                raise Refusal(400, "Watch takes one HealthCheckRequest message")
+                raise _not_one()
             await call.wait()
         try:
             service = _Request.FromString(bytes(taken[0])).service
         except DecodeError:
             raise Refusal(400, "the request is not a HealthCheckRequest message") from None
+        call.release(taken[1])
         told: int | None = None
         while True:
+            if call.take() is not None:
+                raise _not_one()
             draining, status = call.draining, self._status(service)
             if status != told:
                 yield _Response(status=status).SerializeToString()
@@ -69,3 +72,7 @@ class Health:
         except Refusal as refusal:
             return _SERVICE_UNKNOWN if refusal.status == 404 else _NOT_SERVING
         return _SERVING
+
+
+def _not_one() -> Refusal:
+    return Refusal(400, "Watch takes one HealthCheckRequest message")

@@ -10,7 +10,7 @@ from ...refusal import Refusal, not_now
 
 Message = bytes | bytearray
 
-_PREFIX_BYTES = 5
+PREFIX_BYTES = 5
 _ENVELOPE_BYTES = 64 * 1024
 """What a message may have beside a body of the largest size."""
 _PLAIN, _COMPRESSED = 0, 1
@@ -55,7 +55,7 @@ class Messages:
     def _rest_bytes(self) -> int:
         """What follows the first message; below 0 where that is not complete."""
         buffer = self._buffer
-        return len(buffer) - _PREFIX_BYTES - (int.from_bytes(buffer[1:5], "big") if len(buffer) >= _PREFIX_BYTES else 0)
+        return len(buffer) - PREFIX_BYTES - (int.from_bytes(buffer[1:5], "big") if len(buffer) >= PREFIX_BYTES else 0)
 
     def add(self, data: bytes) -> None:
         """Take a piece of the body.
@@ -81,16 +81,16 @@ class Messages:
         if not self.complete:
             return None
         buffer = self._buffer
-        end = _PREFIX_BYTES + int.from_bytes(buffer[1:5], "big")
+        end = PREFIX_BYTES + int.from_bytes(buffer[1:5], "big")
         flag, self.taken_bytes = buffer[0], end
         if len(buffer) == end:
             message, self._buffer = buffer, b""
             if isinstance(message, bytearray):
-                del message[:_PREFIX_BYTES]
+                del message[:PREFIX_BYTES]
             else:
-                message = message[_PREFIX_BYTES:]
+                message = message[PREFIX_BYTES:]
         else:
-            message = buffer[_PREFIX_BYTES:end]
+            message = buffer[PREFIX_BYTES:end]
             self._buffer = bytearray(buffer) if isinstance(buffer, bytes) else buffer
             del self._buffer[:end]
             self._check_length()
@@ -114,7 +114,7 @@ class Messages:
 
     def _check_length(self) -> None:
         buffer, most = self._buffer, self._limits.body_bytes + _ENVELOPE_BYTES
-        if len(buffer) >= _PREFIX_BYTES and int.from_bytes(buffer[1:5], "big") > most:
+        if len(buffer) >= PREFIX_BYTES and int.from_bytes(buffer[1:5], "big") > most:
             raise Refusal(413, f"a message of {int.from_bytes(buffer[1:5], 'big')} bytes; the limit is {most}")
 
     def _expanded(self, message: Message, flag: int) -> Message:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
+from ...http2.faults import Code as Reset
 from ...http2.stream import Fields, Stream
 from ...limits import Limits
 from ...refusal import Refusal
@@ -186,7 +187,10 @@ class StreamingCall:
         if stream is None:
             return
         self._over()
-        if self._begun:
+        if not stream.writable:
+            # What waits for the client is not counted any more, so that it must not stay.
+            stream.reset(Reset.CANCEL)
+        elif self._begun:
             stream.end(OK if refusal is None else trailers_of(refusal))
         else:
             stream.end((*HEAD, *OK) if refusal is None else only_trailers(refusal))

@@ -15,10 +15,10 @@ from ...limits import Limits
 from ...refusal import Refusal
 from .answers import HEAD, OK, only_trailers, too_late, too_slow
 from .head import CallHead
-from .large_answer import LARGE_BYTES, LargeAnswer
-from .messages import Message, Messages, framed
+from .messages import PREFIX_BYTES, Message, Messages, framed
 from .open_calls import OpenCalls
 from .status import INTERNAL
+from .waiting_answer import SMALL_BYTES, WaitingAnswer
 
 _log = logging.getLogger(__name__)
 
@@ -33,12 +33,12 @@ class UnaryCall:
         "_answer",
         "_begun_s",
         "_ended",
-        "_large",
         "_limits",
         "_messages",
         "_open_calls",
         "_stream",
         "_timer",
+        "_waiting",
         "deadline_ns",
         "on_gone",
         "path",
@@ -54,7 +54,7 @@ class UnaryCall:
         self._open_calls = open_calls
         self._limits = limits
         self._ended = False
-        self._large: LargeAnswer | None = None
+        self._waiting: WaitingAnswer | None = None
         self._begun_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.path = head.path
@@ -77,10 +77,10 @@ class UnaryCall:
         self._over()
         if isinstance(result, Refusal):
             stream.end(only_trailers(result))
-        elif len(result) <= LARGE_BYTES:
+        elif len(result) <= SMALL_BYTES or stream.takes(len(result) + PREFIX_BYTES):
             stream.answer(HEAD, framed(result), OK)
         else:
-            self._large = LargeAnswer(stream, result, self._messages)
+            self._waiting = WaitingAnswer(stream, result, self._messages)
 
     def data(self, data: bytes, size_bytes: int) -> None:
         if self._stream is None:
@@ -114,8 +114,8 @@ class UnaryCall:
         on_gone = self.on_gone
         if self._stream is not None:
             self._over()
-        elif self._large is not None:
-            self._large.gone()
+        elif self._waiting is not None:
+            self._waiting.gone()
         if on_gone is not None:
             on_gone()
 

@@ -1,4 +1,4 @@
-"""An answer that its client may let wait: it counts among the bodies that are held until nearly all of it is sent."""
+"""An answer that does not go out at once: it counts among the bodies that are held until all of it is sent."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from ...refusal import Refusal
 from .answers import HEAD, OK, only_trailers
 from .messages import Message, Messages, framed
 
-LARGE_BYTES = 64 * 1024
+SMALL_BYTES = 1024
 """Smaller ones are not counted: the streams of a connection are, and each has one answer."""
 
 
-class LargeAnswer:
+class WaitingAnswer:
     """Sends itself, or the refusal where too much is held already. A window of zero costs a client nothing."""
 
     __slots__ = ("_messages", "_stream")
