@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewright.fleet.core.gates.control import control_gates, learn
-from edgewright.fleet.core.gates.over_boards import HALF_WAY, LEFT_OUT, pooled_gates
+from edgewright.fleet.core.gates.over_boards import LEFT_OUT, pooled_gates
 from edgewright.fleet.core.gates.status import GateStatus
 from edgewright.fleet.core.gates.verdict import Verdict, decide
 from edgewright.fleet.core.gates.weights import weights_of
-from edgewright.fleet.core.observations import Block, GateMemory, Observation
+from edgewright.fleet.core.observations import Block, Evidence, GateMemory, Observation
 from edgewright.fleet.core.rows import BoardHalt, Rollout
 from edgewright.fleet.core.sequential import mean, sign
 
@@ -105,8 +105,13 @@ def harmless(draw: st.DrawFn) -> list[tuple[str, list[Device], int]]:
     return blocks
 
 
-def paths(run: Rollout, blocks: list[tuple[str, list[Device], int]]) -> list[list[dict[str, float]]]:
-    """Return the e-values over all boards after each block, for every way in which the coin may have drawn the arms."""
+def paths(
+    run: Rollout, blocks: list[tuple[str, list[Device], int]], halts: Sequence[Sequence[str]] = ((),)
+) -> list[list[dict[str, float]]]:
+    """Return the e-values over all boards after each block, for every way in which the coin may have drawn the arms.
+
+    Of several choices of boards to halt: by the one, at each look, that makes most of each.
+    """
     coins = [list(itertools.combinations(range(len(devices)), treated)) for _, devices, treated in blocks]
     found = []
     for chosen in itertools.product(*coins):
@@ -115,8 +120,8 @@ def paths(run: Rollout, blocks: list[tuple[str, list[Device], int]]) -> list[lis
             observations = tuple(one.seen(index in arm) for index, one in enumerate(devices))
             block = Block(number=place, target=target, observations=observations)
             memory, _ = learn(run, memory, [block])
-            statuses = over_all(pooled_gates(run, memory, left_out=(), waiting=True))
-            path.append({gate: number(one, "e_value") for gate, one in statuses.items()})
+            said = [one for halted in halts for one in pooled_gates(run, memory, left_out=halted, waiting=True)]
+            path.append({gate: max(number(x, "e_value") for x in said if x.gate == gate) for gate in over_all(said)})
         found.append(path)
     return found
 
@@ -136,6 +141,38 @@ def test_it_gains_nothing_whatever_boards_and_blocks_are_like_and_whenever_one_s
         ]
         assert sum(ends) / len(ends) <= 1 + 1e-9
         assert sum(stopped) / len(stopped) <= 1 + 1e-9
+
+
+@settings(max_examples=40, deadline=None)
+@given(blocks=harmless(), level=st.floats(1.0, 3.0))
+def test_who_halts_the_boards_that_speak_best_of_the_release_gains_nothing(
+    blocks: list[tuple[str, list[Device], int]], level: float
+) -> None:
+    drawn = paths(release("abc", ("accuracy", "crashes")), blocks, halts=((), "a", "b", "c"))
+    for gate in ("accuracy", "crashes", "all"):
+        ends = [path[-1].get(gate, 1.0) for path in drawn]
+        stopped = [
+            next((found[gate] for found in path if found.get(gate, 0.0) >= level), end)
+            for path, end in zip(drawn, ends, strict=True)
+        ]
+        assert sum(ends) / len(ends) <= 1 + 1e-9
+        assert sum(stopped) / len(stopped) <= 1 + 1e-9
+
+
+def test_a_halted_board_lowers_the_evidence_of_the_others_or_leaves_it_as_it_is() -> None:
+    run = release("abc")
+
+    def e_value(a: float, left_out: Sequence[str] = ("a",)) -> float:
+        blocks = losing({"a": a, "b": 0.05, "c": 0.05}, 120)
+        return number(
+            over_all(pooled_gates(run, after(run, blocks), left_out=left_out, waiting=True))["all"], "e_value"
+        )
+
+    alone = [block for block in losing({"a": 0.0, "b": 0.05, "c": 0.05}, 120) if block.target != "a"]
+    renumbered = [msgspec.structs.replace(block, number=place) for place, block in enumerate(alone)]
+    others = number(over_all(pooled_gates(run, after(run, renumbered), left_out=(), waiting=True))["all"], "e_value")
+    assert e_value(0.6) == pytest.approx(others, rel=0.01), "it lost: the others stand by themselves"
+    assert e_value(-0.3) <= e_value(-0.3, ()) * (1 + 1e-9) < others, "it won: they are no better than with it"
 
 
 @given(seed=st.integers(0, 2**32), blocks=st.integers(2, 30))
@@ -238,9 +275,32 @@ def test_a_proof_that_hangs_on_one_board_stops_nothing_and_holds_nobody_up() -> 
         for status in pooled_gates(run, memory, left_out=(), waiting=waiting):
             assert number(status, "e_value") >= number(status, "e_threshold"), "else it shows nothing"
             assert (status.outcome, status.action, status.numbers["without"]) == (outcome, None, "a")
-            assert number(status, "e_value_without") < number(status, "e_threshold") ** HALF_WAY
+            assert number(status, "e_value_without") < math.sqrt(number(status, "e_threshold"))
             assert "it hangs on a, whose own tests have the say" in status.reason
     assert [one.target for one in decide(run, control_gates(run, memory, True)).boards] == ["a"]
+
+
+def with_others_at(log_e: float) -> tuple[Rollout, GateMemory]:
+    """Board a has all but proven it by itself; b, beside it, has so much."""
+    run = release("ab")
+    log_e_of = {"a": 12.0, "b": log_e}
+    tests = {
+        f"{board}/{name}": Evidence(log_wealth=(value,) * 24, peak=value, steps=20)
+        for board, value in log_e_of.items()
+        for name in ("accuracy", "all")
+    }
+    return run, GateMemory(next_block=40, tests=tests)
+
+
+@pytest.mark.parametrize(("share", "outcome"), [(0.51, "fail"), (0.9, "fail"), (0.49, "pass"), (0.2, "pass")])
+def test_the_others_are_to_be_half_of_the_way_there(share: float, outcome: str) -> None:
+    """To the very threshold: root of 1 / (alpha * weight), neither more nor less."""
+    threshold = math.log(1 / (0.05 * 0.15))
+    run, memory = with_others_at(share * threshold)
+    for status in pooled_gates(run, memory, left_out=(), waiting=False):
+        assert (status.outcome, status.numbers["without"]) == (outcome, "a")
+        assert number(status, "e_value_without") == pytest.approx(math.exp(share * threshold))
+        assert number(status, "e_value") == pytest.approx(math.exp(12 + share * threshold))
 
 
 def test_a_board_that_was_halted_is_left_out_and_named() -> None:

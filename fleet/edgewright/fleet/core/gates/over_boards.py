@@ -15,8 +15,14 @@ others still reach the root of the threshold, half of the way there. Otherwise t
 the others go on. Where one board alone is bad, the others reach that root with a chance of at most 1 / root, whatever
 that board does.
 
-Boards that were halted are left out, as in the pooled failure gate. What counts is E as it stands, not its peak: a peak
-with a board that is left out by now would be no proof about the others.
+Boards that were halted no longer speak for it, as in the pooled failure gate, but still speak against it: each of their
+bets counts as what it has won or as 1, whichever is less. So E is at most that of the other boards alone, which is the
+right one where the halted boards were bad, and at most that with any of the halted ones, which is the right one where
+these were good: the bound holds whatever they were halted for. Simply leaving them out would not do. Who takes out the
+boards that speak best of the release raises E, and in a fair game one may not choose afterwards which rounds count.
+
+What counts is E as it stands, not its peak: a peak with a board that is left out by now would be no proof about the
+others.
 """
 
 from __future__ import annotations
@@ -40,6 +46,7 @@ HALF_WAY = 0.5
 """Of the logarithm of the threshold, which the other boards must reach without the one that has most of the proof."""
 
 _Boards = Mapping[str, Evidence]
+_Halted = Mapping[Metric, Collection[Evidence]]
 
 
 def pooled_gates(
@@ -52,7 +59,7 @@ def pooled_gates(
     Args:
         rollout: the rollout.
         memory: after the latest block.
-        left_out: boards that were halted.
+        left_out: boards that were halted: they can only speak against a proof.
         waiting: more is observed, which may still change the answer.
     """
     boards = [bundle.target for bundle in rollout.bundles if bundle.target not in left_out]
@@ -60,24 +67,32 @@ def pooled_gates(
     if not weights_of(rollout).pooled_metric or len(boards) < 2:
         return ()
     tests = {metric: _tests_of(memory, boards, metric) for metric in enabled_metrics(rollout.policy)}
+    halted = {metric: [*_tests_of(memory, left_out, metric).values()] for metric in tests}
     found = []
     for metric, of_boards in tests.items():
         if metric == "inputs" or not of_boards:  # inputs stop nothing: their boards warn
             continue
-        status = metric_gate(rollout, None, metric, pooled(of_boards.values()), waiting=waiting)
-        found.append(_blamed(status, boards, partial(_without, {metric: of_boards}, [metric]), waiting=waiting))
+        status = metric_gate(rollout, None, metric, pooled(of_boards.values(), halted[metric]), waiting=waiting)
+        without = partial(_without, {metric: of_boards}, halted, [metric])
+        found.append(_blamed(status, boards, without, waiting=waiting))
     metrics = averaged(rollout)
     if metrics:
-        together = Evidence(log_wealth=(_mean(tests, metrics),), steps=sum(_steps(memory, one) for one in boards))
-        together = msgspec.structs.replace(together, peak=combine.log_e_now(together))
+        now = _mean(tests, halted, metrics)
+        together = Evidence(log_wealth=(now,), peak=now, steps=sum(_steps(memory, one) for one in boards))
         status = all_gate(rollout, None, together, waiting=waiting)
-        found.append(_blamed(status, boards, partial(_without, tests, metrics), waiting=waiting))
+        found.append(_blamed(status, boards, partial(_without, tests, halted, metrics), waiting=waiting))
     return tuple(_told(status, left_out) for status in found)
 
 
-def pooled(tests: Collection[Evidence]) -> Evidence:
-    """Return one test's evidence over several boards as it stands; its peak is its E now."""
-    wealth = tuple(map(math.fsum, zip(*[one.log_wealth for one in tests], strict=True)))
+def pooled(tests: Collection[Evidence], halted: Collection[Evidence] = ()) -> Evidence:
+    """Return one test's evidence over several boards as it stands; its peak is its E now.
+
+    Args:
+        tests: of the boards that go on.
+        halted: of those that do not; they can only lower E.
+    """
+    against = [tuple([min(0.0, ln) for ln in one.log_wealth]) for one in halted]
+    wealth = tuple(map(math.fsum, zip(*[one.log_wealth for one in tests], *against, strict=True)))
     learnt = [one.learnt for one in tests]
     has_like_bins = len({len(one) for one in learnt}) == 1
     return Evidence(
@@ -90,7 +105,7 @@ def pooled(tests: Collection[Evidence]) -> Evidence:
     )
 
 
-def _tests_of(memory: GateMemory, boards: Sequence[str], metric: Metric) -> _Boards:
+def _tests_of(memory: GateMemory, boards: Collection[str], metric: Metric) -> _Boards:
     found = {target: memory.tests.get(f"{target}/{metric}") for target in boards}
     return {target: one for target, one in found.items() if one is not None}
 
@@ -99,14 +114,15 @@ def _steps(memory: GateMemory, target: str) -> int:
     return memory.tests[f"{target}/all"].steps
 
 
-def _mean(tests: Mapping[Metric, _Boards], metrics: Sequence[Metric]) -> float:
+def _mean(tests: Mapping[Metric, _Boards], halted: _Halted, metrics: Sequence[Metric]) -> float:
     """Return ln of the mean of the metrics' e-values over these boards; one that was never seen has E = 1."""
-    return combine.weighted((1 / len(metrics), combine.log_e_now(pooled(tests[metric].values()))) for metric in metrics)
+    e_values = [combine.log_e_now(pooled(tests[metric].values(), halted[metric])) for metric in metrics]
+    return combine.weighted((1 / len(metrics), log_e) for log_e in e_values)
 
 
-def _without(tests: Mapping[Metric, _Boards], metrics: Sequence[Metric], board: str) -> float:
+def _without(tests: Mapping[Metric, _Boards], halted: _Halted, metrics: Sequence[Metric], board: str) -> float:
     others = {metric: {target: one for target, one in tests[metric].items() if target != board} for metric in metrics}
-    return _mean(others, metrics)
+    return _mean(others, halted, metrics)
 
 
 def _blamed(status: GateStatus, boards: Sequence[str], without: Callable[[str], float], *, waiting: bool) -> GateStatus:
