@@ -22,6 +22,8 @@ from edgewright.runtime.serving import ModelSettings
 from tests.runtime.server.schedule.engines_in_memory import MemoryEngine, Tensors, doubled, job_of, manifest_of, tensor
 
 FAST = ((1, 2e-5), (8, 3e-5), (32, 5e-5))
+JOINED = tuple((rows, 1e-4) for rows in (1, 2, 3, 4))
+"""All that wait are one batch, however slow the machine is: what is measured moves a known size by a tenth at most."""
 SLOW = ((1, 2e-3), (8, 2.5e-3), (32, 3e-3))
 
 
@@ -157,9 +159,55 @@ def test_what_a_job_asks_when_it_is_told_comes_behind_what_waits(template: Manif
     run(scenario)
 
 
-def test_whoever_comes_a_moment_late_shares_the_batch_of_those_who_were_answered_with_it(template: Manifest) -> None:
+@pytest.mark.parametrize("deadline_ns", [None, 1])
+def test_what_is_asked_by_who_is_told_that_it_is_dead_is_done_too(template: Manifest, deadline_ns: int | None) -> None:
+    """It comes in the middle of a turn: neither it nor what the turn has left is lost, and none is done twice."""
+
+    def slow(inputs: Tensors) -> dict[str, NDArray[Any]]:
+        time.sleep(0.002)  # longer than a turn may take
+        return doubled(inputs)
+
+    async def scenario() -> None:
+        desk = Desk(template, MemoryEngine(slow), FAST)
+        dead = job_of(99, deadline_ns=deadline_ns)
+        if deadline_ns is None:
+            dead.cancel()
+
+        def again(_: Execution) -> None:
+            desk.ask(job_of(100))
+            desk.ask(job_of(101))
+
+        desk.scheduler.submit(dead, again)
+        for number in range(40):
+            desk.ask(job_of(number))
+        await desk.until(42)
+        await asyncio.sleep(0)
+        told = sorted(float(each.outputs["y"][0, 0]) for _, each in desk.ended if each.outputs)
+        assert told == [*range(0, 80, 2), 200, 202]
+        assert desk.scheduler.pending == 0
+        desk.scheduler.close()
+
+    run(scenario)
+
+
+def test_who_comes_in_each_turn_does_not_keep_back_who_is_in_the_queue(template: Manifest) -> None:
     async def scenario() -> None:
         desk = Desk(template, MemoryEngine(), FAST)
+        desk.ask(job_of(0))
+        desk.ask(job_of(1, rows=2))  # not one of those that may simply go behind another: both are in the queue
+        for number in range(2, 12):
+            desk.ask(job_of(number))
+            await asyncio.sleep(0)
+        await desk.until(12)
+        assert [float(job.inputs["x"][0, 0]) for job, _ in desk.ended] == list(range(12))
+        desk.scheduler.close()
+
+    run(scenario)
+
+
+def test_whoever_comes_a_moment_late_shares_the_batch_of_those_who_were_answered_with_it(template: Manifest) -> None:
+    async def scenario() -> None:
+        desk = Desk(template, MemoryEngine(), JOINED)
         for number in range(4):
             desk.ask(job_of(number))
         await asyncio.sleep(0)

@@ -265,6 +265,15 @@ def test_forms_are_few_whatever_clients_send() -> None:
     assert not known(texts[0], of, plans)
 
 
+def test_what_is_long_around_its_lists_is_not_kept() -> None:
+    plans, of = Plans(), SIGNATURES["a"]
+    for length, expected in ((1000, True), (2100, False)):
+        for before, behind in ((f'"note": "{"x" * length}", ', ""), ("", f', "note": "{"x" * length}"')):
+            text = simple("[1, 2]", before=before, behind=behind)
+            assert not known(text, of, plans)
+            assert known(text, of, plans) == expected
+
+
 def test_each_request_has_numbers_of_its_own() -> None:
     plans, text = Plans(), simple("[1, 2]")
     arrays = [
