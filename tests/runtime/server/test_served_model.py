@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgewright.bundle.manifest import Manifest
+from edgewright.bundle.manifest import Manifest, StatePair
 from edgewright.bundle.reference import Reference
 from edgewright.runtime.engines.protocol import LoadOptions, ModelRefused
 from edgewright.runtime.engines.versions import satisfies
@@ -23,13 +23,14 @@ from edgewright.runtime.server.loading import LoadedModel
 from edgewright.runtime.server.metrics.exposition import exposition
 from edgewright.runtime.server.metrics.models import model_families
 from edgewright.runtime.server.model_table import ModelTable
-from edgewright.runtime.server.pipeline import Job, Outcome
+from edgewright.runtime.server.pipeline import Job, Outcome, SequenceStep
 from edgewright.runtime.server.recorder import CounterStore
 from edgewright.runtime.server.refusal import Refusal
 from edgewright.runtime.server.served_model import ServedModel
 from edgewright.runtime.server.v2.rest import infer
 from edgewright.runtime.telemetry.counters import read_counters
 from edgewright.runtime.telemetry.records import WindowRecord
+from tests.runtime.server.schedule.engines_in_memory import job_of, manifest_of, tensor
 from tests.runtime.small_bundle import SmallBundle
 
 Tensors = Mapping[str, Any]
@@ -72,7 +73,13 @@ class Service:
         self.directory = bundle.directory.parent
         reference = changes.get("reference", Reference(histograms=()))
         loaded = LoadedModel(
-            bundle.manifest, self.instance, reference, "sha256:r", p50_s, 0.1, changes.get("warm_up", ())
+            changes.get("manifest", bundle.manifest),
+            self.instance,
+            reference,
+            "sha256:r",
+            p50_s,
+            0.1,
+            changes.get("warm_up", ()),
         )
         store = CounterStore(self.directory, "boot", "run", 10**9)  # one window, whenever the test runs
         self.model = ServedModel(loaded, bundle=bundle.digest, store=store, limits=DEFAULT_LIMITS)
@@ -272,6 +279,35 @@ def test_statistics_count_runs_and_requests_and_explain_says_why(digits_like_bun
         assert json.loads(json.dumps(explained)) == explained
         assert (explained["name"], explained["runs"]) == ("digits", "on the event loop")
         assert [batch["rows"] for batch in explained["batches"]] == [1, 5]
+        await service.model.retire()
+
+    asyncio.run(scenario())
+
+
+def test_steps_of_sequences_are_counted_once(digits_like_bundle: SmallBundle) -> None:
+    def adding(inputs: Tensors) -> dict[str, Any]:
+        if inputs["x"][0, 0] < 0:
+            raise MemoryError
+        return {"y": inputs["x"] + inputs["before"], "after": inputs["x"] + inputs["before"]}
+
+    async def scenario() -> None:
+        manifest = manifest_of(
+            digits_like_bundle.manifest,
+            (tensor("x", -1, 2), tensor("before", -1, 2)),
+            (tensor("y", -1, 2), tensor("after", -1, 2)),
+            (StatePair(input="before", output="after"),),
+        )
+        service = Service(digits_like_bundle, adding, INLINE_S, manifest=manifest)
+        outcomes: list[Outcome] = []
+        for value in (1, 2, -1, 3):
+            job = job_of(value)
+            job.sequence = SequenceStep("one", start=value == 1, end=False)
+            service.model.submit(job, outcomes.append)
+        await until(lambda: len(outcomes) == 4)
+        assert [outcome.refusal is None for outcome in outcomes] == [True, True, False, True]
+        totals = service.model.statistics
+        assert (totals.success.count, totals.fail.count, totals.rows) == (3, 1, 4)
+        assert (service.record.requests, service.record.failures) == (4, 1)
         await service.model.retire()
 
     asyncio.run(scenario())

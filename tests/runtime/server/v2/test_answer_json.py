@@ -46,3 +46,12 @@ def test_an_answer_is_spelled_as_a_whole_one_is(
     assert [bytes(part) for part in response.body[1:]] == [
         arrays[name].tobytes() for name, binary in wanted.items() if binary
     ]
+
+
+def test_best_classes_are_texts_whatever_the_output_is() -> None:
+    of = Signature("m", "7", {}, {"y": TensorSpec(name="y", datatype="FP32", shape=(-1, 3))})
+    outputs = {"y": np.array([[0.25, 0.5, 0.125]], np.float32)}
+    wanted = Inference({}, 1, {"y": False}, None, classes={"y": 2})
+    (body,) = write_response(wanted, Outcome(outputs, None, "m", "7"), of).body
+    told = msgspec.json.decode(body)["outputs"]
+    assert told == [{"name": "y", "datatype": "BYTES", "shape": [1, 2], "data": ["0.500000:1", "0.250000:0"]}]
