@@ -97,10 +97,6 @@ def harmless(peer: Peer) -> None:
         assert peer.goaways, "closed without GOAWAY"
 
 
-def ponged_or_ended(peer: Peer) -> None:
-    assert peer.alive() or peer.closed
-
-
 def has_a_status(peer: Peer) -> None:
     assert peer.answer(1).grpc_status is not None
 
