@@ -277,7 +277,7 @@ def test_answers_pile_up_only_so_far_before_the_transport_can_say_stop() -> None
     server.feed(f.settings_frame({f.INITIAL_WINDOW_SIZE: 2**31 - 1}) + f.window_update_frame(0, 2**31 - 1 - 65535))
     written = server.writes
     server.feed(b"".join(request(2 * i + 1, None) for i in range(100)))
-    assert server.writes >= written + 3
+    assert written + 3 <= server.writes <= written + 10, "in large pieces all the same"
 
 
 def test_a_lost_connection_does_not_wait_for_the_collector() -> None:

@@ -208,6 +208,15 @@ def test_a_writer_that_goes_on_from_the_call_is_no_recursion() -> None:
     assert got == 5_000_000
 
 
+def test_what_comes_behind_a_reset_takes_no_window_of_the_connection() -> None:
+    server = Server(nothing, SMALL)
+    server.feed(opening(1))
+    server.calls[0].stream.reset(Code.CANCEL)
+    for _ in range(20):
+        server.feed(data(1, bytes(16_000)))
+    assert server.core.failed is None
+
+
 @pytest.mark.parametrize("drip_bytes", [0, 1, 1000])
 def test_a_client_that_takes_next_to_nothing_of_its_answer_loses_the_stream(drip_bytes: int) -> None:
     server = Server()
