@@ -221,3 +221,18 @@ def test_the_last_bytes_are_not_overtaken_by_a_reset() -> None:
     wire.unsent = 0
     connection.sweep(monotonic() + DEFAULT_LIMITS.linger_s + 1)
     assert wire.aborted
+
+
+def test_answers_that_an_end_sets_free_are_not_written_behind_it() -> None:
+    """A job that is cancelled may let another one finish at once: a transport that was ended takes no more."""
+    connection, wire, silent, _ = connect()
+    connection.data_received(HELLO + request(1) + request(3) + request(5))
+
+    def gone() -> None:
+        for stream in silent.open:
+            stream.answer(((b":status", b"200"),), [b"body"], ((b"a", b"b"),))
+
+    silent.gone = gone  # type: ignore[method-assign]
+    connection.close()
+    assert wire.half_closed
+    assert GOAWAY in frames(wire.written)
