@@ -20,8 +20,9 @@ import numpy as np
 from rich.progress import track
 
 from edgewright.fleet.core.gates import sites
-from edgewright.fleet.core.gates.failures import Trials, failure_gates, peak
+from edgewright.fleet.core.gates.failures import failure_gates
 from edgewright.fleet.core.gates.sites import Plan, Shares
+from edgewright.fleet.core.gates.trials import Trials, peak
 from edgewright.fleet.core.gates.weights import weights_of
 from edgewright.fleet.core.observations import Evidence
 from edgewright.fleet.core.outcomes import Outcome

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewright.fleet.core.gates.failures import Trials, count_trials, failure_gates, peak
+from edgewright.fleet.core.gates.failures import failure_gates
 from edgewright.fleet.core.gates.status import GateStatus
+from edgewright.fleet.core.gates.trials import Trials, count_trials, peak
 from edgewright.fleet.core.gates.weights import weights_of
 from edgewright.fleet.core.outcomes import Outcome, outcomes_of
 from edgewright.fleet.core.rows import Assignment, BoardHalt, Rollout

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import msgspec
 
 from ..gates.control import control_gates
-from ..gates.failures import ALL_BOARDS, MOST_NAMED, Trials, judge
+from ..gates.failures import ALL_BOARDS, MOST_NAMED, judge
 from ..gates.over_boards import LEFT_OUT, pooled_gates
 from ..gates.sites import Shares, from_text
 from ..gates.status import GateOutcome, GateStatus
+from ..gates.trials import Trials
 from ..gates.weights import METRICS
 from ..observations import GateMemory
 from ..orders.storms import breaker_limit

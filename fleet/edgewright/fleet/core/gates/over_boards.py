@@ -41,7 +41,7 @@ from .status import GateStatus
 from .weights import enabled_metrics, weights_of
 
 LEFT_OUT = "left_out"
-"""Names the number of a status that lists the boards that were halted by then."""
+"""Names the number of a status that lists the boards that were halted by then, which may only lower its E."""
 HALF_WAY = 0.5
 """Of the logarithm of the threshold, which the other boards must reach without the one that has most of the proof."""
 
